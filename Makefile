@@ -1,0 +1,41 @@
+# Two commands on a fresh machine: `make demo` runs a real sweep here, `make test` passes the tests.
+# Both make .venv and install what is missing. Needs Python 3.11 or later (make PYTHON=python3.12 … for another one).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_WORKSPACE ?= terry-runs
+
+.PHONY: demo test lint clean install
+
+demo: $(VENV)/.installed
+	@terry() { $(BIN)/terry-cluster -w "$(DEMO_WORKSPACE)" "$$@"; }; \
+	trap 'terry down' EXIT; \
+	terry submit examples/demo.yaml --watch && terry wait demo && terry results demo
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: $(VENV)/.installed
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed; \"$(PYTHON)\" is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

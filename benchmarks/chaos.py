@@ -1,0 +1,201 @@
+"""A chaos run: real trainings on a real cluster, while everything that can be killed is killed.
+
+    python -m benchmarks.chaos [--faults 500] [--seed 1] [--folder DIR] [--keep]
+
+A sweep of 22 small trainings is trained undisturbed: the reference. Then the same sweep is trained under fire, again
+and again until so many faults have hit. Every run must be COMPLETED once, with the reference's weights (sha256) and
+measurements (none missing, none doubled); every attempt must be accounted for; no process may be left. Exit code 1
+on any difference. The seed decides kinds, victims and pauses; where exactly in its work a victim is hit does not
+repeat. As root the workspace stands on a small tmpfs, which is filled and freed; else that fault is left out, and the
+report says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from benchmarks.chaos_faults import FAULTS, Chaos, Fault
+from benchmarks.chaos_verdict import differences, reference_of
+from tests.faults.workspace_under_fire import UnderFire, kill
+
+HELPER = Path(__file__).parents[1] / "tests" / "helpers" / "chaotic_training.py"
+#: Bytes of the workspace's file system, where it is one of its own.
+DISK_BYTES = 256 << 20
+
+_SWEEP = """
+name: {name}
+datasets:
+  words: {{source: {source}, column: body, unit: sentence, vocabulary_size: 60}}
+run:
+  entrypoint: "chaotic_training:main"
+  data: {{dataset: words, batch_size: 4, bptt: 8}}
+  model: {{hidden_size: 24, embedding_size: 16}}
+  training: {{epochs: {epochs}, seed: 3, log_every: 20}}
+  checkpoint: {{every: 0.2}}
+  resources: {{cpus: 1}}
+  hang_after: 4 s
+  retry:
+    {{crash: 10000, exception: 10000, device_out_of_memory: 10000, host_out_of_memory: 10000, launch: 10000,
+      backoff_s: 0.01, backoff_max_s: 0.05}}
+sweep:
+  list: {points}
+"""
+
+#: Its rate is absurd: the loss is not finite at once, and the trainer rolls back until it is.
+ROLLBACK = {
+    "model.cell": "rnn",
+    "optimizer": {"name": "sgd", "lr": 1e38},
+    "training.on_nan": "rollback",
+    "training.rollback": {"factor": 1e-38, "maximum": 3},
+}
+
+
+def points() -> list[dict[str, object]]:
+    """Twenty runs that differ in cell, optimizer and seed, and two that must roll back."""
+    optimizers = ({"name": "adam", "lr": 0.01}, {"name": "nesterov", "lr": 0.5, "clip_norm": 1.0})
+    plain = [
+        {"model.cell": cell, "optimizer": optimizer, "training.seed": seed}
+        for cell in ("gru", "lstm")
+        for optimizer in optimizers
+        for seed in range(1, 6)
+    ]
+    return [*plain, *({**ROLLBACK, "training.seed": seed} for seed in (1, 2))]
+
+
+def submit(place: UnderFire, name: str, epochs: int) -> None:
+    """Submit the sweep under this name."""
+    shutil.copy(HELPER, place.folder / HELPER.name)
+    path = place.folder / f"{name}.yaml"
+    source = json.dumps(str(place.folder / "words.csv"))
+    text = _SWEEP.format(name=name, source=source, epochs=epochs, points=json.dumps(points()))
+    path.write_text(text, encoding="utf-8")
+    place.run("submit", str(path))
+
+
+def run(folder: Path, faults: int, seed: int, epochs: int) -> int:
+    """Reference, chaos, verdict. Returns the exit code."""
+    place = UnderFire(folder)
+    own_disk = _mount(place.workspace.root)
+    try:
+        return _run(place, faults, seed, epochs, own_disk=own_disk)
+    finally:
+        place.run("down", check=False)
+        kill(place.everything())
+        if own_disk:
+            subprocess.run(["umount", "-l", str(place.workspace.root)], check=True)
+
+
+def _run(place: UnderFire, faults: int, seed: int, epochs: int, *, own_disk: bool) -> int:
+    begun = time.monotonic()
+    submit(place, "reference", epochs)
+    place.finish("reference", timeout=1200)
+    reference = reference_of(place, "reference")
+    print(f"reference: {len(reference)} runs in {time.monotonic() - begun:.0f} s", flush=True)
+    begun = time.monotonic()
+    chaos = Chaos(place, random.Random(seed))
+    kinds = [fault for fault in FAULTS if own_disk or not fault.needs_own_disk]
+    _harm(place, chaos, kinds, faults, epochs)
+    _finish(place, chaos)
+    took = time.monotonic() - begun
+    problems = [*chaos.problems, *differences(place, chaos.sweeps, reference)]
+    place.run("down")
+    if left := place.everything():
+        problems.append(f"processes are left after `down`: {[p.pid for p in left]}")
+    if own_disk:
+        print(f"disk: {DISK_BYTES >> 20} MiB of its own")
+    else:
+        print("disk: not of its own (that needs root), so it was never full")
+    _tell(place, chaos, took, problems)
+    return 1 if problems else 0
+
+
+def _harm(place: UnderFire, chaos: Chaos, kinds: list[Fault], faults: int, epochs: int) -> None:
+    """Do harm until there was enough of it; another sweep is submitted whenever little is left to harm."""
+    for fault in _sequence(kinds, faults, chaos.chance):
+        if chaos.unfinished() < 4:
+            name = f"round-{len(chaos.sweeps) + 1}"
+            submit(place, name, epochs)
+            chaos.sweeps.append(name)
+        chaos.strike(fault)
+        chaos.nurse()
+        select.select([], [], [], chaos.chance.expovariate(1 / 0.15))
+
+
+def _sequence(kinds: list[Fault], faults: int, chance: random.Random) -> list[Fault]:
+    """Every kind once, in any order; then by weight."""
+    first = chance.sample(kinds, len(kinds))
+    rest = chance.choices(kinds, [fault.weight for fault in kinds], k=max(0, faults - len(first)))
+    return [*first, *rest][:faults]
+
+
+def _finish(place: UnderFire, chaos: Chaos) -> None:
+    """The harm is over: all comes to its end."""
+    deadline = time.monotonic() + 900
+    while chaos.unfinished():
+        if time.monotonic() > deadline:
+            chaos.problems.append(f"{chaos.unfinished()} runs do not come to their end")
+            print(place.logs(), file=sys.stderr)
+            return
+        chaos.nurse()
+        select.select([], [], [], 0.3)
+
+
+def _tell(place: UnderFire, chaos: Chaos, took: float, problems: list[str]) -> None:
+    records = [r for r in place.state().jobs.values() if r.job.sweep in chaos.sweeps and r.job.kind == "train"]
+    ends = Counter(a.end.reason.value for r in records for a in r.attempts if a.end)
+    _table("fault", chaos.done)
+    _table("attempts ended as", ends)
+    print(
+        f"\n{chaos.done.total()} faults in {took:.0f} s; {len(records)} runs in {len(chaos.sweeps)} sweeps, "
+        f"{sum(ends.values())} attempts, {place.state().epoch} controllers"
+    )
+    for problem in problems:
+        print(f"DIFFERENT: {problem}")
+    good = "every run completed, all weights and measurements as undisturbed"
+    print(f"verdict: {'FAILED' if problems else good}")
+
+
+def _table(title: str, counts: Counter[str]) -> None:
+    print(f"\n| {title} | times |\n|---|---:|")
+    for name, count in counts.most_common():
+        print(f"| {name} | {count} |")
+
+
+def _mount(root: Path) -> bool:
+    """Put the workspace on a file system of its own, where we may."""
+    root.mkdir(parents=True, mode=0o700)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=700", "terry-chaos", str(root)]
+    return os.getuid() == 0 and subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faults", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=20, help="of each training; more = longer runs")
+    parser.add_argument("--folder", type=Path, help="where to work; default: a temporary folder")
+    parser.add_argument("--keep", action="store_true", help="keep the folder")
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="terry-chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"seed {options.seed}, {options.faults} faults, in {folder}", flush=True)
+    code = run(folder, options.faults, options.seed, options.epochs)
+    if not options.keep:
+        shutil.rmtree(folder)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""The faults of the chaos run: each hits a real process, file or disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import secrets
+import select
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from terry.cluster.model import EndReason, JobRecord, JobState
+from terry.cluster.processes import Process
+from tests.faults.workspace_under_fire import UnderFire, kill
+
+#: A person who looks after the runs does so no more often than this, seconds.
+NURSE_S = 3.0
+
+
+class Chaos:
+    """Does harm, counts it, and does what a person would: resume what is held, resubmit what was not finite."""
+
+    def __init__(self, place: UnderFire, chance: random.Random) -> None:
+        self.place = place
+        self.chance = chance
+        self.done: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self.sweeps: list[str] = []  #: under fire
+        self._nursed = 0.0
+
+    def strike(self, fault: Fault) -> None:
+        """Do it, and count it."""
+        fault.deed(self)
+        self.done[fault.name] += 1
+
+    def unfinished(self) -> int:
+        """Trainings under fire that are not completed."""
+        jobs = self.place.state().jobs.values()
+        records = [r for r in jobs if r.job.sweep in self.sweeps and r.job.kind == "train"]
+        return sum(r.state is not JobState.COMPLETED for r in records)
+
+    def nurse(self) -> None:
+        """What a person does, by the command line."""
+        if time.monotonic() - self._nursed < NURSE_S:
+            return
+        records = [r for r in self.place.state().jobs.values() if r.job.sweep in self.sweeps]
+        held = [r.job.id for r in records if r.state is JobState.HELD]
+        failed = [r for r in records if r.state is JobState.FAILED]
+        wrong = [r for r in failed if _end(r) is not EndReason.NOT_FINITE]
+        self.problems += [f"{r.job.id} failed: {r.reason}" for r in wrong if r.job.id not in str(self.problems)]
+        if held:
+            self.place.run("resume", *held)
+        if failed:
+            self.place.run("resubmit", *(r.job.id for r in failed))
+        if held or failed:
+            self._nursed = time.monotonic()
+
+    # victims
+
+    def job(self) -> Process:
+        """A running training's process."""
+
+        def one() -> Process | None:
+            self.nurse()  # else all that is left may be held
+            running = [p for p in self.place.job_processes() if _training(p)]
+            return self.chance.choice(running) if running else None
+
+        found: Process = self.place.until(one, timeout=180.0)
+        return found
+
+    def signal(self, number: int) -> None:
+        """Send a signal to a training."""
+        kill([self.job()], number)
+
+    def ask(self, what: str) -> None:
+        """Have a training do something to itself; another one where it ends before it has heard."""
+
+        def heard() -> bool:
+            run = _training(self.job())
+            if run is None:
+                return False
+            ask = run / "ask"
+            _replace(ask, what)
+            deadline = time.monotonic() + 10.0
+            while ask.exists() and time.monotonic() < deadline:
+                select.select([], [], [], 0.01)
+            if not ask.exists():
+                return True
+            ask.unlink(missing_ok=True)
+            return False
+
+        self.place.until(heard, timeout=180.0)
+
+    def actor(self, name: str) -> None:
+        """Kill an actor of ours."""
+        kill([self.place.actor(name)])
+
+    def forkserver(self) -> None:
+        """Kill the process that forks the jobs."""
+        kill([self.place.forkserver()])
+
+    def daemon(self, name: str) -> None:
+        """Kill one of Ray's own processes."""
+
+        def found() -> list[Process]:
+            return [p for p in self.place.ray_processes() if _executable(p) == name]
+
+        kill(self.place.until(found))
+
+    def keeper(self) -> None:
+        """Kill the keeper; a person's next `up` brings another."""
+        keeper = self.place.keeper()
+        if keeper:
+            kill([keeper])
+        self.place.run("up")
+
+    def torn_tail(self) -> None:
+        """Kill the controller, and leave half a line at the end of its journal."""
+        self.actor("ControllerActor")
+        newest = max(self.place.workspace.journal.glob("*.jsonl"))
+        last = newest.read_bytes().splitlines()[-1] if newest.stat().st_size else b'{"v":1,"seq":'
+        with newest.open("ab") as file:
+            file.write(last[: self.chance.randrange(1, len(last))])
+
+    def half_a_message(self) -> None:
+        """What a command line that was killed leaves in the inbox."""
+        (self.place.workspace.inbox / "tmp" / f"{time.time_ns():020d}-{secrets.token_hex(8)}.json").write_bytes(b'{"ty')
+
+    def bad_message(self) -> None:
+        """A message that is not whole, delivered all the same."""
+        (self.place.workspace.inbox / "new" / f"{time.time_ns():020d}-{secrets.token_hex(8)}.json").write_bytes(b'{"ty')
+
+    def old_message(self) -> None:
+        """A message that was acted on before, delivered again."""
+        old = self.chance.choice(sorted((self.place.workspace.inbox / "done").glob("*.json")))
+        copy = self.place.workspace.inbox / "tmp" / f"{time.time_ns():020d}-copy.json"
+        shutil.copy(old, copy)
+        copy.rename(self.place.workspace.inbox / "new" / copy.name)
+
+    def full_disk(self) -> None:
+        """Fill the workspace's file system for a while."""
+        filler = self.place.workspace.root / "filler"
+        with filler.open("wb") as file:
+            size, step = 0, 64 << 20
+            while step >= 1:
+                try:
+                    os.posix_fallocate(file.fileno(), size, step)
+                    size += step
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    step //= 2
+            select.select([], [], [], self.chance.uniform(0.5, 3.0))
+        filler.unlink()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One kind of harm."""
+
+    name: str
+    weight: float
+    deed: Callable[[Chaos], None]
+    needs_own_disk: bool = False
+
+
+def _signal(number: signal.Signals, weight: float) -> Fault:
+    return Fault(name=f"{number.name} to a job", weight=weight, deed=lambda chaos: chaos.signal(number))
+
+
+def _ask(what: str, weight: float) -> Fault:
+    name = f"in a job: {what.replace('_', ' ')}"
+    return Fault(name=name, weight=weight, deed=lambda chaos: chaos.ask(what))
+
+
+FAULTS = (
+    _signal(signal.SIGSEGV, 14),
+    _signal(signal.SIGKILL, 12),
+    _signal(signal.SIGABRT, 8),
+    _signal(signal.SIGBUS, 6),
+    _signal(signal.SIGSTOP, 5),
+    _signal(signal.SIGTERM, 5),
+    _ask("segfault", 6),
+    _ask("abort", 4),
+    _ask("bus_error", 4),
+    _ask("exception", 8),
+    _ask("exit", 3),
+    _ask("device_memory", 3),
+    _ask("host_memory", 3),
+    _ask("not_finite", 4),
+    Fault(name="disk full", weight=2.5, deed=Chaos.full_disk, needs_own_disk=True),
+    Fault(name="agent killed", weight=2, deed=lambda chaos: chaos.actor("AgentActor")),
+    Fault(name="forkserver killed", weight=2.5, deed=Chaos.forkserver),
+    Fault(name="controller killed", weight=4, deed=lambda chaos: chaos.actor("ControllerActor")),
+    Fault(name="controller killed, journal torn", weight=3, deed=Chaos.torn_tail),
+    Fault(name="keeper killed", weight=2, deed=Chaos.keeper),
+    Fault(name="raylet killed", weight=1, deed=lambda chaos: chaos.daemon("raylet")),
+    Fault(name="GCS killed", weight=0.5, deed=lambda chaos: chaos.daemon("gcs_server")),
+    Fault(name="inbox: half a message", weight=3, deed=Chaos.half_a_message),
+    Fault(name="inbox: a torn message", weight=3, deed=Chaos.bad_message),
+    Fault(name="inbox: an old message again", weight=3, deed=Chaos.old_message),
+)
+
+
+def _end(record: JobRecord) -> EndReason | None:
+    end = record.attempts[-1].end if record.attempts else None
+    return end.reason if end else None
+
+
+def _training(process: Process) -> Path | None:
+    """The run's folder of a process that has opened its measurements; None for any other process."""
+    try:
+        files = [str(link.readlink()) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+    except OSError:
+        return None
+    found = next((file for file in files if file.endswith("/metrics.jsonl")), None)
+    return Path(found).parents[2] if found else None
+
+
+def _executable(process: Process) -> str:
+    try:
+        return Path(f"/proc/{process.pid}/exe").readlink().name
+    except OSError:
+        return ""
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="ascii")
+    temporary.rename(path)

@@ -1,0 +1,169 @@
+"""Our trainer beside plain PyTorch: tokens a second, in turns; what guards and checkpoints cost.
+
+    python -m benchmarks.training [--quick] [--threads 1 2] [--device cuda] [--only TABLE]
+
+Prints tables in Markdown. Each side is a process; they take turns of a few steps, and the median of the turns' ratios
+counts. The plain loop runs twice: as people start it, and with the allocator's settings that our job processes get.
+One thread is measured by its own CPU time, several threads and GPUs by the wall clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+
+import torch
+
+from benchmarks.training_side import SHAPES, clock
+from benchmarks.training_turns import Case, Side, in_turns, ratio
+
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+#: A checkpoint every so many seconds is the default.
+INTERVAL_S = 60.0
+
+
+def target(case: Case) -> float:
+    """What the project promises: tokens a second of ours over the plain loop's."""
+    if case.vocabulary == 65:
+        return 1.2 if case.cell in ("rnn", "gru") else 1.0
+    return 1.3 if case.size <= 200 else 1.0
+
+
+def peak(case: Case) -> float:
+    """Floating-point operations a second in a large float32 matrix product, the best of several."""
+    torch.set_num_threads(case.threads)
+    moment = clock(case.threads, case.device)
+    a, b = (torch.randn(1536, 1536, device=case.device) for _ in range(2))
+    times = []
+    for _ in range(8):
+        begin = moment()
+        torch.mm(a, b)
+        times.append(moment() - begin)
+    return 2 * 1536**3 / min(times)
+
+
+def operations(case: Case, layers: int) -> float:
+    """Floating-point operations for a token, forward and backward."""
+    return 6 * (case.vocabulary * case.size + layers * GATES[case.cell] * case.size * 2 * case.size)
+
+
+HEAD = (
+    "| cell | vocabulary | units | threads | ours, tokens/s | plain | plain, our allocator | ratio | to the second "
+    "| wanted | of the peak |\n|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def compare(case: Case, seconds: float, kinds: tuple[str, str], layers: int) -> str:
+    """One line of the table."""
+    sides = [
+        Side(kinds[0], case, allocator=True),
+        Side(kinds[1], case, allocator=False),
+        Side(kinds[1], case, allocator=True),
+    ]
+    ours, plain, tuned = in_turns(sides, seconds)
+    rows, bptt = SHAPES[case.vocabulary]
+    speeds = [rows * bptt / statistics.median(times) for times in (ours, plain, tuned)]
+    share = speeds[0] * operations(case, layers) / peak(case)
+    return (
+        f"| {case.cell} | {case.vocabulary:,} | {case.size} | {case.threads} | {speeds[0]:,.0f} | {speeds[1]:,.0f} "
+        f"| {speeds[2]:,.0f} | {ratio(plain, ours):.2f} | {ratio(tuned, ours):.2f} "
+        f"| {1.0 if layers == 2 else target(case):.1f} | {share:.0%} |"
+    )
+
+
+def cases(arguments: argparse.Namespace, layers: int) -> list[Case]:
+    """The matrix."""
+    sizes = (50, 128, 200, 650) if layers == 1 else (128, 200, 650)
+    found = [
+        Case(cell=cell, vocabulary=vocabulary, size=size, threads=threads, device=arguments.device)
+        for threads in arguments.threads
+        for vocabulary in ((65, 8000) if layers == 1 else (8000,))
+        for cell in (("rnn", "gru", "lstm") if (layers, vocabulary) == (1, 65) else ("gru", "lstm"))
+        for size in sizes
+    ]
+    return [case for case in found if case.size == 128] if arguments.quick else found
+
+
+def side_by_side(seconds: float) -> str:
+    """Two one-thread runs at once against one two-thread run, in turns, by the wall clock."""
+    lines = ["| cell | vocabulary | units | two runs, tokens/s | one run | ratio |", "|---|---|---|---|---|---|"]
+    for cell, vocabulary, size in (("gru", 8000, 128), ("gru", 65, 128), ("lstm", 8000, 200)):
+        one, two = (Case(cell=cell, vocabulary=vocabulary, size=size, threads=n) for n in (1, 2))
+        pair = _Pair([Side("ours-wall", one, allocator=True) for _ in range(2)])
+        both, alone = in_turns([pair, Side("ours-wall", two, allocator=True)], seconds)
+        rows, bptt = SHAPES[vocabulary]
+        speeds = 2 * rows * bptt / statistics.median(both), rows * bptt / statistics.median(alone)
+        lines.append(
+            f"| {cell} | {vocabulary:,} | {size} | {speeds[0]:,.0f} | {speeds[1]:,.0f} | {2 * ratio(alone, both):.2f} |"
+        )
+    return "\n".join(lines)
+
+
+class _Pair(Side):
+    """Two sides that train at once; a turn lasts until both are done."""
+
+    def __init__(self, sides: list[Side]) -> None:
+        self._sides = sides
+
+    def turn(self, steps: int) -> float:
+        for side in self._sides:
+            side.order(steps)
+        return max(side.answer() for side in self._sides)
+
+    def close(self) -> None:
+        for side in self._sides:
+            side.close()
+
+
+def guard_cost(seconds: float) -> str:
+    """With and without guards."""
+    lines = ["| guards: cell | vocabulary | units | cost |", "|---|---|---|---|"]
+    for cell, vocabulary, size in (("gru", 8000, 128), ("gru", 65, 128), ("rnn", 65, 50)):
+        case = Case(cell=cell, vocabulary=vocabulary, size=size)
+        kinds = ("ours", "ours-unguarded")
+        guarded, bare = in_turns([Side(kind, case, allocator=True) for kind in kinds], seconds)
+        cost = sum(guarded) / sum(bare) - 1
+        lines.append(f"| {cell} | {vocabulary:,} | {size} | {cost:.1%} |")
+    return "\n".join(lines)
+
+
+def checkpoint_cost(seconds: float) -> str:
+    """With a checkpoint for every second of work and without: what one costs, and what one a minute costs.
+
+    CPU time of the whole process counts, the writing thread's too: it is not free where every core has a job.
+    """
+    lines = ["| checkpoints: cell | vocabulary | units | one costs | one every 60 s |", "|---|---|---|---|---|"]
+    for cell, vocabulary, size in (("gru", 8000, 128), ("lstm", 8000, 650)):
+        case = Case(cell=cell, vocabulary=vocabulary, size=size)
+        saving, bare = in_turns([Side(kind, case, allocator=True) for kind in ("ours-saving", "ours")], seconds)
+        each = sum(saving) / sum(bare) - 1  # seconds for a second of work, after which there is one checkpoint
+        lines.append(f"| {cell} | {vocabulary:,} | {size} | {1e3 * each:.0f} ms | {each / INTERVAL_S:.2%} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="128 units only")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each line")
+    parser.add_argument("--only", choices=["plain", "readme", "side", "costs"], help="one of the tables")
+    arguments = parser.parse_args()
+    if arguments.only in (None, "plain"):
+        print(f"\nOurs beside the plain loop:\n\n{HEAD}", flush=True)
+        for case in cases(arguments, 1):
+            print(compare(case, arguments.seconds, ("ours", "plain"), 1), flush=True)
+    if arguments.only in (None, "readme"):
+        print(f"\nOurs beside word_language_model as its README runs it:\n\n{HEAD}", flush=True)
+        for case in cases(arguments, 2):
+            print(compare(case, arguments.seconds, ("ours-readme", "readme"), 2), flush=True)
+    if arguments.only in (None, "side"):
+        print(f"\nTwo one-thread runs beside one two-thread run:\n\n{side_by_side(arguments.seconds)}", flush=True)
+    if arguments.only in (None, "costs"):
+        seconds = 3 * arguments.seconds
+        print(f"\n{guard_cost(seconds)}\n\n{checkpoint_cost(seconds)}")
+
+
+if __name__ == "__main__":
+    main()

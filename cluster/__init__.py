@@ -1,0 +1,1 @@
+"""The job runner: jobs, devices and nodes; nothing of neural networks."""

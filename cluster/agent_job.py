@@ -1,0 +1,223 @@
+"""One attempt as its agent sees it: folder, process, progress, limits, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import platform
+import select
+import signal
+import time
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from terry.cluster import durable, evidence
+from terry.cluster.model import AttemptEnd, Device, EndReason, Progress, StopGoal
+from terry.cluster.ports import LaunchOrder
+from terry.cluster.processes import boot_id
+from terry.cluster.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+
+_HANG_AT_LEAST_S = 300.0
+_HANG_STEPS = 20
+_ABORT_GRACE_S = 10.0
+_DISK = {errno.ENOSPC, errno.EDQUOT}
+
+
+class AgentJob:
+    """Touched by the agent's permanent thread only, but for `progress`, which others may read."""
+
+    def __init__(self, order: LaunchOrder, grace_s: float) -> None:
+        self.order = order
+        self.run = Workspace(Path(order.workspace)).run(order.job_id)
+        self.folder = self.run.attempt(order.attempt)
+        self.progress = Progress(job_id=order.job_id, attempt=order.attempt)
+        self.progress_fd: int | None = None
+        self.waits_for_forkserver = False
+        self._grace_s = grace_s
+        self._buffer = b""
+        self._fresh = False
+        self._pidfd: int | None = None
+        self._pid: int | None = None
+        self._goal: StopGoal | None = None
+        self._ended_for: EndReason | None = None
+        self._kill_at: float | None = None
+        self._started = self._moved = time.monotonic()
+        self._kills_before = evidence.out_of_memory_kills()
+        self._xids: tuple[int, ...] = ()
+        self._device_memory = 0
+
+    # start
+
+    def prepare(self, device: Device) -> str:
+        """Make the attempt's folder and launch.json. Returns why it must not be started, or an empty string."""
+        if self.folder.launch.exists():
+            return f"attempt {self.order.attempt} was started before"
+        durable.make_folder(self.folder.root)
+        launch = {
+            "order": self.order,
+            "device": device,
+            "host": platform.node(),
+            "boot_id": boot_id(),
+            "agent_pid": os.getpid(),
+            "python": platform.python_version(),
+            "time": datetime.now(UTC),
+        }
+        durable.write_json(self.folder.launch, launch)
+        return ""
+
+    def request(self, gpu_uuid: str) -> tuple[dict[str, Any], dict[str, str], Path, Path]:
+        """What the forkserver needs: order, environment, files of stdout and stderr."""
+        environment = {
+            "TERRY_JOB_ID": self.order.job_id,
+            "TERRY_SWEEP": self.order.sweep,
+            "TERRY_ATTEMPT": str(self.order.attempt),
+            "TERRY_RUN_DIR": str(self.run.root),
+        }
+        order = {**asdict(self.order), "gpu_uuid": gpu_uuid, "memory_limit_bytes": None}
+        return order, environment, self.folder.stdout, self.folder.stderr
+
+    @staticmethod
+    def reason_of(error: OSError) -> EndReason:
+        """Why an attempt could not be prepared."""
+        return EndReason.DISK_FULL if error.errno in _DISK else EndReason.LAUNCH_ERROR
+
+    def forked(self, pid: int, progress_fd: int) -> None:
+        """The process runs."""
+        os.set_blocking(progress_fd, False)
+        self.progress_fd, self._pid = progress_fd, pid
+        self._started = self._moved = time.monotonic()
+        with contextlib.suppress(ProcessLookupError):  # it has ended already, and its end is on the way
+            self._pidfd = os.pidfd_open(pid)
+        if self._goal is not None:
+            self._signal(signal.SIGTERM)
+
+    # progress
+
+    def read_progress(self) -> bool:
+        """Take in what the process has said. False at the end of the pipe."""
+        while self.progress_fd is not None:
+            try:
+                data = os.read(self.progress_fd, 65536)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            *lines, self._buffer = (self._buffer + data).split(b"\n")
+            for line in lines[-1:]:  # each line is the whole truth: the newest will do
+                self._moved_to(line)
+        return False
+
+    def _moved_to(self, line: bytes) -> None:
+        try:
+            said = msgspec.json.decode(line, type=dict[str, Any])
+            progress = msgspec.convert({**said, "job_id": self.order.job_id, "attempt": self.order.attempt}, Progress)
+        except msgspec.MsgspecError as error:
+            _log.warning("%s: unreadable progress line: %s", self.order.job_id, error)
+            return
+        if (progress.step, progress.phase, progress.epoch) != (
+            self.progress.step,
+            self.progress.phase,
+            self.progress.epoch,
+        ):
+            self._moved = time.monotonic()
+        self.progress, self._fresh = progress, True
+
+    def take_fresh(self) -> bool:
+        """True once after each new progress."""
+        fresh, self._fresh = self._fresh, False
+        return fresh
+
+    def close_progress(self) -> None:
+        """The pipe is at its end."""
+        if self.progress_fd is not None:
+            os.close(self.progress_fd)
+            self.progress_fd = None
+
+    # stop
+
+    def ask_to_stop(self, goal: StopGoal) -> None:
+        """SIGTERM, once; a second call only changes the goal."""
+        first = self._goal is None
+        self._goal = goal
+        if first:
+            self._kill_at = time.monotonic() + self._grace_s
+            self._signal(signal.SIGTERM)
+            self._signal(signal.SIGCONT)  # a stopped process could not leave
+
+    def enforce_limits(self, now: float) -> None:
+        """Time limit, hang, and the end of a grace period."""
+        if self._pid is None:
+            return
+        if self._kill_at is not None:
+            if now >= self._kill_at:
+                self._signal(signal.SIGKILL)
+        elif self.order.time_limit_s is not None and now - self._started > self.order.time_limit_s:
+            self._ended_for, self._kill_at = EndReason.TIME_LIMIT, now + self._grace_s
+            self._signal(signal.SIGTERM)
+        elif now - self._moved > self._hang_after_s():
+            self._ended_for, self._kill_at = EndReason.HUNG, now + _ABORT_GRACE_S
+            self._signal(signal.SIGABRT)  # faulthandler writes the stacks of all threads
+            self._signal(signal.SIGCONT)
+
+    def saw_gpu(self, xids: tuple[int, ...], memory_used: int) -> None:
+        """What its GPU said while it ran."""
+        self._xids += xids
+        self._device_memory = max(self._device_memory, memory_used)
+
+    def _hang_after_s(self) -> float:
+        if self.order.hang_after_s is not None:
+            return self.order.hang_after_s
+        rate = self.progress.steps_per_s
+        return max(_HANG_AT_LEAST_S, _HANG_STEPS / rate if rate else 0.0)
+
+    def _signal(self, number: int) -> None:
+        if self._pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):  # ended already; its end is on the way
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def make_sure_it_is_gone(self) -> None:
+        """After the forkserver's death: the kernel has sent SIGKILL; send it again and wait for the end."""
+        self._signal(signal.SIGKILL)
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._pid, signal.SIGKILL)
+        if self._pidfd is not None:
+            select.select([self._pidfd], [], [])
+
+    # end
+
+    def ended(self, status: int | None, max_rss_bytes: int, cpu_s: float) -> AttemptEnd:
+        """Judge the end and write exit.json."""
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+        found = evidence.Evidence(
+            status=status,
+            ended_for=self._ended_for,
+            goal=self._goal,
+            error=evidence.read_error(self.folder),
+            stack=evidence.read_stack(self.folder),
+            out_of_memory_kills=evidence.out_of_memory_kills() - self._kills_before,
+            step=self.progress.step or None,
+            checkpoint_step=evidence.newest_checkpoint_step(self.run, self.order.first_attempt),
+            max_rss_bytes=max_rss_bytes,
+            cpu_s=cpu_s,
+            xids=self._xids,
+            device_memory_bytes=self._device_memory,
+        )
+        return self._write_exit(evidence.judge(found))
+
+    def _write_exit(self, end: AttemptEnd) -> AttemptEnd:
+        try:
+            durable.write_json(self.folder.exit, end)
+        except OSError as error:  # the journal will have it all the same
+            _log.warning("%s: %s", self.folder.exit, error)
+            return replace(end, message=f"{end.message} (exit.json could not be written: {error.strerror})".strip())
+        return end

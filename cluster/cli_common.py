@@ -1,0 +1,152 @@
+"""What the verbs of the command line share: the session, printing, colours."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from terry.cluster.errors import UserError
+from terry.cluster.model import JobState
+from terry.cluster.workspace import Workspace
+
+
+class ExitCode(IntEnum):
+    """What the command line ends with. Part of its contract."""
+
+    DONE = 0
+    FAILED = 1  #: a job failed or was cancelled
+    USAGE = 2  #: usage, a bad file, a workspace that cannot be read or written
+    BUG = 70  #: our own mistake (sysexits.h: EX_SOFTWARE)
+    TIMEOUT = 124
+    INTERRUPTED = 130  #: the jobs go on
+    PIPE = 141  #: whoever read our output has gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What was said before the verb."""
+
+    workspace: Workspace
+    as_json: bool
+
+
+def needs_workspace(current: Session) -> None:
+    """Raise UserError where there is no workspace yet: the verb has nothing to look at."""
+    if not current.workspace.exists:
+        raise UserError(
+            f"there is no workspace at {current.workspace.root}; `terry-cluster submit FILE` makes one there, "
+            "`-w FOLDER` or TERRY_WORKSPACE names another"
+        )
+
+
+Verb = Callable[..., object]
+
+#: How jobs are named; several at once.
+SELECTORS = "SELECTOR: a job id, its unique beginning, a sweep, an ensemble, a glob ('cells-*'), or state:failed."
+
+
+def selectors(*, required: bool) -> Callable[[Verb], Verb]:
+    """The argument SELECTOR..., completed with what the workspace has. None given: all jobs, unless required."""
+    metavar = "SELECTOR..." if required else "[SELECTOR]..."
+    return click.argument("selectors", nargs=-1, required=required, metavar=metavar, shell_complete=_complete)
+
+
+def one_job() -> Callable[[Verb], Verb]:
+    """The argument JOB."""
+    return click.argument("job", metavar="JOB", shell_complete=_complete)
+
+
+def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Sweeps and jobs that begin so. Silent where the workspace cannot be read: it is only a help."""
+    del parameter
+    from terry.cluster.cli_reader import Reader
+
+    given = context.find_root().params.get("workspace")
+    try:
+        jobs = Reader(Workspace.find(given, os.environ, Path.cwd())).jobs()
+    except (OSError, ValueError):
+        return []
+    names = dict.fromkeys([*(record.job.sweep for record in jobs.values()), *jobs])
+    return [name for name in names if name.startswith(incomplete)][:200]
+
+
+def now() -> datetime:
+    """Now, aware, UTC."""
+    return datetime.now(UTC)
+
+
+def say(text: str = "", *, file: TextIO | None = None) -> None:
+    """Print one line."""
+    print(text, file=file or sys.stdout)
+
+
+def note(text: str) -> None:
+    """One line to standard error: for people who watch, never part of the result."""
+    print(text, file=sys.stderr)
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document. NaN and infinity become null: JSON has none."""
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines at once."""
+    text = "\n".join(lines)
+    if text:
+        sys.stdout.write(text + "\n")
+
+
+_STYLES = {
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "magenta": "35",
+    "cyan": "36",
+    "dim": "2",
+    "bold": "1",
+}
+
+#: The colour of each state, alike in all views.
+STATE_STYLES: Mapping[JobState, str] = {
+    JobState.WAITING: "dim",
+    JobState.PENDING: "dim",
+    JobState.HELD: "yellow",
+    JobState.STARTING: "cyan",
+    JobState.RUNNING: "cyan",
+    JobState.STOPPING: "yellow",
+    JobState.COMPLETED: "green",
+    JobState.FAILED: "red",
+    JobState.CANCELLED: "magenta",
+}
+
+
+def coloured(stream: TextIO | None = None) -> bool:
+    """True where colours may be written: a terminal, and NO_COLOR not set."""
+    return (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, style: str, *, on: bool) -> str:
+    """The text in a colour, where colours are on."""
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if on and style else text
+
+
+def width() -> int | None:
+    """Columns of the terminal; None where the output is not one (then nothing is cut)."""
+    if not sys.stdout.isatty():
+        return None
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except OSError:
+        return None

@@ -1,0 +1,191 @@
+"""The verbs about what came out: `results`, `plot`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from terry.cluster.cli_common import Session, needs_workspace, note, print_json, print_lines, say, selectors, width
+from terry.cluster.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from terry.cluster.cli_reader import Reader
+    from terry.cluster.model import JobRecord
+    from terry.logs.plots import Curve
+    from terry.logs.results import ResultRow
+
+#: More curves than this are no picture.
+_CURVES = 200
+
+
+class Format(StrEnum):
+    """How a table of results is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+@click.command()
+@selectors(required=False)
+@click.option(
+    "--format", "form", type=click.Choice([str(f) for f in Format]), default="table", help="How it is written."
+)
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write into a file.")
+@click.pass_obj
+def results(current: Session, selectors: tuple[str, ...], *, form: str, output: Path | None) -> None:
+    """Show what finished runs found out, the best first.
+
+    Example: terry-cluster results cells --format csv -o cells.csv
+    """
+    from terry.cluster.cli_reader import Reader
+    from terry.logs.results import best_first
+
+    needs_workspace(current)
+    reader = Reader(current.workspace)
+    rows = best_first(_rows(reader, selectors))
+    chosen = Format.JSON if current.as_json else Format(form)
+    if chosen is Format.PARQUET:
+        _write_parquet([row.flat() for row in rows], output)
+    elif output is not None:
+        from terry.cluster.durable import write_bytes
+
+        write_bytes(output.absolute(), _text(rows, chosen).encode(), 0o644)
+    else:
+        sys.stdout.write(_text(rows, chosen))
+    if not rows:
+        note("no run has finished yet; `terry-cluster status` shows how they stand")
+
+
+def _rows(reader: Reader, selectors: tuple[str, ...]) -> list[ResultRow]:
+    """A row for each final run; jobs that prepare data are none."""
+    from terry.logs.results import read_result, result_row
+
+    records = [r for r in reader.select(selectors) if r.state.is_final and r.job.kind != "prepare"]
+    return [result_row(record, read_result(reader.workspace.run(record.job.id))) for record in records]
+
+
+def _text(rows: list[ResultRow], form: Format) -> str:
+    from terry.logs.results import result_lines
+
+    if form is Format.TABLE:
+        return "".join(f"{line}\n" for line in result_lines(rows, width=width()))
+    flat = [row.flat() for row in rows]
+    if form is Format.JSON:
+        import msgspec
+
+        return msgspec.json.format(msgspec.json.encode(flat), indent=2).decode() + "\n"
+    return _csv(flat)
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    import csv
+    import io
+
+    from terry.logs.results import columns_of
+
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns_of(rows), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _write_parquet(rows: list[dict[str, Any]], output: Path | None) -> None:
+    """A Parquet file; to standard output only where that is no terminal."""
+    if output is None and sys.stdout.isatty():
+        raise UserError("Parquet is not for a terminal: give `-o FILE`, or send the output to a file")
+    import io
+
+    import polars as pl
+
+    from terry.cluster.durable import write_bytes
+    from terry.logs.results import columns_of
+
+    frame = pl.DataFrame({name: [row.get(name) for row in rows] for name in columns_of(rows)}, strict=False)
+    stream = io.BytesIO()
+    frame.write_parquet(stream)
+    if output is None:
+        sys.stdout.buffer.write(stream.getvalue())
+    else:
+        write_bytes(output.absolute(), stream.getvalue(), 0o644)
+
+
+@click.command()
+@selectors(required=True)
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="PNG or SVG; none: in the terminal."
+)
+@click.option("--by", metavar="SETTING", help="One colour for each value of a setting.")
+@click.option(
+    "--smooth", "smoothing", metavar="WEIGHT", type=click.FloatRange(0.0, 0.99), default=0.0, help="0 to 0.99."
+)
+@click.pass_obj
+def plot(
+    current: Session, selectors: tuple[str, ...], *, output: Path | None, by: str | None, smoothing: float
+) -> None:
+    """Draw loss curves: in the terminal, as PNG or SVG.
+
+    Example: terry-cluster plot cells --by model.cell --smooth 0.9 -o cells.svg
+    """
+    from terry.cluster.cli_reader import Reader
+    from terry.logs.plots import draw
+
+    needs_workspace(current)
+    reader = Reader(current.workspace)
+    records = [r for r in reader.select(selectors) if r.job.kind != "prepare"]
+    curves = _curves(reader, records)
+    if output is None:
+        _draw_in_terminal(curves, smoothing, as_json=current.as_json)
+        return
+    if output.suffix.lower() not in {".png", ".svg"}:
+        raise UserError(f"{output} must end with .png or .svg")
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {output.absolute().parent}")
+    draw(curves, output.absolute(), title=" ".join(selectors), smoothing=smoothing, group_of=_groups(records, by))
+    if current.as_json:
+        print_json({"file": str(output.absolute()), "runs": [curve.name for curve in curves]})
+    else:
+        say(f"wrote {output}")
+
+
+def _curves(reader: Reader, records: Sequence[JobRecord]) -> list[Curve]:
+    from terry.logs.plots import read_curve
+
+    if len(records) > _CURVES:
+        raise UserError(f"{len(records):,} curves are too many for one picture; select {_CURVES} at most")
+    curves = [read_curve(reader.workspace.run(r.job.id), r.job.id, r.first_attempt) for r in records]
+    found = [curve for curve in curves if curve.steps]
+    if not found:
+        raise UserError("none of these runs has measured a loss yet")
+    return found
+
+
+def _groups(records: Sequence[JobRecord], by: str | None) -> dict[str, str]:
+    """Curve name -> the value of the setting by which curves are coloured."""
+    if by is None:
+        return {}
+    known = list(dict.fromkeys(key for record in records for key in record.job.labels))
+    if by not in known:
+        raise UserError(f"these runs do not differ in {by!r}; they differ in: {', '.join(known) or 'nothing'}")
+    return {record.job.id: f"{by}={record.job.labels.get(by, '-')}" for record in records}
+
+
+def _draw_in_terminal(curves: Sequence[Curve], smoothing: float, *, as_json: bool) -> None:
+    from terry.logs.curve import curve_lines, smooth
+
+    if as_json:
+        print_json(curves)
+        return
+    columns = min(width() or 100, 120)
+    for curve in curves:
+        restarts = f", restarted at step {', '.join(f'{step:,}' for step in curve.restarts)}" if curve.restarts else ""
+        print_lines([f"{curve.name}: loss{restarts}"])
+        print_lines(curve_lines(curve.steps, smooth(curve.losses, smoothing), columns, 12))

@@ -1,0 +1,143 @@
+"""terry.yaml, typed: what a person says of the whole workspace. Read when needed, so that a change counts at once.
+
+notify:
+  command: mail -s "Terry: $TERRY_SWEEP" lab@example.org     # or a list of arguments, without a shell
+  timeout: 30                                                # seconds; then it is ended
+  on: [sweep, failure]                                       # a sweep's end; a job's final failure
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from terry.cluster.errors import UserError
+from terry.cluster.workspace import Workspace
+
+#: Keys of the file. What `nodes` and `policy` hold is read by whom they concern.
+KEYS = ("nodes", "policy", "notify")
+_NOTIFY_KEYS = ("command", "timeout", "on")
+
+
+class Occasion(StrEnum):
+    """When somebody is to be told."""
+
+    SWEEP = "sweep"  #: the last job of a sweep has ended
+    FAILURE = "failure"  #: a job has failed for good
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notify:
+    """Whom to tell, and how."""
+
+    command: tuple[str, ...]  #: a program and its arguments; a line of shell is `/bin/sh -c` and the line
+    timeout_s: float = 30.0
+    occasions: frozenset[Occasion] = frozenset(Occasion)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceConfig:
+    """All of terry.yaml."""
+
+    notify: Notify | None = None
+    sections: dict[str, object] = field(default_factory=dict)  #: `nodes` and `policy`, as they stand there
+
+
+def read(workspace: Workspace) -> WorkspaceConfig:
+    """Read terry.yaml; the defaults where there is none. Raises UserError (file:line, the nearest key), OSError."""
+    try:
+        text = workspace.config.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return WorkspaceConfig()
+    return parse(text, workspace.config)
+
+
+def parse(text: str, file: Path) -> WorkspaceConfig:
+    """The configuration that `text` is. Raises UserError."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(f"this is not YAML: {problem}", file=file, line=mark.line + 1 if mark else None) from error
+    if root is None:
+        return WorkspaceConfig()
+    section = _Section(root, values, file, "terry.yaml")
+    section.allow(KEYS)
+    notify = _notify(section.part("notify")) if section.has("notify") else None
+    return WorkspaceConfig(notify=notify, sections={k: v for k, v in section.values.items() if k != "notify"})
+
+
+class _Section:
+    """A mapping of the file, with the lines of its keys."""
+
+    def __init__(self, node: yaml.Node, values: object, file: Path, name: str) -> None:
+        self.file, self.name = file, name
+        if not isinstance(node, yaml.MappingNode) or not isinstance(values, dict):
+            raise UserError(f"{name} must be made of `key: value`", file=file, line=node.start_mark.line + 1)
+        self.values = values
+        self._line = node.start_mark.line + 1
+        self._nodes: dict[object, tuple[int, yaml.Node]] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in self._nodes:
+                raise UserError(f"{name} has the key {key.value!r} twice", file=file, line=line)
+            self._nodes[key.value] = (line, value)
+
+    def allow(self, keys: Iterable[str]) -> None:
+        """Raise UserError for the first key that is none of these."""
+        known = list(keys)
+        for key, (line, _) in self._nodes.items():
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise UserError(
+                    f"{self.name} has no key {key!r}; {hint}It has: {', '.join(known)}", file=self.file, line=line
+                )
+
+    def has(self, key: str) -> bool:
+        """True where the key is given."""
+        return key in self._nodes
+
+    def part(self, key: str) -> _Section:
+        """A section below this one."""
+        return _Section(self._nodes[key][1], self.values[key], self.file, key)
+
+    def error(self, key: str, what: str) -> UserError:
+        """An error at the key's line."""
+        line = self._nodes[key][0] if self.has(key) else self._line
+        return UserError(f"{self.name}.{key} {what}", file=self.file, line=line)
+
+
+def _notify(section: _Section) -> Notify:
+    section.allow(_NOTIFY_KEYS)
+    timeout = section.values.get("timeout", 30.0)
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 3600:
+        raise section.error("timeout", f"must be seconds, above 0 and at most 3600, not {timeout!r}")
+    return Notify(command=_command(section), timeout_s=float(timeout), occasions=_occasions(section))
+
+
+def _command(section: _Section) -> tuple[str, ...]:
+    command = section.values.get("command")
+    if isinstance(command, str) and command.strip():
+        return ("/bin/sh", "-c", command)
+    if isinstance(command, list) and command and all(isinstance(word, str) and word for word in command):
+        return tuple(command)
+    raise section.error(
+        "command", f"must be a line of shell, or a list of a program and its arguments, not {command!r}"
+    )
+
+
+def _occasions(section: _Section) -> frozenset[Occasion]:
+    given: Any = section.values.get("on", section.values.get(True, list(Occasion)))  # YAML 1.1 reads `on` as true
+    try:
+        return frozenset(Occasion(name) for name in (given if isinstance(given, list) else [given]))
+    except (ValueError, TypeError):
+        raise section.error("on", f"must be a list of {', '.join(Occasion)}, not {given!r}") from None

@@ -1,0 +1,174 @@
+"""Files that are whole or absent, whatever dies when: unique temporary name, fsync, rename, fsync of the folder.
+
+Every system call that changes the disk goes through `Calls`, so that a test can let any of them fail, or kill the
+process between any two of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+_TEMPORARY = re.compile(r"\..+\.[0-9]+-[0-9a-f]{8}\.tmp")
+
+
+class Calls:
+    """The system calls by which anything durable is changed. Tests replace them."""
+
+    def open(self, path: Path, flags: int, mode: int = 0o600) -> int:
+        """Open and return a descriptor, not inherited by children."""
+        return os.open(path, flags | os.O_CLOEXEC, mode)
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        """Write some of `data`; return how many bytes."""
+        return os.write(descriptor, data)
+
+    def fsync(self, descriptor: int) -> None:
+        """Bring a file or folder to the disk."""
+        os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """Close; on network file systems the first to hear of a full disk."""
+        os.close(descriptor)
+
+    def chmod(self, descriptor: int, mode: int) -> None:
+        """Set the permissions, whatever the umask."""
+        os.fchmod(descriptor, mode)
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        """Cut the file."""
+        os.ftruncate(descriptor, length)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename, replacing a file or an empty folder."""
+        os.rename(source, target)  # noqa: PTH104  (the seam names the system call)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file."""
+        os.unlink(path)  # noqa: PTH108
+
+    def mkdir(self, path: Path, mode: int) -> None:
+        """Make one folder."""
+        os.mkdir(path, mode)  # noqa: PTH102
+
+
+#: The operating system itself.
+SYSTEM = Calls()
+
+
+def write_all(descriptor: int, data: bytes, calls: Calls = SYSTEM) -> None:
+    """Write the whole of `data`, however many calls it takes."""
+    view = memoryview(data)
+    while view:
+        view = view[calls.write(descriptor, view) :]
+
+
+@contextlib.contextmanager
+def opened(path: Path, flags: int, mode: int = 0o600, calls: Calls = SYSTEM) -> Iterator[int]:
+    """A descriptor that is closed at the end; an error of the close counts unless there was one before."""
+    descriptor = calls.open(path, flags, mode)
+    try:
+        yield descriptor
+    except BaseException:
+        with contextlib.suppress(OSError):
+            calls.close(descriptor)
+        raise
+    calls.close(descriptor)
+
+
+def fsync_folder(folder: Path, calls: Calls = SYSTEM) -> None:
+    """Make the names in `folder` durable."""
+    with opened(folder, os.O_RDONLY | os.O_DIRECTORY, calls=calls) as descriptor:
+        calls.fsync(descriptor)
+
+
+def inherited_mode(folder: Path) -> int:
+    """Permissions of a new file in `folder`: what the folder grants, so that a group's workspace stays the group's."""
+    return stat.S_IMODE(folder.stat().st_mode) & 0o666
+
+
+def write_bytes(path: Path, data: bytes, mode: int | None = None, calls: Calls = SYSTEM, *, sync: bool = True) -> None:
+    """Replace `path` by `data`: readers see the old or the new file, never a part; durable once this returns.
+
+    `mode` defaults to what the folder grants (`inherited_mode`). Raises OSError; the old file then still stands, unless
+    only the last step (fsync of the folder) failed. Nothing half-written is left by a call that fails; what a killed
+    process leaves is a `.name.*.tmp` that `remove_temporaries` knows. `sync=False` is for what a power cut may take.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    permissions = inherited_mode(path.parent) if mode is None else mode
+    try:
+        with opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions, calls) as descriptor:
+            calls.chmod(descriptor, permissions)
+            write_all(descriptor, data, calls)
+            if sync:
+                calls.fsync(descriptor)
+        calls.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            calls.unlink(temporary)
+        raise
+    if sync:
+        fsync_folder(path.parent, calls)
+
+
+def write_json(path: Path, value: Any, mode: int | None = None, calls: Calls = SYSTEM, *, sync: bool = True) -> None:
+    """`write_bytes` of a value that msgspec can encode (builtins, Structs, dataclasses, datetimes), and a newline."""
+    write_bytes(path, msgspec.json.encode(value) + b"\n", mode, calls, sync=sync)
+
+
+def make_folder(folder: Path, calls: Calls = SYSTEM) -> None:
+    """Make `folder` and its missing parents, durable, with the permissions (and setgid) of the nearest that exists."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent, calls)
+    mode = stat.S_IMODE(folder.parent.stat().st_mode)
+    with contextlib.suppress(FileExistsError):
+        calls.mkdir(folder, mode)
+        with opened(folder, os.O_RDONLY | os.O_DIRECTORY, calls=calls) as descriptor:
+            calls.chmod(descriptor, mode)
+        fsync_folder(folder.parent, calls)
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is not a folder")
+
+
+def publish_folder(temporary: Path, final: Path, calls: Calls = SYSTEM) -> None:
+    """Give a finished folder its name: all files and folders in it reach the disk, then one rename.
+
+    Both stand on one file system. Raises FileExistsError if `final` exists and is not an empty folder: whoever came
+    first has won; `temporary` is then left for the caller to remove.
+    """
+    _fsync_tree(temporary, calls)
+    try:
+        calls.rename(temporary, final)
+    except OSError as error:
+        if final.exists():
+            raise FileExistsError(f"{final} exists already") from error
+        raise
+    fsync_folder(final.parent, calls)
+
+
+def _fsync_tree(folder: Path, calls: Calls) -> None:
+    for name in sorted(p.name for p in folder.iterdir()):
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            _fsync_tree(path, calls)
+        elif path.is_file():
+            with opened(path, os.O_RDONLY, calls=calls) as descriptor:
+                calls.fsync(descriptor)
+    fsync_folder(folder, calls)
+
+
+def remove_temporaries(folder: Path, calls: Calls = SYSTEM) -> None:
+    """Remove what a killed writer of this folder left. For the folder's only writer, before it writes."""
+    for path in folder.iterdir():
+        if _TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(FileNotFoundError):
+                calls.unlink(path)

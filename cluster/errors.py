@@ -1,0 +1,27 @@
+"""Errors that people see. Each says what is wrong, what would be right, and where to look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class UserError(ValueError):
+    """A mistake in what was asked for: shown as a plain line, exit code 2, never a traceback."""
+
+    def __init__(self, message: str, *, file: Path | str | None = None, line: int | None = None) -> None:
+        self.file = None if file is None else str(file)
+        self.line = line
+        place = "" if file is None else f"{file}:{line}: " if line is not None else f"{file}: "
+        super().__init__(place + message)
+
+
+class JournalDamaged(UserError):
+    """The journal cannot be read: a bad line that is not a torn tail, or a gap in its sequence."""
+
+
+class InvalidTransition(RuntimeError):
+    """An event that the state machine does not allow where a job stands. Always a bug or a stale actor."""
+
+
+class LostLease(RuntimeError):
+    """Another controller with a higher epoch has taken the workspace: this one must stop at once."""

@@ -1,0 +1,176 @@
+"""Why an attempt ended: from exit status, stacks, the error it left, and counters; never from elapsed time alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from terry.cluster.gpu_port import fault_of
+from terry.cluster.model import AttemptEnd, EndReason, StopGoal
+from terry.cluster.workspace import AttemptFolder, Run
+
+#: Exit code of a job that wrote its checkpoint and left because it was asked to (sysexits.h: EX_TEMPFAIL).
+EXIT_STOPPED = 75
+#: Exit code of a job that found no room on the disk, not even to say so (sysexits.h: EX_IOERR).
+EXIT_DISK_FULL = 74
+
+_STOPPED = {
+    StopGoal.CANCEL: EndReason.CANCELLED,
+    StopGoal.PAUSE: EndReason.PAUSED,
+    StopGoal.PREEMPT: EndReason.PREEMPTED,
+}
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>\S+)')
+
+
+class ErrorReport(msgspec.Struct, frozen=True, kw_only=True):
+    """error.json: what the process itself says about its failure."""
+
+    reason: EndReason
+    message: str = ""
+    traceback: str = ""
+    step: int | None = None
+    first_step_done: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that is known when a process is gone."""
+
+    status: int | None  #: wait status; None: the process was lost with its forkserver
+    ended_for: EndReason | None = None  #: we ended it for this: HUNG, TIME_LIMIT
+    goal: StopGoal | None = None  #: it was asked to stop
+    error: ErrorReport | None = None
+    stack: str = ""  #: faulthandler's report
+    out_of_memory_kills: int = 0  #: by the kernel in our memory cgroup while it ran
+    step: int | None = None
+    checkpoint_step: int | None = None
+    max_rss_bytes: int = 0
+    cpu_s: float = 0.0
+    xids: tuple[int, ...] = ()  #: errors of the GPU meanwhile
+    device_memory_bytes: int = 0
+
+
+def judge(evidence: Evidence) -> AttemptEnd:
+    """Name the reason. Pure."""
+    reason, message = _judge(evidence)
+    if evidence.xids and reason is not EndReason.SUCCESS:
+        message += f" (the GPU reported {', '.join(f'Xid {number}' for number in dict.fromkeys(evidence.xids))})"
+    status, error = evidence.status, evidence.error
+    return AttemptEnd(
+        reason=reason,
+        exit_code=os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None,
+        signal=os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None,
+        message=message,
+        step=error.step if error and error.step is not None else evidence.step,
+        device_fault="; ".join(filter(None, map(fault_of, dict.fromkeys(evidence.xids)))),
+        checkpoint_step=evidence.checkpoint_step,
+        first_step_done=bool(error and error.first_step_done) or (evidence.step or 0) > 0,
+        max_rss_bytes=evidence.max_rss_bytes,
+        cpu_s=evidence.cpu_s,
+        device_memory_bytes=evidence.device_memory_bytes,
+    )
+
+
+def _judge(evidence: Evidence) -> tuple[EndReason, str]:
+    if evidence.status is None:
+        return EndReason.AGENT_LOST, "its forkserver died and the kernel ended it"
+    if os.WIFSIGNALED(evidence.status):
+        return _judge_signal(evidence, os.WTERMSIG(evidence.status))
+    return _judge_exit(evidence, os.WEXITSTATUS(evidence.status))
+
+
+def _judge_exit(evidence: Evidence, code: int) -> tuple[EndReason, str]:
+    if code == 0:
+        return EndReason.SUCCESS, ""
+    if code == EXIT_STOPPED:
+        if evidence.ended_for:
+            return evidence.ended_for, "wrote a checkpoint and left"
+        return _STOPPED[evidence.goal or StopGoal.PREEMPT], "wrote a checkpoint and left"
+    if evidence.error:
+        return evidence.error.reason, evidence.error.message
+    if code == EXIT_DISK_FULL:
+        return EndReason.DISK_FULL, "no space left on the disk"
+    return EndReason.EXCEPTION, f"exit code {code}, no error report; see stderr.log"
+
+
+def _judge_signal(evidence: Evidence, number: int) -> tuple[EndReason, str]:
+    name = signal_name(number)
+    if evidence.ended_for:
+        return evidence.ended_for, f"ended with {name}{_where(evidence.stack)}"
+    if evidence.goal:
+        return _STOPPED[evidence.goal], f"did not leave in time, ended with {name}"
+    if number == signal.SIGKILL and evidence.out_of_memory_kills > 0:
+        return EndReason.HOST_OUT_OF_MEMORY, "SIGKILL by the kernel's out-of-memory killer"
+    if number == signal.SIGKILL:
+        return EndReason.KILLED, "SIGKILL from outside; no sign of memory pressure"
+    return EndReason.CRASHED, name + _where(evidence.stack)
+
+
+def signal_name(number: int) -> str:
+    """SIGSEGV for 11; `signal 77` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _where(stack: str) -> str:
+    """The innermost Python frame of the thread that crashed, as ` in forward (models/cells.py:41)`."""
+    marked = stack.find("Current thread")  # faulthandler lists the others first
+    frame = _FRAME.search(stack, max(0, marked))
+    if frame is None:
+        return ""
+    place = Path(frame["file"])
+    return f" in {frame['function']} ({place.parent.name}/{place.name}:{frame['line']})"
+
+
+def read_stack(folder: AttemptFolder) -> str:
+    """What faulthandler wrote; empty where it had no reason to."""
+    try:
+        return folder.crash.read_text(encoding="utf-8", errors="replace")[-20_000:]
+    except FileNotFoundError:
+        return ""
+
+
+def read_error(folder: AttemptFolder) -> ErrorReport | None:
+    """What the process said about its failure, if it lived to say it."""
+    try:
+        return msgspec.json.decode(folder.error.read_bytes(), type=ErrorReport)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def newest_checkpoint_step(run: Run, first_attempt: int = 1) -> int | None:
+    """Step of the newest published checkpoint (its loader verifies the content) of `first_attempt` or a later one."""
+    found = [m for name in _list(run.checkpoints) if (m := re.fullmatch(r"step-(\d+)-a(\d+)", name)) is not None]
+    return max((int(m[1]) for m in found if int(m[2]) >= first_attempt), default=None)
+
+
+def _list(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208  (names are all we need)
+    except FileNotFoundError:
+        return []
+
+
+def out_of_memory_kills() -> int:
+    """Processes killed for memory in our cgroup (version 1 or 2) and on the machine; only the growth matters."""
+    groups = _read("/proc/self/cgroup")
+    second = re.search(r"^0::(.*)$", groups, re.MULTILINE)
+    first = re.search(r"^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(.*)$", groups, re.MULTILINE)
+    texts = [_read("/proc/vmstat")]
+    texts += [_read(f"/sys/fs/cgroup{second[1]}/memory.events")] if second else []
+    texts += [_read(f"/sys/fs/cgroup/memory{first[1]}/memory.oom_control")] if first else []
+    return sum(int(count) for text in texts for count in re.findall(r"^oom_kill (\d+)$", text, re.MULTILINE))
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:  # not this kind of system
+        return ""

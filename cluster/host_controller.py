@@ -1,0 +1,47 @@
+"""Puts a controller together with what it needs, inside its actor: one of the two places that import adapters."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from terry.cluster.controller import Controller, Hooks
+from terry.cluster.errors import LostLease
+from terry.cluster.job_runtime import TERRY_JOBS, JobRuntime
+from terry.cluster.notify import Notifier
+from terry.cluster.ray_actors import AgentSettings, job_environment
+from terry.cluster.ray_head import runtime_folder
+from terry.cluster.ray_pool import RayPool
+from terry.cluster.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Now, aware, UTC."""
+        return datetime.now(UTC)
+
+
+def run_controller(workspace: Workspace, namespace: str, runtime: JobRuntime = TERRY_JOBS) -> str:
+    """Be the controller until a shutdown is complete (`stopped`) or another one takes over (`superseded`)."""
+    notifier = Notifier(workspace, lambda sweep: controller.state.counts[sweep], job_environment())
+    pool = RayPool(AgentSettings(workspace=str(workspace.root), runtime=runtime), namespace)
+    controller = Controller(
+        workspace,
+        pool,
+        SystemClock(),
+        lock_file=runtime_folder(workspace) / "controller.lock",
+        hooks=Hooks(finished=notifier.finished),
+        version=version("terry-cluster"),
+        node_is_dead=pool.node_is_dead,
+    )
+    try:
+        controller.run()
+    except LostLease as lost:
+        _log.warning("%s", lost)
+        return "superseded"
+    return "stopped"

@@ -1,0 +1,140 @@
+"""`python -m terry.cluster.keeper WORKSPACE`: keeps Ray's head and the controller alive on this machine.
+
+A small daemon in a session of its own: it outlives the terminal that started it. It waits for the death of the two
+processes without which there is no cluster, ends what is left of it, and starts anew. Killing the keeper harms nothing:
+the cluster goes on, and the next `up` or `submit` starts another keeper.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from terry.cluster import lease
+from terry.cluster.locks import Lock
+from terry.cluster.processes import Process, find, kill
+from terry.cluster.ray_head import Head, end_head, is_well, ray_environment, read_head, runtime_folder, start_head
+from terry.cluster.workspace import Workspace
+
+_log = logging.getLogger("terry.cluster.keeper")
+
+_DRIVER_TIMEOUT_S = 60.0
+_LOOK_EVERY_S = 5.0
+_SILENT_S = 30.0  # Ray restarts a dead controller in about 2 s; after this long something is wrong with it
+_PAUSE_MAX_S = 60.0
+_LOCK_S = 2.0
+
+
+def keeper_lock(workspace: Workspace) -> Path:
+    """Held by the keeper as long as it lives."""
+    return runtime_folder(workspace) / "keeper.lock"
+
+
+class Keeper:
+    """See the module."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._failures = 0
+
+    def run(self) -> None:
+        """For ever. A failure is logged, and tried again after a pause that grows."""
+        while True:
+            try:
+                head = self._ensure_head()
+                self._ensure_controller()
+                self._failures = 0
+                self._watch(head)
+            except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+                self._failures += 1
+                pause = min(_PAUSE_MAX_S, 2.0 ** (self._failures - 1))
+                _log.error("%s; next try in %.0f s", error, pause)
+                time.sleep(pause)
+
+    def _ensure_head(self) -> Head:
+        head = read_head(self._workspace)
+        if head is not None and is_well(head):
+            return head
+        end_head(self._workspace)
+        _log.info("starting Ray")
+        head = start_head(self._workspace)
+        _log.info("Ray runs at %s", head.address)
+        return head
+
+    def _ensure_controller(self) -> None:
+        command = [sys.executable, "-m", "terry.cluster.ray_driver", str(self._workspace.root)]
+        done = subprocess.run(
+            command,
+            env=ray_environment(self._workspace),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_DRIVER_TIMEOUT_S,
+            check=False,
+            cwd="/",
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"the controller could not be started: {done.stdout.decode(errors='replace')[-2000:]}")
+        _log.info("the controller runs")
+
+    def _watch(self, head: Head) -> None:
+        """Return when the head's processes have died, or the controller has been silent for too long."""
+        with contextlib.ExitStack() as stack:
+            fds = []
+            for process in head.processes:
+                try:
+                    fds.append(os.pidfd_open(process.pid))
+                except ProcessLookupError:
+                    return
+                stack.callback(os.close, fds[-1])
+            while all(p.alive for p in head.processes):
+                dead, _, _ = select.select(fds, [], [], _LOOK_EVERY_S)
+                if dead:
+                    break
+                if (silent := self._silent_controller()) is not None:
+                    _log.warning("the controller has been silent for %.0f s: ending it", _SILENT_S)
+                    kill([silent])  # Ray starts the next; if it does not, we do
+                    return
+        _log.warning("the Ray head has died")
+
+    def _silent_controller(self) -> Process | None:
+        """The controller's process on this machine, if it lives and has not renewed its lease for too long."""
+        held = lease.read(self._workspace)
+        if held is None or not held.alive(datetime.now(UTC)) or held.host != socket.gethostname():
+            return None
+        silent_s = (datetime.now(UTC) - held.heartbeat).total_seconds()
+        return find(held.pid) if silent_s > _SILENT_S else None
+
+
+def _take_lock(workspace: Workspace) -> Lock | None:
+    """The keeper's lock; None if another keeper has it. Whoever only looks at it holds it for a moment, too."""
+    deadline = time.monotonic() + _LOCK_S
+    while (lock := Lock.try_take(keeper_lock(workspace))) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return lock
+
+
+def main() -> None:
+    """Become the keeper, unless there is one."""
+    workspace = Workspace(Path(sys.argv[1]))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    lock = _take_lock(workspace)
+    if lock is None:
+        _log.info("another keeper is at work")
+        return
+    _log.info("keeping %s", workspace.root)
+    Keeper(workspace).run()
+
+
+if __name__ == "__main__":
+    main()

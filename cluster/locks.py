@@ -1,0 +1,50 @@
+"""Locks between processes of one machine, which the kernel releases when their holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+
+@dataclass(slots=True)
+class Lock:
+    """A flock that is held. The file holds the holder's pid, for people and for `holder`."""
+
+    path: Path
+    _descriptor: int
+
+    @classmethod
+    def try_take(cls, path: Path) -> Self | None:
+        """Take it if it is free. The file must lie on this machine's own disk."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        return cls(path, descriptor)
+
+    def release(self) -> None:
+        """Let it go."""
+        os.close(self._descriptor)
+
+
+def holder(path: Path) -> int | None:
+    """Pid of the process that holds the lock; None if it is free."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(descriptor, 32, 0)
+        return int(text) if text.isdigit() else 0
+    finally:
+        os.close(descriptor)
+    return None

@@ -1,0 +1,131 @@
+"""What the controller needs from the world, as Protocols. Adapters fulfil them; so do the fakes in terry.cluster.fakes.
+
+Every adapter and its fake pass the same contract suite (tests/contract).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from terry.cluster.model import AttemptEnd, Device, Progress, StopGoal
+
+
+class Clock(Protocol):
+    """Time, as an argument."""
+
+    def now(self) -> datetime:
+        """Now, aware, UTC."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchOrder:
+    """All that an agent needs to start one attempt. Travels as JSON."""
+
+    epoch: int  #: of the controller that gives the order; an agent refuses an older one
+    job_id: str
+    sweep: str
+    attempt: int
+    entrypoint: str
+    workspace: str  #: absolute path
+    spec_path: str  #: the line of jobs.jsonl that holds the configuration: file relative to the workspace ...
+    spec_offset: int
+    spec_length: int
+    device_id: str
+    share: float  #: of the device's capacity: GPUs or cores
+    threads: int  #: CPU threads of the process
+    first_attempt: int = 1  #: checkpoints and metrics of attempts before this one are ignored (--from-scratch)
+    time_limit_s: float | None = None
+    hang_after_s: float | None = None
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """The attempt's process runs."""
+
+    job_id: str
+    attempt: int
+    pid: int
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """The attempt could not be started; no process of it exists."""
+
+    job_id: str
+    attempt: int
+    message: str
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """The attempt's process is gone: confirmed."""
+
+    job_id: str
+    attempt: int
+    end: AttemptEnd
+
+
+class Appeared(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """A device takes jobs. `running` are the attempts that its agent knows: all others on this device are gone."""
+
+    device: Device
+    running: tuple[tuple[str, int], ...] = ()
+
+
+class Vanished(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """A device takes no jobs for now: its agent does not answer, or gave the device back."""
+
+    device_id: str
+    reason: str
+
+
+class NodeDied(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """Ray says that the node is dead."""
+
+    node: str
+    node_id: str
+
+
+Report = Started | Refused | Ended | Appeared | Vanished | NodeDied
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poll:
+    """What a pool has to say since it was last asked."""
+
+    reports: tuple[Report, ...] = ()
+    progress: tuple[Progress, ...] = field(default=())
+
+
+class DevicePool(Protocol):
+    """The devices that can run jobs now, and what happens on them.
+
+    Reports may come twice (after a controller's death) and late: the state machine ignores what is not current.
+    A report is offered again to the next controller until `acknowledge`d.
+    """
+
+    def attach(self, epoch: int) -> None:
+        """Take over all agents for the controller of this epoch; each answers with an Appeared report."""
+        ...
+
+    def poll(self, timeout_s: float) -> Poll:
+        """Wait until something is reported, `wake` is called, or the time is over."""
+        ...
+
+    def wake(self) -> None:
+        """Make a waiting `poll` return (from another thread)."""
+        ...
+
+    def acknowledge(self) -> None:
+        """All that `poll` returned so far stands in the journal."""
+        ...
+
+    def launch(self, order: LaunchOrder) -> None:
+        """Start an attempt. Never blocks; idempotent by (job, attempt). Answered by Started, Refused or Ended."""
+        ...
+
+    def stop(self, job_id: str, attempt: int, goal: StopGoal) -> None:
+        """Ask an attempt to stop, with SIGTERM, then SIGKILL. Never blocks. Answered by Ended."""
+        ...

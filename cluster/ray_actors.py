@@ -1,0 +1,172 @@
+"""The two actors: the agent of a device, and the host of the controller. Thin: what they host knows nothing of Ray.
+
+Ray restarts them when their process dies (`max_restarts=-1`), but never after an exception in `__init__`: so `__init__`
+only starts a thread, and whatever goes wrong in it ends the process after a pause.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+import msgspec
+import ray
+
+from terry.cluster import node_probe
+from terry.cluster.device_agent import AgentReply, DeviceAgent
+from terry.cluster.errors import UserError
+from terry.cluster.gpu_port import NvmlGpu
+from terry.cluster.job_runtime import JobRuntime
+from terry.cluster.model import Device, DeviceKind, StopGoal
+from terry.cluster.ports import LaunchOrder
+from terry.cluster.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+
+_PAUSE_S = 1.0
+_PAUSE_FOR_PEOPLE_S = 20.0
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What every agent of a workspace is started with."""
+
+    workspace: str  #: absolute path
+    runtime: JobRuntime
+
+
+def log_to(path: Path) -> None:
+    """Send this process's log to a file of its own, at most about 10 MB."""
+    handler = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=1, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("terry")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def run_for_ever(what: str, work: Callable[[], None]) -> None:
+    """Run `work` in a permanent thread. If it fails, log it, pause, and end the process: Ray starts a new one."""
+
+    def body() -> None:
+        pause = _PAUSE_S
+        try:
+            work()
+        except UserError as error:  # a damaged journal, say: a person has to mend it
+            _log.error("%s: %s", what, error)
+            pause = _PAUSE_FOR_PEOPLE_S
+        except BaseException:
+            _log.exception("%s failed", what)
+        else:
+            return
+        time.sleep(pause)
+        os._exit(1)
+
+    threading.Thread(target=body, name=what, daemon=True).start()
+
+
+def job_environment() -> dict[str, str]:
+    """The environment that jobs inherit: ours without Ray's settings, above all without the path of the token."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TERRY_AGENT", "TERRY_HEAD"))}
+
+
+@ray.remote
+class AgentActor:
+    """Hosts a DeviceAgent."""
+
+    def __init__(self, settings: bytes, node: str, node_id: str, kind: str, amount: float) -> None:
+        self._settings = msgspec.json.decode(settings, type=AgentSettings)
+        self._ready = threading.Event()
+        self._agent: DeviceAgent
+        gpu_ids: list[int | str] = list(ray.get_gpu_ids())
+        run_for_ever("agent", lambda: self._serve(node, node_id, DeviceKind(kind), amount, gpu_ids))
+
+    def _serve(self, node: str, node_id: str, kind: DeviceKind, amount: float, gpu_ids: list[int | str]) -> None:
+        device = describe_device(node, node_id, kind, amount, gpu_ids)
+        workspace = Workspace(Path(self._settings.workspace))
+        log = workspace.agent_log(device.id)
+        log_to(log)
+        environment = {**job_environment(), "CUDA_VISIBLE_DEVICES": device.uuid}
+        mark = f"{workspace.id}/{device.id}"
+        gpu = NvmlGpu(device.uuid) if kind is DeviceKind.GPU else None
+        self._agent = DeviceAgent(device, self._settings.runtime, environment, log, mark, gpu)
+        self._ready.set()
+        self._agent.run()
+
+    def _hosted(self) -> DeviceAgent:
+        if not self._ready.wait(30.0):
+            raise TimeoutError("the agent has not started within 30 s")
+        return self._agent
+
+    def hello(self, epoch: int) -> bytes:
+        """See DeviceAgent."""
+        return _encode(self._hosted().hello(epoch))
+
+    def poll(self, epoch: int, life: str, acknowledged: int, seen: int, timeout_s: float) -> bytes:
+        """See DeviceAgent."""
+        return _encode(self._hosted().poll(epoch, life, acknowledged, seen, timeout_s))
+
+    def launch(self, order: bytes) -> None:
+        """See DeviceAgent."""
+        self._hosted().launch(msgspec.json.decode(order, type=LaunchOrder))
+
+    def stop(self, epoch: int, job_id: str, attempt: int, goal: str) -> None:
+        """See DeviceAgent."""
+        self._hosted().stop(epoch, job_id, attempt, StopGoal(goal))
+
+
+def _encode(reply: AgentReply) -> bytes:
+    return msgspec.json.encode(reply)
+
+
+def describe_device(node: str, node_id: str, kind: DeviceKind, amount: float, gpu_ids: list[int | str]) -> Device:
+    """The device that Ray has given to this process."""
+    if kind is DeviceKind.CPU:
+        return Device(
+            id=f"{node}:cpu",
+            node=node,
+            node_id=node_id,
+            kind=kind,
+            capacity=amount,
+            model=node_probe.cpu_model(),
+            memory_bytes=node_probe.memory_bytes(),
+            host_cores=node_probe.cpu_cores(),
+        )
+    index = int(gpu_ids[0])
+    gpu = next(g for g in node_probe.gpus() if g.index == index)
+    return Device(
+        id=f"{node}:{index}",
+        node=node,
+        node_id=node_id,
+        kind=kind,
+        capacity=1.0,
+        model=gpu.model,
+        uuid=gpu.uuid,
+        memory_bytes=gpu.memory_bytes,
+        host_cores=node_probe.cpu_cores(),
+    )
+
+
+@ray.remote
+class ControllerActor:
+    """Hosts the controller of a workspace."""
+
+    def __init__(self, workspace: str, namespace: str) -> None:
+        self._state = "running"
+        run_for_ever("controller", lambda: self._serve(Workspace(Path(workspace)), namespace))
+
+    def _serve(self, workspace: Workspace, namespace: str) -> None:
+        from terry.cluster.host_controller import run_controller
+
+        log_to(workspace.controller_log)
+        self._state = run_controller(workspace, namespace)
+        _log.info("the controller is %s", self._state)
+
+    def ping(self) -> tuple[str, int, str]:
+        """What it does (`running`, `stopped`: a shutdown was asked for, `superseded`), pid, version of Python."""
+        return self._state, os.getpid(), sys.version.split()[0]

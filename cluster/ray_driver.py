@@ -1,0 +1,85 @@
+"""`python -m terry.cluster.ray_driver WORKSPACE`: a short-lived Ray driver that makes sure that a controller runs.
+
+A program of its own, because a driver of a cluster that is not well can hang for minutes: whoever calls it sets a time
+limit and kills it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
+
+from terry.cluster.ray_actors import ControllerActor
+from terry.cluster.ray_head import read_head
+from terry.cluster.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+
+CONTROLLER = "controller"
+_PING_S = 20.0
+
+
+def namespace_of(workspace: Workspace) -> str:
+    """Ray's namespace of a workspace's actors."""
+    return f"terry-{workspace.id}"
+
+
+def ensure_controller(workspace: Workspace) -> str:
+    """Create the controller's actor, or wait for the one that is there. Returns what it answers: its state."""
+    namespace = namespace_of(workspace)
+    deadline = time.monotonic() + _PING_S
+    while True:
+        actor = ControllerActor.options(  # type: ignore[attr-defined]
+            name=CONTROLLER,
+            namespace=namespace,
+            get_if_exists=True,
+            lifetime="detached",
+            max_restarts=-1,
+            max_concurrency=2,
+            num_cpus=0,
+        ).remote(str(workspace.root), namespace)
+        state = _ping(actor)
+        if state == "running":
+            return state
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the controller does not answer (last: {state})")
+        if state != "restarting":
+            ray.kill(actor)  # it has stopped, was superseded, or died for good: begin a new one
+        time.sleep(0.2)
+
+
+def _ping(actor: Any) -> str:
+    try:
+        state: str = ray.get(actor.ping.remote(), timeout=_PING_S)[0]
+    except (ActorUnavailableError, GetTimeoutError):
+        return "restarting"
+    except RayActorError:
+        return "dead"
+    return state
+
+
+def main() -> None:
+    """Connect, make sure, leave."""
+    workspace = Workspace(Path(sys.argv[1]))
+    head = read_head(workspace)
+    if head is None:
+        sys.exit("no Ray head is recorded")
+    ray.init(
+        address=head.address,
+        namespace=namespace_of(workspace),
+        _node_ip_address=head.address.rpartition(":")[0],
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    ensure_controller(workspace)
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

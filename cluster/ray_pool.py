@@ -1,0 +1,267 @@
+"""The DevicePool on Ray: one detached, named, restartable agent actor a device, found again by each controller.
+
+All of it runs in the controller's thread: Ray calls back into a queue, and `poll` works the queue off. A call to an
+agent may fail or be lost at any time. Then the agent is asked `hello` again once no launch is under way, and its
+answer (Appeared, with the attempts that it knows) lets the controller put right whatever went missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import msgspec
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from terry.cluster.device_agent import AgentReply, StaleOrder
+from terry.cluster.errors import LostLease
+from terry.cluster.model import Device, DeviceKind, Progress, StopGoal
+from terry.cluster.ports import Appeared, LaunchOrder, NodeDied, Poll, Report, Vanished
+from terry.cluster.ray_actors import AgentActor, AgentSettings
+
+_log = logging.getLogger(__name__)
+
+_SCAN_NODES_S = 1.0
+_POLL_S = 30.0
+_RETRY_S = 0.3
+
+
+@dataclass(slots=True, eq=False)
+class _Agent:
+    """What the pool knows of one agent actor."""
+
+    node: str
+    node_id: str
+    kind: DeviceKind
+    handle: Any
+    device: Device | None = None  #: None until its first answer
+    attached: bool = False
+    asking: bool = False  #: a hello or poll is under way
+    ask_at: float = 0.0  #: monotonic; not before, after a failure
+    launches: int = 0  #: under way
+    stops: dict[tuple[str, int], StopGoal] = field(default_factory=dict)  #: not known to have arrived
+    seen: int = 0  #: newest report taken in
+    returned: int = 0  #: newest report given to the controller
+    acknowledged: int = 0  #: newest report in the journal
+
+
+class RayPool:
+    """See the module. One per controller life."""
+
+    def __init__(self, settings: AgentSettings, namespace: str) -> None:
+        self._settings = settings
+        self._namespace = namespace
+        self._epoch = 0
+        self._agents: dict[str, _Agent] = {}  # by actor name
+        self._nodes: dict[str, str] = {}  # node id -> name, of those alive
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._scanned = 0.0
+        self._reports: list[Report] = []
+        self._progress: dict[str, Progress] = {}
+
+    # DevicePool
+
+    def attach(self, epoch: int) -> None:
+        """Take over all agents; create those that are missing."""
+        self._epoch = epoch
+        self._scan_nodes()
+
+    def poll(self, timeout_s: float) -> Poll:
+        """See DevicePool. Raises LostLease where an agent obeys a newer controller."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self._keep_asking()
+            woken = self._take_one(max(0.0, min(deadline - time.monotonic(), _SCAN_NODES_S / 2)))
+            while not self._queue.empty():
+                woken = self._take_one(0.0) or woken
+            if woken or self._reports or self._progress or time.monotonic() >= deadline:
+                return self._hand_over()
+
+    def wake(self) -> None:
+        """Make a waiting `poll` return."""
+        self._queue.put(None)
+
+    def acknowledge(self) -> None:
+        """All that `poll` has returned stands in the journal."""
+        for agent in self._agents.values():
+            agent.acknowledged = agent.returned
+
+    def launch(self, order: LaunchOrder) -> None:
+        """Send the order to the device's agent."""
+        agent = self._agent_of(order.device_id)
+        if agent is None or order.epoch != self._epoch:
+            return  # it is away (when it appears again the controller orders anew), or the order is not ours
+        agent.launches += 1
+        self._call(agent.handle.launch.remote(msgspec.json.encode(order)), partial(self._launched, agent))
+
+    def stop(self, job_id: str, attempt: int, goal: StopGoal) -> None:
+        """Ask every agent that may have the attempt."""
+        for agent in self._agents.values():
+            agent.stops[(job_id, attempt)] = goal
+            if agent.attached:
+                self._send_stop(agent, (job_id, attempt), goal)
+
+    def node_is_dead(self, node_id: str) -> bool:
+        """True for a node that is not in the cluster: it died, or belonged to an earlier cluster, which is gone."""
+        return node_id not in self._nodes
+
+    # nodes
+
+    def _keep_asking(self) -> None:
+        now = time.monotonic()
+        if now - self._scanned >= _SCAN_NODES_S:
+            self._scan_nodes()
+        for agent in self._agents.values():
+            if not agent.asking and now >= agent.ask_at:
+                self._ask(agent)
+
+    def _scan_nodes(self) -> None:
+        self._scanned = time.monotonic()
+        alive = {n["NodeID"]: n for n in _ray_nodes() if n["Alive"]}
+        for node_id in [i for i in self._nodes if i not in alive]:
+            self._node_died(node_id)
+        for node_id, node in alive.items():
+            if node_id not in self._nodes:
+                self._nodes[node_id] = self._name_of(node)
+            self._ensure_agents(node_id, node["Resources"])
+
+    def _name_of(self, node: dict[str, Any]) -> str:
+        name = str(node["NodeManagerHostname"]).split(".")[0]
+        return name if name not in self._nodes.values() else f"{name}-{node['NodeID'][:4]}"
+
+    def _node_died(self, node_id: str) -> None:
+        name = self._nodes.pop(node_id)
+        for key in [k for k, a in self._agents.items() if a.node_id == node_id]:
+            del self._agents[key]
+        self._reports.append(NodeDied(node=name, node_id=node_id))
+
+    def _ensure_agents(self, node_id: str, resources: dict[str, float]) -> None:
+        wanted = [(f"agent-{node_id}-gpu{i}", DeviceKind.GPU, 1.0) for i in range(int(resources.get("GPU", 0)))]
+        if cores := resources.get("CPU", 0.0):
+            wanted.append((f"agent-{node_id}-cpu", DeviceKind.CPU, cores))
+        for name, kind, amount in wanted:
+            if name not in self._agents:
+                handle = self._create(name, node_id, kind, amount)
+                self._agents[name] = _Agent(self._nodes[node_id], node_id, kind, handle)
+
+    def _create(self, name: str, node_id: str, kind: DeviceKind, amount: float) -> Any:
+        # A detached actor outlives the controller; with hard affinity it dies for good with its node.
+        return AgentActor.options(  # type: ignore[attr-defined]
+            name=name,
+            namespace=self._namespace,
+            get_if_exists=True,
+            lifetime="detached",
+            max_restarts=-1,
+            max_concurrency=16,
+            num_cpus=amount if kind is DeviceKind.CPU else 0,
+            num_gpus=amount if kind is DeviceKind.GPU else 0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
+        ).remote(msgspec.json.encode(self._settings), self._nodes[node_id], node_id, kind.value, amount)
+
+    # calls and their answers
+
+    def _ask(self, agent: _Agent) -> None:
+        if agent.attached:
+            assert agent.device is not None
+            ref = agent.handle.poll.remote(self._epoch, agent.device.agent, agent.acknowledged, agent.seen, _POLL_S)
+        elif agent.launches == 0:  # its answer must know of every launch that was sent
+            ref = agent.handle.hello.remote(self._epoch)
+        else:
+            return
+        agent.asking = True
+        self._call(ref, partial(self._answered, agent))
+
+    def _call(self, ref: Any, then: Any) -> None:
+        ref.future().add_done_callback(lambda future: self._queue.put((then, future)))
+
+    def _take_one(self, timeout_s: float) -> bool:
+        """Work off one answer. True if `wake` was called."""
+        try:
+            item = self._queue.get(timeout=timeout_s) if timeout_s > 0 else self._queue.get_nowait()
+        except queue.Empty:
+            return False
+        if item is None:
+            return True
+        then, future = item
+        then(future)
+        return False
+
+    def _answered(self, agent: _Agent, future: Future[bytes]) -> None:
+        agent.asking = False
+        if agent.node_id not in self._nodes:
+            return
+        try:
+            reply = msgspec.json.decode(future.result(), type=AgentReply)
+        except (RayActorError, RayTaskError) as error:
+            self._failed(agent, error)
+            return
+        if agent.device and agent.device.agent != reply.device.agent:  # another life of the agent's process
+            agent.seen = agent.returned = agent.acknowledged = 0
+            if agent.attached:  # restarted unnoticed: begin with a hello, which knows of every launch
+                agent.device, agent.attached = reply.device, False
+                return
+        self._take_in(agent, reply)
+
+    def _take_in(self, agent: _Agent, reply: AgentReply) -> None:
+        first = not agent.attached
+        agent.device, agent.attached = reply.device, True
+        fresh = [report for number, report in reply.reports if number > agent.seen]
+        agent.seen = max([agent.seen, *(number for number, _ in reply.reports)])
+        # Ends first: an attempt whose end is reported is not missing from `running`, it is over.
+        self._reports += fresh
+        if first:
+            self._reports.append(Appeared(device=reply.device, running=reply.running))
+            for key, goal in list(agent.stops.items()):
+                self._send_stop(agent, key, goal)
+        self._progress.update({p.job_id: p for p in reply.progress})
+
+    def _launched(self, agent: _Agent, future: Future[None]) -> None:
+        agent.launches -= 1
+        self._check_call(agent, future)
+
+    def _send_stop(self, agent: _Agent, key: tuple[str, int], goal: StopGoal) -> None:
+        ref = agent.handle.stop.remote(self._epoch, key[0], key[1], goal.value)
+        self._call(ref, partial(self._stopped, agent, key))
+
+    def _stopped(self, agent: _Agent, key: tuple[str, int], future: Future[None]) -> None:
+        if self._check_call(agent, future):
+            agent.stops.pop(key, None)
+
+    def _check_call(self, agent: _Agent, future: Future[None]) -> bool:
+        try:
+            future.result()
+        except (RayActorError, RayTaskError) as error:
+            self._failed(agent, error)
+            return False
+        return True
+
+    def _failed(self, agent: _Agent, error: Exception) -> None:
+        if isinstance(error, RayTaskError) and isinstance(error.cause, StaleOrder):
+            raise LostLease(str(error.cause)) from error
+        _log.warning("agent of %s: %s", agent.device.id if agent.device else agent.node, error)
+        if agent.attached and agent.device:
+            self._reports.append(Vanished(device_id=agent.device.id, reason="its agent does not answer"))
+        agent.attached = False
+        agent.ask_at = time.monotonic() + _RETRY_S
+
+    def _agent_of(self, device_id: str) -> _Agent | None:
+        return next((a for a in self._agents.values() if a.attached and a.device and a.device.id == device_id), None)
+
+    def _hand_over(self) -> Poll:
+        for agent in self._agents.values():
+            agent.returned = agent.seen
+        poll = Poll(reports=tuple(self._reports), progress=tuple(self._progress.values()))
+        self._reports, self._progress = [], {}
+        return poll
+
+
+def _ray_nodes() -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return nodes

@@ -1,0 +1,174 @@
+"""Provisional token ids, given while text is read, in bounded memory.
+
+The vocabulary is known only at the end, so tokens are written down by provisional ids. When the table of words grows
+too large it is written to disk in order and emptied; a word that comes back gets another id, and the sorted runs tell
+in the end which ids are one word. Counts stay exact, and the text is tokenised once.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain, groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from terry.data_prep.config import Tokenizer
+from terry.data_prep.tokens import MARKS, tokenise
+
+#: Words held in memory; about 100 MB.
+CAPACITY: Final = 500_000
+
+#: A token and the provisional ids that mean it, in the order of the tokens.
+Group = tuple[str, list[int]]
+
+
+class Lexicon(Protocol):
+    """What gives provisional ids. Ids 0 to 3 are the special tokens."""
+
+    @property
+    def size(self) -> int:
+        """One more than the highest id given."""
+
+    def encode(self, texts: list[str]) -> NDArray[np.uint32]:
+        """Provisional ids of all tokens of some marked texts, one after another."""
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """A 64-bit hash of each id's token, equal where tokens are equal, the same within one process."""
+
+    def groups(self) -> Iterable[Group]:
+        """All tokens seen, in order, each once, without the special ones."""
+
+    def names(self, ids: Collection[int]) -> dict[int, str]:
+        """The tokens of some ids."""
+
+
+class _Ids(dict[str, int]):
+    """A table of words that gives each new one the next number."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__((mark, i) for i, mark in enumerate(MARKS))
+        self.next = first
+
+    def __missing__(self, word: str) -> int:
+        number = self[word] = self.next
+        self.next += 1
+        return number
+
+
+class WordLexicon:
+    """Ids for words."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, folder: Path, *, lowercase: bool, hashing: bool = False, capacity: int = CAPACITY
+    ) -> None:
+        self._tokenizer, self._folder, self._lowercase, self._capacity = tokenizer, folder, lowercase, capacity
+        self._hashing, self._hashes = hashing, [np.arange(len(MARKS), dtype=np.uint64)]
+        self._runs: list[Path] = []
+        self._words = _Ids(len(MARKS))
+        self._sorted: list[str] = []
+
+    @property
+    def size(self) -> int:
+        """One more than the highest id given."""
+        return self._words.next
+
+    def encode(self, texts: list[str]) -> NDArray[np.uint32]:
+        """Provisional ids of all tokens; only the distinct ones of each call are looked up one by one."""
+        lowered = [text.lower() for text in texts] if self._lowercase else texts
+        tokens = tokenise(pl.Series(lowered, dtype=pl.String), self._tokenizer)
+        if tokens.is_empty():
+            return np.empty(0, dtype=np.uint32)
+        distinct = tokens.unique(maintain_order=True)
+        ids = self._ids(distinct)
+        out: NDArray[np.uint32] = ids[tokens.cast(pl.Enum(distinct)).to_physical().to_numpy()]
+        return out
+
+    def _ids(self, distinct: pl.Series) -> NDArray[np.uint32]:
+        words, before = self._words, self._words.next
+        tokens = distinct.to_list()
+        out = np.fromiter(map(words.__getitem__, tokens), dtype=np.uint32, count=len(tokens))
+        if self._hashing:
+            fresh = np.flatnonzero(out >= before)  # in the order of their numbers, as `distinct` has each word once
+            self._hashes.append(distinct.gather(fresh).hash(seed=1).to_numpy())
+        if len(words) > self._capacity:
+            self._spill()
+        return out
+
+    def _spill(self) -> None:
+        """Write the words down but for the first ones met, which are frequent and would only come back."""
+        path = self._folder / f"words-{len(self._runs)}"
+        words, stay = self._words, max(self._capacity // 4, len(MARKS))
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(f"{token} {ids[0]}\n" for token, ids in self._in_memory() if ids[0] >= stay)
+        self._runs.append(path)
+        self._words, self._sorted = _Ids(words.next), []
+        self._words.update(item for item in words.items() if item[1] < stay)
+
+    def _in_memory(self) -> Iterator[Group]:
+        words = self._words
+        if len(self._sorted) != len(words):
+            self._sorted = sorted(words)
+        return ((token, [words[token]]) for token in self._sorted if words[token] >= len(MARKS))
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """A 64-bit hash of each id's token."""
+        assert self._hashing, "hashes were not asked for"
+        self._hashes = [np.concatenate(self._hashes)]
+        return self._hashes[0]
+
+    def groups(self) -> Iterator[Group]:
+        """All tokens seen, in order; the runs on disk are merged with what is in memory."""
+        if not self._runs:
+            yield from self._in_memory()
+            return
+        merged = heapq.merge(*map(_read_run, self._runs), self._in_memory(), key=itemgetter(0))
+        for token, same in groupby(merged, key=itemgetter(0)):
+            yield token, [i for _, ids in same for i in ids]
+
+    def names(self, ids: Collection[int]) -> dict[int, str]:
+        """The tokens of some ids; without merging, so quicker than `groups`."""
+        every = chain(self._words.items(), ((token, same[0]) for run in self._runs for token, same in _read_run(run)))
+        return {i: token for token, i in every if i in ids}
+
+
+def _read_run(path: Path) -> Iterator[Group]:
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for line in file:
+            token, _, number = line.rpartition(" ")
+            yield token, [int(number)]
+
+
+class CharacterLexicon:
+    """Ids for characters: their code points. The marks are the code points 0 to 3, so they are in place already."""
+
+    size = 0x110000
+
+    def __init__(self, *, lowercase: bool) -> None:
+        self._lowercase = lowercase
+        self._seen = np.zeros(self.size, dtype=bool)
+
+    def encode(self, texts: list[str]) -> NDArray[np.uint32]:
+        """Code points of all texts."""
+        text = "".join(texts)
+        text = text.lower() if self._lowercase else text
+        points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4").astype(np.uint32, copy=False)
+        self._seen[points] = True
+        return points
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """The code points themselves."""
+        return np.arange(self.size, dtype=np.uint64)
+
+    def groups(self) -> Iterator[Group]:
+        """All characters seen, by code point."""
+        return ((chr(i), [int(i)]) for i in np.flatnonzero(self._seen) if i >= len(MARKS))
+
+    def names(self, ids: Collection[int]) -> dict[int, str]:
+        """The characters themselves."""
+        return {i: chr(i) for i in ids}

@@ -1,0 +1,92 @@
+"""What a prepared data set says about itself: `manifest.json` in its folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from terry.data_prep.config import Level, Unit
+
+#: Version of the folder's layout; part of the content hash, so a new layout makes a new folder.
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+VOCABULARY_NAME = "vocabulary.json"
+REPORT_NAME = "report.json"
+EMBEDDINGS_NAME = "embeddings.npy"
+SPLITS = ("train", "valid", "test")
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of the data set."""
+
+    #: size
+    bytes: int
+    #: of the whole file, hexadecimal
+    sha256: str
+
+
+class SourceEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One file that was read."""
+
+    #: as found
+    path: str
+    #: size on disk, packed where it is packed
+    bytes: int
+    #: of the bytes on disk, hexadecimal
+    sha256: str
+
+
+class SplitEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One split."""
+
+    #: examples in it
+    examples: int
+    #: tokens in it, boundary tokens included
+    tokens: int
+    #: tokens in it, boundary tokens not included
+    words: int
+    #: those of them that the vocabulary lacks
+    unknown: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything needed to use and to reproduce a data set."""
+
+    #: layout of the folder
+    version: int
+    #: name in the sweep file
+    name: str
+    #: content hash: sources, settings, layout and the tools that decide the result
+    hash: str
+    #: what one example is
+    unit: Unit
+    #: what one token is
+    level: Level
+    #: entries in the vocabulary
+    vocabulary_size: int
+    #: hash of the vocabulary
+    vocabulary_sha256: str
+    #: share of the train split's tokens that the vocabulary knows
+    coverage: float
+    #: NumPy's name of the token type
+    dtype: str
+    #: train, valid, test
+    splits: dict[str, SplitEntry]
+    #: every other file of the folder
+    files: dict[str, FileEntry]
+    #: files that were read
+    sources: list[SourceEntry]
+    #: the settings, enums by name
+    settings: dict[str, Any]
+    #: versions of what decided the result
+    tools: dict[str, str]
+    #: note on the licence
+    licence: str | None = None
+    #: share of the words that have a pre-trained vector
+    embedding_rate: float | None = None
+
+
+def encode(value: object) -> bytes:
+    """Readable JSON with a line break at the end."""
+    return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1) + b"\n"

@@ -1,0 +1,113 @@
+"""Which files a data set is made of."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from terry.data_prep.config import DatasetConfig, Format, source_list
+from terry.data_prep.errors import DataError
+
+_PACKED: Final = (".gz", ".bz2", ".xz")
+_FORMATS: Final = {
+    ".csv": Format.csv,
+    ".tsv": Format.tsv,
+    ".tab": Format.tsv,
+    ".jsonl": Format.jsonl,
+    ".ndjson": Format.jsonl,
+    ".txt": Format.text,
+    ".text": Format.text,
+    ".md": Format.text,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One file to read."""
+
+    #: the file
+    path: Path
+    #: its layout, never `auto`
+    format: Format
+    #: the split that it is, or None where `split` decides
+    split: str | None
+    #: size on disk
+    bytes: int
+
+
+def find_sources(config: DatasetConfig, base: Path) -> list[Source]:
+    """All files of a data set, those of each pattern by name. Relative paths start at `base`. Raises DataError."""
+    found: list[Source] = []
+    for split, value in ((None, config.source), ("valid", config.valid_source), ("test", config.test_source)):
+        if value is not None:
+            found += _matching(value, split, config.format, base)
+    paths = [source.path for source in found]
+    twice = next((path for path in paths if paths.count(path) > 1), None) if len(set(paths)) < len(paths) else None
+    if twice is not None:
+        raise DataError(f"{twice} is both in source and in valid_source or test_source")
+    return found
+
+
+def _matching(value: Any, split: str | None, layout: Format, base: Path) -> list[Source]:
+    paths: dict[Path, None] = {}
+    for pattern in source_list(value):
+        paths.update(dict.fromkeys(_expand(pattern, base)))
+    return [
+        Source(
+            path=path,
+            format=_format_of(path) if layout is Format.auto else layout,
+            split=split,
+            bytes=path.stat().st_size,
+        )
+        for path in paths
+    ]
+
+
+def _expand(pattern: str, base: Path) -> list[Path]:
+    """The files that one pattern means: a file, all files of known kinds below a folder, or what a glob matches."""
+    path = base / Path(pattern).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.is_file() and _known(p) and not _hidden(p, path))
+        if not inside:
+            raise DataError(f"source {pattern!r}: the folder {path} has no files ending in {', '.join(_FORMATS)}")
+        return inside
+    matched = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207
+    if not matched:
+        raise DataError(f"source {pattern!r}: there is no such file, and it matches none (looked for {path})")
+    return matched
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _plain_suffix(path: Path) -> str:
+    name = Path(path.stem) if path.suffix.lower() in _PACKED else path
+    return name.suffix.lower()
+
+
+def _known(path: Path) -> bool:
+    return _plain_suffix(path) in _FORMATS
+
+
+def _format_of(path: Path) -> Format:
+    return _FORMATS.get(_plain_suffix(path), Format.text)
+
+
+def fingerprint(path: Path, advance: Callable[[int], None]) -> str:
+    """sha256 of a file as it lies on disk; `advance` hears of each piece of bytes."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+                advance(len(chunk))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    return digest.hexdigest()

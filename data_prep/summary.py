@@ -1,0 +1,116 @@
+"""Putting the report together from what the passes leave."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terry.data_prep.build import Written
+from terry.data_prep.collect import SAMPLES, Collected
+from terry.data_prep.config import Level
+from terry.data_prep.manifest import SPLITS
+from terry.data_prep.report import FileReport, Report, Sample, histogram, median
+from terry.data_prep.select import Selection
+from terry.data_prep.tokens import SPECIAL
+from terry.data_prep.vocabulary import Vocabulary
+
+
+def why_nothing(collected: Collected, selection: Selection) -> str:
+    left_out = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in selection.dropped.items() if n)
+    rows = sum(report.rows for report in collected.reports)
+    return f"{rows:,} rows read, {collected.empty_stories:,} without text, {collected.examples:,} examples" + (
+        f", of these left out: {left_out}" if left_out else ""
+    )
+
+
+def samples_of(collected: Collected, final: NDArray[np.uint32], vocabulary: Vocabulary) -> list[Sample]:
+    """The beginnings of the first stories, before and after."""
+    stories = np.fromfile(collected.folder / "stories.u32", dtype=np.uint32, count=1 << 16)
+    lengths = np.fromfile(collected.folder / "lengths.u32", dtype=np.uint32, count=len(stories)).astype(np.int64)
+    starts = np.cumsum(lengths) - lengths
+    limit = 400 if vocabulary.level is Level.character else 80
+    samples = []
+    for number, before in enumerate(islice(collected.samples, SAMPLES)):
+        mine = np.flatnonzero(stories == number)
+        if not len(mine):
+            break
+        count = min(int(lengths[mine].sum()), limit)
+        ids = np.fromfile(
+            collected.folder / "tokens.u32", dtype=np.uint32, count=count, offset=4 * int(starts[mine[0]])
+        )
+        samples.append(Sample(before=before, after=vocabulary.detokenise(final[ids])))
+    return samples
+
+
+def summarise(
+    dataset: str,
+    collected: Collected,
+    selection: Selection,
+    written: Written,
+    vocabulary: Vocabulary,
+    distinct: int,
+    rate: float | None,
+    samples: list[Sample],
+) -> Report:
+    pairs = list(zip(vocabulary.tokens, vocabulary.counts, strict=True))[len(SPECIAL) :]
+    kept = sum(selection.examples)
+    files = [
+        FileReport(
+            path=r.path,
+            bytes=Path(r.path).stat().st_size,
+            encoding=r.encoding,
+            layout=r.layout,
+            column=r.column,
+            rows=r.rows,
+            ragged=r.ragged,
+            first_ragged=r.first_ragged,
+            replaced_bytes=r.replaced_bytes,
+        )
+        for r in collected.reports
+    ]
+    return Report(
+        dataset=dataset,
+        files=files,
+        stories=len(collected.story_roles),
+        empty_stories=collected.empty_stories,
+        marks_removed=collected.marks_removed,
+        examples_found=collected.examples,
+        dropped=selection.dropped,
+        examples={name: written.splits[name].examples for name in SPLITS},
+        tokens={name: written.splits[name].tokens for name in SPLITS},
+        split_by=selection.by.value,
+        distinct=distinct,
+        vocabulary_size=len(vocabulary),
+        coverage={name: 1 - entry.unknown / max(entry.words, 1) for name, entry in written.splits.items()},
+        embedding_rate=rate,
+        median_length=median(written.lengths),
+        mean_length=(sum(selection.tokens) - kept) / max(kept, 1),
+        longest=written.longest,
+        histogram=histogram(written.lengths, written.longest),
+        most_frequent=pairs[:10],
+        rarest=pairs[-10:],
+        samples=samples,
+        warnings=_warnings(collected, written, files),
+    )
+
+
+def _warnings(collected: Collected, written: Written, files: list[FileReport]) -> list[str]:
+    out = []
+    for file in files:
+        if file.ragged:
+            out.append(f"{file.path}: {file.ragged:,} rows do not fit the first one; {file.first_ragged}")
+        if file.replaced_bytes:
+            out.append(f"{file.path}: {file.replaced_bytes:,} bytes are not {file.encoding} and became U+FFFD")
+    if collected.marks_removed:
+        out.append(f"{collected.marks_removed:,} zero bytes and the like were taken out")
+    if collected.ended_early:
+        out.append("reading ended early, when max_examples was reached: `choose: random` draws from everything")
+    for name, entry in written.splits.items():
+        if not entry.examples:
+            out.append(f"the {name} split is empty")
+        elif entry.unknown > 0.2 * entry.words:
+            out.append(f"the vocabulary lacks {entry.unknown / entry.words:.0%} of the words of {name}")
+    return out

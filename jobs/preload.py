@@ -1,0 +1,26 @@
+"""What a forkserver imports before it forks: whatever a job would otherwise import by itself, each time."""
+
+from __future__ import annotations
+
+from terry.jobs import specfile
+
+#: `torch._dynamo` is here since building the first optimizer imports it: 1.15 s a job otherwise. Not here is polars,
+#: which must not be forked once it has threads: preparing a data set imports it in its own process.
+MODULES: tuple[str, ...] = (
+    "numpy",
+    "numpy.ctypeslib",
+    "torch",
+    "torch.optim",
+    "torch._dynamo",
+    "safetensors.torch",
+    "terry.data_prep.batches",
+    "terry.data_prep.dataset",
+    "terry.jobs.checkpoints",
+    "terry.jobs.child",
+    "terry.jobs.train",
+    "terry.models.trainer",
+)
+
+# Now, while the code on disk is the code that is loaded.
+specfile.versions()
+specfile.terry_hash()

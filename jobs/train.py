@@ -1,0 +1,187 @@
+"""Entry point `terry.jobs.train:main`: data, model and trainer put together, told of by a RunContext."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from terry.cluster.errors import UserError
+from terry.data_prep.batches import ExampleBatches, StreamBatches
+from terry.data_prep.dataset import Dataset, Split
+from terry.jobs.checkpoints import read_manifest
+from terry.jobs.context import RunContext
+from terry.jobs.device import require_device, require_on
+from terry.jobs.spec import Batches, RunConfig
+from terry.models.protocols import BatchSource, Hooks, Reason, StepRecord, TrainResult, ValidRecord, perplexity
+from terry.models.snapshot import Snapshot
+from terry.models.trainer import Trainer
+
+
+def main(ctx: RunContext) -> None:
+    """Train, from the newest checkpoint where there is one. result.json has losses, speed and the weights' hashes."""
+    require_device(ctx.device, ctx.gpu_uuid)
+    ctx.progress(phase="reading")
+    config = ctx.config
+    dataset = Dataset.open(ctx.dataset_folder())
+    hooks = RunHooks(ctx, {"identity": ctx.identity, "data": dataset.manifest.hash})
+    trainer = Trainer(
+        config.model,
+        config.optimizer,
+        config.training,
+        dataset.manifest.vocabulary_size,
+        train_batches(config, dataset.split("train")),
+        valid_batches(config, dataset.split("valid")),
+        ctx.device,
+        hooks,
+        embedding=_embedding(dataset),
+    )
+    require_on(ctx.device, trainer.model.named_parameters())
+    _resume(ctx, trainer, hooks)
+    ctx.progress(phase="training")
+    result = trainer.run()
+    if result.reason is Reason.stopped:
+        ctx.leave()
+    ctx.flush()
+    ctx.finish(_result(ctx, trainer, result, hooks))
+
+
+def train_batches(config: RunConfig, split: Split) -> BatchSource:
+    """The training data as the run reads it."""
+    data = config.data
+    if data.batches is Batches.STREAM:
+        return StreamBatches(split.tokens, batch_size=data.batch_size, bptt=data.bptt)
+    return ExampleBatches(
+        split.tokens,
+        split.offsets,
+        boundary=split.boundary,
+        batch_size=data.batch_size,
+        seed=config.training.seed,
+    )
+
+
+def valid_batches(config: RunConfig, split: Split) -> BatchSource | None:
+    """The validation data, in one fixed order; None where there is too little to read."""
+    data = config.data
+    if data.batches is Batches.STREAM:
+        streams = min(data.batch_size, len(split.tokens) // 2)
+        return StreamBatches(split.tokens, batch_size=streams, bptt=data.bptt) if streams else None
+    if not split.examples:
+        return None
+    return ExampleBatches(
+        split.tokens, split.offsets, boundary=split.boundary, batch_size=data.batch_size, shuffle=False
+    )
+
+
+def _embedding(dataset: Dataset) -> torch.Tensor | None:
+    vectors = dataset.embeddings()
+    return None if vectors is None else torch.from_numpy(np.array(vectors))
+
+
+def _resume(ctx: RunContext, trainer: Trainer, hooks: RunHooks) -> None:
+    checkpoint = ctx.load_checkpoint()
+    if checkpoint is None:
+        return
+    saved = checkpoint.state.get("made_of")
+    if saved != hooks.made_of:
+        raise UserError(
+            f"{checkpoint.path} is of another run or other data ({saved}, here {hooks.made_of}); "
+            "`resubmit --from-scratch` begins anew"
+        )
+    trainer.resume(checkpoint.snapshot)
+
+
+def _result(ctx: RunContext, trainer: Trainer, result: TrainResult, hooks: RunHooks) -> dict[str, Any]:
+    """What result.json says of the training."""
+    last, best = ctx.checkpoints.latest, ctx.checkpoints.best()
+    assert last is not None, "a training ends with a checkpoint"
+    judged = result.train_loss if result.best_loss is None else result.best_loss
+    return {
+        "reason": result.reason,
+        "epoch": result.epoch,
+        "train_loss": result.train_loss,
+        "valid_loss": result.valid_loss,
+        "best_loss": result.best_loss,
+        "best_step": result.best_step,
+        "perplexity": None if judged is None else perplexity(judged),
+        "rollbacks": result.rollbacks,
+        "tokens_per_s": hooks.tokens_per_s,
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "device": ctx.device,
+        "checkpoint": last.name,
+        "model_sha256": read_manifest(last).files["model.safetensors"].sha256,
+        "best_checkpoint": None if best is None else best.name,
+        "best_model_sha256": None if best is None else read_manifest(best).files["model.safetensors"].sha256,
+    }
+
+
+class RunHooks(Hooks):
+    """Passes on to the RunContext what the trainer says, and to the trainer what the cluster wants."""
+
+    def __init__(self, ctx: RunContext, made_of: dict[str, str]) -> None:
+        self.made_of = made_of  #: hashes of configuration and data, checked when a checkpoint is loaded
+        self.tokens_per_s: float | None = None  #: mean over this attempt
+        self._ctx = ctx
+        self._records = 0
+        self._rate = Rate()
+
+    def on_step(self, record: StepRecord) -> None:
+        """Log it."""
+        self._records += 1
+        before = self.tokens_per_s or 0.0
+        self.tokens_per_s = before + (record.tokens_per_s - before) / self._records
+        self._ctx.log(record.step, **record.values())
+
+    def on_valid(self, record: ValidRecord) -> None:
+        """Log it."""
+        self._ctx.log(record.step, **record.values())
+
+    def progress(self, step: int, total_steps: int, epoch: float, loss: float | None) -> None:
+        """Tell the dashboard."""
+        self._ctx.progress(
+            step=step,
+            total_steps=total_steps,
+            epoch=epoch,
+            loss=loss,
+            steps_per_s=self._rate.at(step, time.monotonic()),
+        )
+
+    def checkpoint_due(self) -> bool:
+        """Whether it is time for one."""
+        return self._ctx.checkpoint_due()
+
+    def save(self, snapshot: Snapshot, *, best: bool) -> None:
+        """Write it in the background, with what it was made of."""
+        self._ctx.save_snapshot(replace(snapshot, state={**snapshot.state, "made_of": self.made_of}), best=best)
+
+    def should_stop(self) -> bool:
+        """Whether the job was asked to leave."""
+        return self._ctx.should_stop()
+
+    def warn(self, message: str) -> None:
+        """To stderr.log, where `logs --stderr` finds it."""
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+class Rate:
+    """Steps a second over the last seconds."""
+
+    def __init__(self, every_s: float = 1.0) -> None:
+        self._every = every_s
+        self._step: int | None = None
+        self._time = 0.0
+        self._rate: float | None = None
+
+    def at(self, step: int, now: float) -> float | None:
+        """The rate when `step` is done at `now` (seconds); None before there is one."""
+        if self._step is None or step < self._step:
+            self._step, self._time = step, now
+        elif now - self._time >= self._every:
+            latest = (step - self._step) / (now - self._time)
+            self._rate = latest if self._rate is None else (self._rate + latest) / 2
+            self._step, self._time = step, now
+        return self._rate

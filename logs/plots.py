@@ -1,0 +1,138 @@
+"""Loss curves as pictures (matplotlib, imported where it is used) and as series to draw elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from terry.cluster.workspace import Run
+from terry.logs.curve import smooth
+from terry.logs.metrics import read_series
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: More points than this are thinned out: no screen shows them.
+_POINTS = 4000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Losses of one run over its steps."""
+
+    name: str
+    steps: tuple[int, ...]
+    losses: tuple[float, ...]
+    valid_steps: tuple[int, ...] = ()
+    valid_losses: tuple[float, ...] = ()
+    restarts: tuple[int, ...] = ()  #: steps at which a later attempt went on
+
+
+def read_curve(run: Run, name: str, first_attempt: int = 1) -> Curve:
+    """The run's losses; a loss that was not finite is NaN. Several attempts read as one series."""
+    rows = read_series(run, first_attempt)
+    train = [(row["step"], _float(row["loss"])) for row in rows if "loss" in row]
+    valid = [(row["step"], _float(row["valid_loss"])) for row in rows if "valid_loss" in row]
+    train = _thinned(train)
+    return Curve(
+        name=name,
+        steps=tuple(step for step, _ in train),
+        losses=tuple(loss for _, loss in train),
+        valid_steps=tuple(step for step, _ in valid),
+        valid_losses=tuple(loss for _, loss in valid),
+        restarts=tuple(_restarts(run, first_attempt)),
+    )
+
+
+def _float(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    every = -(-len(points) // _POINTS) or 1
+    return points[::every]
+
+
+def _restarts(run: Run, first_attempt: int) -> Iterable[int]:
+    """Steps from which the second and later attempts went on."""
+    import msgspec
+
+    for number, folder in run.attempts():
+        if number <= first_attempt:
+            continue
+        try:
+            with folder.metrics.open("rb") as stream:
+                start = msgspec.json.decode(stream.readline()).get("start")
+        except (FileNotFoundError, msgspec.MsgspecError):
+            continue
+        if isinstance(start, int) and start > 0:
+            yield start
+
+
+def draw_loss_curve(run: Run, name: str = "", first_attempt: int = 1) -> Path | None:
+    """Draw `loss_curve.png` of one run; None where it has measured no loss. About 0.1 s once matplotlib is imported.
+
+    Written whole or not at all. Raises OSError.
+    """
+    curve = read_curve(run, name or run.root.name, first_attempt)
+    if not curve.steps:
+        return None
+    draw([curve], run.loss_curve, title=curve.name)
+    return run.loss_curve
+
+
+def draw(
+    curves: Sequence[Curve],
+    target: Path,
+    *,
+    title: str = "",
+    smoothing: float = 0.0,
+    group_of: dict[str, str] | None = None,
+) -> None:
+    """Draw curves into a PNG or SVG file (by its ending), whole or not at all.
+
+    smoothing: weight of an exponential moving average, 0 to below 1. group_of: curve name -> group; curves of one group
+    have one colour. Vertical marks show where a run was restarted.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _fill(axes, curves, smoothing, group_of or {})
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (nats per token)")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(temporary, format=target.suffix.removeprefix(".").lower() or "png", dpi=110)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _fill(axes: Axes, curves: Sequence[Curve], smoothing: float, group_of: dict[str, str]) -> None:
+    groups = list(dict.fromkeys(group_of.get(curve.name, curve.name) for curve in curves))
+    named: set[str] = set()
+    for curve in curves:
+        group = group_of.get(curve.name, curve.name)
+        colour = f"C{groups.index(group) % 10}"
+        label = group if group not in named else None
+        named.add(group)
+        if smoothing:
+            axes.plot(curve.steps, curve.losses, color=colour, alpha=0.25, linewidth=0.8)
+        axes.plot(curve.steps, smooth(curve.losses, smoothing), color=colour, label=label, linewidth=1.2)
+        if curve.valid_steps:
+            name = f"{group} (validation)" if label else None
+            axes.plot(
+                curve.valid_steps, curve.valid_losses, "o--", color=colour, label=name, markersize=3, linewidth=0.9
+            )
+        for step in curve.restarts:
+            axes.axvline(step, color=colour, linestyle=":", linewidth=0.8)
+    if len(groups) > 1 or any(curve.valid_steps for curve in curves):
+        axes.legend(fontsize="small", ncols=1 + len(groups) // 12)

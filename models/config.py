@@ -1,0 +1,376 @@
+"""The keys `model:`, `optimizer:`, `training:` of a run, typed so that OmegaConf can read them as structured configs.
+
+Standard library only: the command line imports this before anything heavy.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from terry.models.errors import ConfigError
+
+#: Cells that come with this package; anything else is an import path, `package.module:Class`.
+CELLS = ("rnn", "gru", "lstm")
+
+_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+class Nonlinearity(StrEnum):
+    """The function inside a vanilla RNN."""
+
+    tanh = "tanh"
+    relu = "relu"
+
+
+class Input(StrEnum):
+    """How a token enters the first layer."""
+
+    embedding = "embedding"  #: as a vector of `embedding_size` that is looked up
+    onehot = "onehot"  #: as a unit vector of the vocabulary's size: the classic form, without an embedding
+
+
+class Init(StrEnum):
+    """How weights begin."""
+
+    default = "default"  #: recurrent weights ±1/sqrt(hidden), embedding and output ±0.1, output bias 0
+    uniform = "uniform"  #: everything ±init_range, as Zaremba et al. 2014; output bias too
+    orthogonal = "orthogonal"  #: recurrent weights orthogonal (Saxe et al. 2014), input weights Glorot, biases 0
+    fan_in = "fan_in"  #: every weight ±1/sqrt(its inputs), biases 0, as WildML's tutorial
+
+
+@dataclass(slots=True, kw_only=True)
+class ModelConfig:
+    """A recurrent language model."""
+
+    #: rnn, gru, lstm, or a cell of your own as `package.module:Class`
+    cell: str = "gru"
+    #: units of a layer
+    hidden_size: int = 128
+    #: layers, each reading the one below
+    layers: int = 1
+    #: size of a token's vector
+    embedding_size: int = 128
+    #: units of the last layer; left out: `hidden_size`
+    last_size: int | None = None
+    #: what a vanilla RNN applies
+    nonlinearity: Nonlinearity = Nonlinearity.tanh
+    #: how a token enters
+    input: Input = Input.embedding
+    #: whether the embedding stays as it begins (for pre-trained vectors)
+    freeze_embedding: bool = False
+    #: whether the output layer uses the embedding's weights (Press and Wolf 2017)
+    tie_weights: bool = False
+    #: dropout of the embedding, between layers and of the output (Zaremba et al. 2014), unless one below says otherwise
+    dropout: float = 0.0
+    #: dropout of what the first layer reads
+    dropout_input: float | None = None
+    #: dropout between layers
+    dropout_between: float | None = None
+    #: dropout of what the output layer reads
+    dropout_output: float | None = None
+    #: dropout of whole words in the embedding (Gal and Ghahramani 2016)
+    dropout_words: float = 0.0
+    #: whether a dropout mask stays the same over time (variational dropout, Gal and Ghahramani 2016)
+    variational: bool = False
+    #: dropout of the recurrent weights (DropConnect, Merity et al. 2017)
+    weight_drop: float = 0.0
+    #: weight of the mean square of the dropped-out output in the loss (AR, Merity et al. 2017)
+    activation_penalty: float = 0.0
+    #: weight of the mean square of the output's change from step to step (TAR, Merity et al. 2017)
+    slowness_penalty: float = 0.0
+    #: how weights begin
+    init: Init = Init.default
+    #: range of `init: uniform`
+    init_range: float = 0.1
+    #: added to the LSTM's forget gate at the beginning (Jozefowicz et al. 2015 advise 1)
+    forget_bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    @property
+    def output_size(self) -> int:
+        """Units that the output layer reads."""
+        return self.hidden_size if self.last_size is None else self.last_size
+
+    def validate(self) -> None:
+        """Raise ConfigError with the key, what is wrong and what would be right."""
+        if self.cell not in CELLS and not _IMPORT_PATH.fullmatch(self.cell):
+            raise ConfigError(
+                f"model.cell must be {', '.join(CELLS)}, or your own as package.module:Class, not {self.cell!r}"
+            )
+        for key in ("hidden_size", "layers", "embedding_size"):
+            _at_least("model", self, key, 1)
+        if self.last_size is not None:
+            _at_least("model", self, "last_size", 1)
+        for key in (f for f in self.__slots__ if f.startswith("dropout") or f == "weight_drop"):
+            _share("model", self, key)
+        for key in ("activation_penalty", "slowness_penalty"):
+            _at_least("model", self, key, 0)
+        _positive("model", self, "init_range")
+        _finite("model", self, "forget_bias")
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.tie_weights and self.input is Input.onehot:
+            raise ConfigError("model.tie_weights needs model.input: embedding; one-hot input has no weights to share")
+        if self.tie_weights and self.embedding_size != self.output_size:
+            raise ConfigError(
+                f"model.tie_weights needs model.embedding_size ({self.embedding_size}) to equal the size of the last "
+                f"layer ({self.output_size}): set one of them, or model.last_size"
+            )
+        if self.freeze_embedding and self.input is Input.onehot:
+            raise ConfigError("model.freeze_embedding needs model.input: embedding")
+        if self.weight_drop and self.cell not in CELLS:
+            raise ConfigError("model.weight_drop works with rnn, gru and lstm; a cell of your own must do it itself")
+
+
+class Optimizer(StrEnum):
+    """How gradients move weights."""
+
+    sgd = "sgd"  #: with `momentum` if it is given
+    nesterov = "nesterov"  #: momentum that looks ahead; 0.9 unless given
+    rmsprop = "rmsprop"
+    adam = "adam"
+    adamw = "adamw"  #: Adam with weight decay apart from the gradient (Loshchilov and Hutter 2019)
+    asgd = "asgd"  #: SGD, and the average of the weights once validation stops improving (NT-ASGD, Merity et al. 2017)
+
+
+class Schedule(StrEnum):
+    """How the learning rate goes over time."""
+
+    none = "none"
+    anneal = "anneal"  #: smaller after a validation that is no better; settings under `anneal`
+    divide = "divide"  #: divided by `divide_by` in each epoch after `divide_after`
+    cosine = "cosine"  #: half a cosine from `lr` down to `minimum_lr` over the run
+
+
+class Reduction(StrEnum):
+    """What the gradient is taken of; papers differ."""
+
+    mean = "mean"  #: the loss of a token, on average
+    sum = "sum"  #: summed over time, averaged over the rows of a batch
+
+
+class Compare(StrEnum):
+    """What a validation loss must beat."""
+
+    best = "best"  #: the lowest so far
+    previous = "previous"  #: the one before
+
+
+@dataclass(slots=True, kw_only=True)
+class AnnealConfig:
+    """A smaller learning rate when the validation loss (without one: the training loss of the epoch) is worse."""
+
+    #: the rate is multiplied by it
+    factor: float = 0.5
+    #: so many worse validations in a row are forgiven
+    patience: int = 0
+    #: the rate goes no lower
+    minimum: float = 0.0
+    #: what a validation is compared with
+    compare: Compare = Compare.best
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise ConfigError with the key, what is wrong and what would be right."""
+        if not 0 < self.factor < 1:
+            raise ConfigError(f"optimizer.anneal.factor must be between 0 and 1, not {self.factor!r}")
+        _at_least("optimizer.anneal", self, "patience", 0)
+        _at_least("optimizer.anneal", self, "minimum", 0)
+
+
+@dataclass(slots=True, kw_only=True)
+class OptimizerConfig:
+    """How gradients move weights, and how fast."""
+
+    #: which rule
+    name: Optimizer = Optimizer.adam
+    #: learning rate
+    lr: float = 0.001
+    #: momentum of sgd and nesterov
+    momentum: float = 0.0
+    #: decay of the weights (L2 in the gradient; apart from it with adamw)
+    weight_decay: float = 0.0
+    #: Adam's decay rates of the first and second moment
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    #: keeps Adam and RMSprop from dividing by 0
+    eps: float = 1e-8
+    #: RMSprop's decay rate
+    alpha: float = 0.99
+    #: gradients longer than this, all together, are shortened to it; left out: never
+    clip_norm: float | None = None
+    #: what the gradient is taken of
+    loss_reduction: Reduction = Reduction.mean
+    #: how the rate goes over time
+    schedule: Schedule = Schedule.none
+    #: settings of annealing; giving them turns it on
+    anneal: AnnealConfig | None = None
+    #: `divide`: by what
+    divide_by: float = 2.0
+    #: `divide`: epochs at the full rate
+    divide_after: int = 4
+    #: `cosine`: where it ends
+    minimum_lr: float = 0.0
+    #: steps in which the rate rises to `lr` along a line
+    warmup_steps: int = 0
+    #: `asgd`: averaging begins when a validation is worse than the best of all but the last so many
+    nonmonotone: int = 5
+    #: `asgd`: averaging begins after so many epochs whatever validation says
+    average_after: int | None = None
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    @property
+    def annealing(self) -> AnnealConfig | None:
+        """Settings of annealing, None where the rate is not annealed."""
+        return self.anneal or (AnnealConfig() if self.schedule is Schedule.anneal else None)
+
+    def validate(self) -> None:
+        """Raise ConfigError with the key, what is wrong and what would be right."""
+        _positive("optimizer", self, "lr")
+        _positive("optimizer", self, "eps")
+        for key in ("momentum", "alpha"):
+            _share("optimizer", self, key)
+        for key in ("weight_decay", "minimum_lr", "warmup_steps", "divide_after"):
+            _at_least("optimizer", self, key, 0)
+        _at_least("optimizer", self, "nonmonotone", 1)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optimizer.betas must be two numbers from 0 to below 1, not {self.betas!r}")
+        if self.divide_by <= 1:
+            raise ConfigError(f"optimizer.divide_by must be more than 1, not {self.divide_by!r}")
+        if self.clip_norm is not None:
+            _positive("optimizer", self, "clip_norm")
+        if self.average_after is not None:
+            _at_least("optimizer", self, "average_after", 0)
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        with_momentum = (Optimizer.sgd, Optimizer.nesterov, Optimizer.rmsprop)
+        if self.momentum and self.name not in with_momentum:
+            raise ConfigError(
+                f"optimizer.momentum does nothing with {self.name.value}; "
+                f"it belongs to {', '.join(name.value for name in with_momentum)}"
+            )
+        if self.anneal is not None and self.schedule in (Schedule.divide, Schedule.cosine):
+            raise ConfigError(
+                f"optimizer.anneal and optimizer.schedule: {self.schedule.value} both change the rate; leave one out"
+            )
+        if self.anneal is not None and self.anneal.minimum > self.lr:
+            raise ConfigError(f"optimizer.anneal.minimum ({self.anneal.minimum:g}) is above optimizer.lr ({self.lr:g})")
+        if self.minimum_lr > self.lr:
+            raise ConfigError(f"optimizer.minimum_lr ({self.minimum_lr:g}) is above optimizer.lr ({self.lr:g})")
+
+
+class OnNan(StrEnum):
+    """What to do when NaN or infinity is found."""
+
+    fail = "fail"  #: stop, naming tensor and step
+    rollback = "rollback"  #: back to the last good state, with a smaller learning rate
+
+
+class Precision(StrEnum):
+    """Numbers of matrix products. Weights are float32 always."""
+
+    float32 = "float32"
+    bf16 = "bf16"  #: bfloat16 autocast; pays on GPUs, is emulated on most CPUs
+
+
+@dataclass(slots=True, kw_only=True)
+class RollbackConfig:
+    """`on_nan: rollback`."""
+
+    #: the learning rate is multiplied by it, for the rest of the run
+    factor: float = 0.5
+    #: so many times, then the run fails
+    maximum: int = 3
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise ConfigError with the key, what is wrong and what would be right."""
+        if not 0 < self.factor < 1:
+            raise ConfigError(f"training.rollback.factor must be between 0 and 1, not {self.factor!r}")
+        _at_least("training.rollback", self, "maximum", 1)
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainingConfig:
+    """How long, how exactly, how carefully."""
+
+    #: passes over the training data
+    epochs: int = 10
+    #: steps at most; left out: as many as the epochs have
+    max_steps: int | None = None
+    #: decides initial weights and dropout
+    seed: int = 1
+    #: steps between two looks at the device: records, guards
+    log_every: int = 50
+    #: steps between two validations; left out: one at the end of each epoch
+    valid_every: int | None = None
+    #: early stopping: so many validations without a new best; left out: never
+    patience: int | None = None
+    #: whether a GPU computes the same bits every time (a CPU always does at one number of threads)
+    deterministic: bool = True
+    #: numbers of matrix products
+    precision: Precision = Precision.float32
+    #: whether a GPU may round the inputs of float32 products to 10 bits
+    tf32: bool = False
+    #: whether to watch for NaN, spikes, and weights that hardly move or jump
+    guards: bool = True
+    #: what to do when NaN or infinity is found
+    on_nan: OnNan = OnNan.fail
+    #: settings of `on_nan: rollback`
+    rollback: RollbackConfig = field(default_factory=RollbackConfig)
+    #: CPU threads; left out: what the process was given
+    threads: int | None = None
+    #: whether to use torch.compile (needs a C++ compiler; pays for cells of your own on a GPU)
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise ConfigError with the key, what is wrong and what would be right."""
+        for key in ("epochs", "log_every"):
+            _at_least("training", self, key, 1)
+        for key in ("max_steps", "valid_every", "patience", "threads"):
+            if getattr(self, key) is not None:
+                _at_least("training", self, key, 1)
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"training.seed must be from 0 to 2^63 - 1, not {self.seed!r}")
+        if self.on_nan is OnNan.rollback and not self.guards:
+            raise ConfigError("training.on_nan: rollback needs training.guards: without them NaN is not noticed")
+
+
+def _at_least(group: str, config: Any, key: str, least: int) -> None:
+    value = getattr(config, key)
+    if not (value >= least and math.isfinite(value)):
+        raise ConfigError(f"{group}.{key} must be at least {least}, not {value!r}")
+
+
+def _positive(group: str, config: Any, key: str) -> None:
+    value = getattr(config, key)
+    if not (value > 0 and math.isfinite(value)):
+        raise ConfigError(f"{group}.{key} must be more than 0, not {value!r}")
+
+
+def _finite(group: str, config: Any, key: str) -> None:
+    value = getattr(config, key)
+    if not math.isfinite(value):
+        raise ConfigError(f"{group}.{key} must be a number, not {value!r}")
+
+
+def _share(group: str, config: Any, key: str) -> None:
+    value = getattr(config, key)
+    if value is not None and not 0 <= value < 1:
+        raise ConfigError(f"{group}.{key} must be from 0 to below 1, not {value!r}")

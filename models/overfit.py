@@ -1,0 +1,220 @@
+"""The check before days are spent: can a configuration learn a few examples by heart?
+
+Andrej Karpathy's recipe ("overfit one batch") on the real model, optimizer and trainer: what cannot do this has a wrong
+gradient, a rate that is far off, or a part that is not connected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from terry.models.config import ModelConfig, OptimizerConfig, Schedule, TrainingConfig
+from terry.models.errors import NotFinite
+from terry.models.protocols import Hooks, StepRecord
+from terry.models.trainer import Trainer
+
+#: Learned by heart: the loss is below this share of ln(vocabulary).
+LEARNED = 0.1
+#: Steps before time may end an attempt, unless it takes `PATIENCE_S` longer.
+LEAST_STEPS = 50
+PATIENCE_S = 60.0
+#: On its way: the loss fell at least by this share of where it began.
+MOVING = 0.05
+#: Worse than so many times the beginning is no accident.
+DIVERGED = 1.5
+
+_LOOK_EVERY = 10
+
+
+class Verdict(StrEnum):
+    """What became of the attempt."""
+
+    learned = "learned"  #: the examples are known by heart
+    slow = "slow"  #: the loss falls, but there was not time enough
+    stuck = "stuck"  #: the loss does not fall
+    diverged = "diverged"  #: NaN or infinity, or a loss far above that of the beginning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverfitReport:
+    """What `overfit` found."""
+
+    #: what became of it
+    verdict: Verdict
+    #: loss before the first step, nats for a token
+    first_loss: float
+    #: loss at the end; None where it diverged at once
+    loss: float | None
+    #: steps done
+    steps: int
+    #: time taken
+    seconds: float
+    #: parameters that got no gradient, or only zeros: they would never change
+    idle: tuple[str, ...]
+    #: what went wrong, where it diverged
+    problem: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it can learn, with all its parts."""
+        return self.verdict in (Verdict.learned, Verdict.slow) and not self.idle
+
+    def describe(self) -> str:
+        """One line for a person."""
+        loss = "-" if self.loss is None else f"{self.loss:.3f}"
+        text = f"{self.verdict.value}: loss {self.first_loss:.3f} -> {loss} in {self.steps} steps, {self.seconds:.1f} s"
+        if self.problem:
+            text += f"; {self.problem}"
+        if self.idle:
+            text += f"; no gradient reaches {', '.join(self.idle)}"
+        return text
+
+
+def overfit(
+    model_config: ModelConfig,
+    optimizer_config: OptimizerConfig,
+    *,
+    vocabulary_size: int = 100,
+    examples: Tensor | None = None,
+    steps: int = 500,
+    seconds: float = 10.0,
+    device: str | torch.device = "cpu",
+    seed: int = 1,
+) -> OverfitReport:
+    """Learn a few examples by heart, within so many steps and seconds, with the rate and clipping that are given.
+
+    examples: token ids, int64 (rows, length), below vocabulary_size; left out: 8 rows of 12 random tokens. Dropout,
+    penalties and schedules are left out: they are there to prevent what is tried here. Raises ConfigError.
+    """
+    batch = _Batch(_random_examples(vocabulary_size, seed) if examples is None else examples)
+    hooks = _Watch(target=LEARNED * math.log(vocabulary_size), seconds=seconds)
+    source = _Repeated(batch, _LOOK_EVERY)
+    config = TrainingConfig(epochs=-(-steps // _LOOK_EVERY), max_steps=steps, log_every=_LOOK_EVERY, seed=seed)
+    trainer = Trainer(
+        _without_dropout(model_config), _at_constant_rate(optimizer_config), config, vocabulary_size, source, None,
+        device, hooks,
+    )  # fmt: skip
+    first, idle = _first_look(trainer, batch)
+    started, problem = time.perf_counter(), None
+    try:
+        trainer.run()
+    except NotFinite as error:
+        problem = str(error)
+    return OverfitReport(
+        verdict=_verdict(first, hooks.loss, hooks.target, problem),
+        first_loss=first,
+        loss=hooks.loss,
+        steps=trainer.progress.step,
+        seconds=time.perf_counter() - started,
+        idle=idle,
+        problem=problem,
+    )
+
+
+def _verdict(first: float, loss: float | None, target: float, problem: str | None) -> Verdict:
+    if problem is not None or (loss is not None and loss > DIVERGED * first):
+        return Verdict.diverged
+    if loss is not None and loss <= target:
+        return Verdict.learned
+    return Verdict.slow if loss is not None and loss <= first * (1 - MOVING) else Verdict.stuck
+
+
+def _without_dropout(config: ModelConfig) -> ModelConfig:
+    return dataclasses.replace(
+        config,
+        dropout=0.0,
+        dropout_input=None,
+        dropout_between=None,
+        dropout_output=None,
+        dropout_words=0.0,
+        weight_drop=0.0,
+        activation_penalty=0.0,
+        slowness_penalty=0.0,
+    )
+
+
+def _at_constant_rate(config: OptimizerConfig) -> OptimizerConfig:
+    return dataclasses.replace(config, schedule=Schedule.none, anneal=None, warmup_steps=0)
+
+
+def _random_examples(vocabulary_size: int, seed: int) -> Tensor:
+    """Rows that begin with different tokens where there are enough of them: what follows can then be known."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = min(8, vocabulary_size)
+    examples = torch.randint(vocabulary_size, (rows, 13), generator=generator)
+    examples[:, 0] = torch.randperm(vocabulary_size, generator=generator)[:rows]
+    return examples
+
+
+def _first_look(trainer: Trainer, batch: _Batch) -> tuple[float, tuple[str, ...]]:
+    """Loss of the untrained model, and the parameters that no gradient reaches."""
+    model = trainer.model
+    inputs, targets = batch.inputs.to(trainer.device), batch.targets.to(trainer.device)
+    total, _, _ = model.loss(inputs, targets, None, model.initial_state(len(inputs)))
+    torch.autograd.backward(total)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    idle = tuple(name for name, p in trained.items() if p.grad is None or not bool(p.grad.any()))
+    model.zero_grad(set_to_none=True)
+    return float(total.detach()) / batch.tokens, idle
+
+
+class _Watch(Hooks):
+    """Ends the attempt when it has succeeded or its time is over."""
+
+    def __init__(self, *, target: float, seconds: float) -> None:
+        self.target = target
+        self.loss: float | None = None
+        self._steps = 0
+        self._until = time.monotonic() + seconds
+
+    def on_step(self, record: StepRecord) -> None:
+        self.loss = record.loss
+        self._steps = record.step
+
+    def should_stop(self) -> bool:
+        # Time alone is no verdict: on a busy machine it may be over before the first steps are done.
+        enough = self._steps >= LEAST_STEPS or time.monotonic() > self._until + PATIENCE_S
+        return (self.loss is not None and self.loss <= self.target) or (enough and time.monotonic() > self._until)
+
+
+class _Batch:
+    """The examples."""
+
+    def __init__(self, examples: Tensor) -> None:
+        self.inputs, self.targets = examples[:, :-1], examples[:, 1:]
+        self.mask: Tensor | None = None
+        self.reset = True
+        self.tokens = self.targets.numel()
+
+
+class _Repeated:
+    """The same batch again and again."""
+
+    def __init__(self, batch: _Batch, times: int) -> None:
+        self._batch, self._times, self._next, self._epoch = batch, times, 0, 0
+
+    def __len__(self) -> int:
+        return self._times
+
+    def epoch(self, epoch: int = 0, start: int | None = None) -> Iterator[_Batch]:
+        if start is None:
+            start = self._next if epoch == self._epoch else 0
+        self._epoch = epoch
+        for i in range(start, self._times):
+            self._next = i + 1
+            yield self._batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self._epoch, "next": self._next}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._epoch, self._next = int(state["epoch"]), int(state["next"])

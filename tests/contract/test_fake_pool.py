@@ -1,0 +1,39 @@
+"""The fake keeps the contract (as long as it is not made unkind)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from terry.cluster.fakes import FakePool
+from terry.cluster.ports import DevicePool
+from terry.cluster.workspace import Workspace
+from tests.contract.pool_contract import Deed, Lab, PoolContract
+from tests.helpers.queue_values import make_cpu
+
+
+class FakeLab:
+    """The world of a FakePool, which is the pool of all controllers."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._pool = FakePool([make_cpu(cores=4.0)])
+
+    def new_pool(self) -> DevicePool:
+        return self._pool
+
+    def entrypoint(self, deed: Deed) -> str:
+        return f"lab:{deed}"
+
+    def kill_agent(self, device_id: str) -> None:
+        self._pool.kill_agent(device_id)
+        self._pool.restart_agent(device_id)
+
+
+class TestFakePool(PoolContract):
+    """In order and without delay."""
+
+    @pytest.fixture
+    def lab(self, tmp_path: Path) -> Lab:
+        return FakeLab(Workspace(tmp_path))

@@ -1,0 +1,102 @@
+"""The Ray adapter keeps the contract: real Ray, real agents, real processes."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import select
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from terry.cluster.job_runtime import JobRuntime
+from terry.cluster.processes import find, in_session, kill
+from terry.cluster.ray_head import Head, end_head, ray_environment, start_head
+from terry.cluster.workspace import Workspace
+from tests.contract.pool_contract import Deed, Lab, PoolContract
+
+if TYPE_CHECKING:
+    from terry.cluster.ports import DevicePool
+
+HELPERS = Path(__file__).parents[1] / "helpers"
+RUNTIME = JobRuntime(entry="job_entries:main", environment={"PYTHONPATH": str(HELPERS)}, grace_s=2.0)
+ENTRYPOINTS = {Deed.SUCCEED: "print", Deed.CRASH: "segfault", Deed.FAIL: "fail", Deed.WAIT: "wait"}
+
+# Ray's own code leaves sockets and files to the collector.
+pytestmark = [pytest.mark.filterwarnings("ignore::ResourceWarning"), pytest.mark.filterwarnings("default:::ray")]
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """A Ray head of its own, with this process as a driver. Ray reads its settings once, when it is imported."""
+    assert "ray" not in sys.modules, "another test has imported Ray in this process"
+    workspace = Workspace(tmp_path_factory.mktemp("head"))
+    found = start_head(workspace)
+    before = dict(os.environ)
+    os.environ.update(ray_environment(workspace))
+    ray = importlib.import_module("ray")
+    ray.init(address=found.address, _node_ip_address="127.0.0.1", log_to_driver=False, logging_level=logging.ERROR)
+    yield found
+    ray.shutdown()
+    os.environ.clear()
+    os.environ.update(before)
+    end_head(workspace)
+    assert in_session(found.session) == []
+
+
+class RayLab:
+    """A world of agents of its own for each test: a Ray namespace."""
+
+    def __init__(self, workspace: Workspace, head: Head) -> None:
+        self.workspace = workspace
+        self._head = head
+        self._namespace = f"lab-{uuid.uuid4().hex[:8]}"
+
+    def new_pool(self) -> DevicePool:
+        """As the next controller makes it."""
+        from terry.cluster.ray_actors import AgentSettings
+        from terry.cluster.ray_pool import RayPool
+
+        return RayPool(AgentSettings(workspace=str(self.workspace.root), runtime=RUNTIME), self._namespace)
+
+    def entrypoint(self, deed: Deed) -> str:
+        """The helper that does it."""
+        return ENTRYPOINTS[deed]
+
+    def kill_agent(self, device_id: str) -> None:
+        """SIGKILL, and wait for the end."""
+        pid = self._agent()
+        fd = os.pidfd_open(pid)
+        process = find(pid)
+        assert process is not None
+        kill([process])
+        select.select([fd], [], [], 10.0)
+        os.close(fd)
+
+    def _agent(self) -> int:
+        titles = {p.pid: Path(f"/proc/{p.pid}/cmdline").read_bytes() for p in in_session(self._head.session)}
+        return next(pid for pid, title in titles.items() if title.startswith(b"ray::AgentActor"))
+
+    def close(self) -> None:
+        """End the agents for good: they hold the node's cores."""
+        ray: Any = importlib.import_module("ray")
+        for actor in ray.util.list_named_actors(all_namespaces=True):
+            if actor["namespace"] == self._namespace:
+                ray.kill(ray.get_actor(actor["name"], namespace=self._namespace), no_restart=True)
+
+
+class TestRayPool(PoolContract):
+    """All of the contract."""
+
+    @pytest.fixture
+    def lab(self, tmp_path: Path, head: Head) -> Iterator[Lab]:
+        workspace = Workspace(tmp_path)
+        workspace.cluster.mkdir(parents=True)
+        found = RayLab(workspace, head)
+        yield found
+        found.close()

@@ -1,0 +1,365 @@
+"""Every durable write, failing or killed between any two of its system calls; the journal, cut at any byte.
+
+The kills are real: a forked child sends itself SIGKILL, and the parent looks at what it left on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from terry.cluster import events as e
+from terry.cluster import inbox, lease
+from terry.cluster.controller import Controller
+from terry.cluster.durable import Calls, make_folder, publish_folder, remove_temporaries, write_bytes
+from terry.cluster.fakes import FakeClock, FakePool
+from terry.cluster.journal import Journal, read
+from terry.cluster.machine import to_snapshot
+from terry.cluster.model import JobState
+from terry.cluster.store import read_state
+from terry.cluster.workspace import Workspace
+from tests.helpers.queue_values import at, job_line, make_cpu, make_job, write_submission
+
+_NAMES = [name for name in vars(Calls) if not name.startswith("_")]
+
+
+class CountedCalls(Calls):
+    """Counts system calls, and does something at one of them."""
+
+    def __init__(self, at_call: int | None = None, deed: Callable[[], None] = lambda: None) -> None:
+        self.count = 0
+        self._at = at_call
+        self._deed = deed
+
+    def reached(self) -> bool:
+        self.count += 1
+        if self.count - 1 == self._at:
+            self._deed()
+            return True
+        return False
+
+
+def _counted(name: str) -> Callable[..., Any]:
+    real = getattr(Calls, name)
+
+    def call(self: CountedCalls, *arguments: Any) -> Any:
+        if name == "write" and len(arguments[1]) > 1:  # a write may stop half-way
+            half = real(self, arguments[0], arguments[1][: len(arguments[1]) // 2])
+            self.reached()
+            return half + real(self, arguments[0], arguments[1][half:])
+        self.reached()
+        return real(self, *arguments)
+
+    return call
+
+
+for _name in _NAMES:
+    setattr(CountedCalls, _name, _counted(_name))
+
+
+class _Full(OSError):
+    """A failure that we made, and no other."""
+
+
+def _fail() -> None:
+    raise _Full(errno.ENOSPC, "No space left on device")
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _child() -> Iterator[bool]:
+    """True in a forked child, which never leaves the block; False in the parent, once the child is gone."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            yield True
+        finally:
+            os._exit(3)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status), f"the child was to be killed, and exited with {os.WEXITSTATUS(status)}"
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    yield False
+
+
+@dataclass(frozen=True)
+class Deed:
+    """Something durable that is done in a folder."""
+
+    prepare: Callable[[Path], None]
+    run: Callable[[Path, Calls], None]
+    look: Callable[[Path], str]  #: what a reader sees: `before` or `after`; raises for anything else
+    recover: Callable[[Path], None]  #: what the next start does
+
+
+def _matrix(deed: Deed, folder: Path, *, kill: bool) -> None:
+    folder.mkdir()
+    deed.prepare(folder)
+    counted = CountedCalls()
+    deed.run(folder, counted)
+    assert deed.look(folder) == "after"
+    assert counted.count >= 3
+    for call in range(counted.count):
+        place = folder.with_name(f"{folder.name}-{call}")
+        place.mkdir()
+        deed.prepare(place)
+        if kill:
+            _killed(deed, place, call)
+        else:
+            with pytest.raises(OSError, match="No space"):
+                deed.run(place, CountedCalls(call, _fail))
+        seen = deed.look(place)
+        assert seen in {"before", "after"}, f"call {call}: {seen}"
+        deed.recover(place)
+        assert deed.look(place) == seen, f"call {call}: recovery changed what readers see"
+        deed.run(place, CountedCalls())
+        assert deed.look(place) == "after", f"call {call}: it cannot be done again"
+
+
+def _killed(deed: Deed, place: Path, call: int) -> None:
+    with _child() as is_child:
+        if is_child:
+            deed.run(place, CountedCalls(call, _die))
+
+
+# what is done
+
+
+def _nothing(folder: Path) -> None:
+    assert folder.is_dir()
+
+
+def _look_at_file(folder: Path) -> str:
+    names = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+    assert names == ["file"]
+    return {b"old": "before", b"new" * 1000: "after"}[(folder / "file").read_bytes()]
+
+
+WRITE = Deed(
+    prepare=lambda folder: write_bytes(folder / "file", b"old"),
+    run=lambda folder, calls: write_bytes(folder / "file", b"new" * 1000, calls=calls),
+    look=_look_at_file,
+    recover=remove_temporaries,
+)
+
+
+def _publish(folder: Path, calls: Calls) -> None:
+    temporary = folder / "temporary"
+    if not temporary.exists():
+        (temporary / "deep").mkdir(parents=True)
+        (temporary / "deep" / "a").write_text("a")
+        (temporary / "b").write_text("b")
+    try:
+        publish_folder(temporary, folder / "final", calls)
+    except FileExistsError:
+        assert (folder / "final" / "b").exists()
+
+
+def _look_at_folder(folder: Path) -> str:
+    final = folder / "final"
+    if not final.exists():
+        return "before"
+    assert (final / "deep" / "a").read_text() + (final / "b").read_text() == "ab"
+    return "after"
+
+
+PUBLISH = Deed(prepare=_nothing, run=_publish, look=_look_at_folder, recover=_nothing)
+
+MAKE_FOLDER = Deed(
+    prepare=_nothing,
+    run=lambda folder, calls: make_folder(folder / "a" / "b", calls) if not (folder / "a" / "b").exists() else None,
+    look=lambda folder: "after" if (folder / "a" / "b").is_dir() else "before",
+    recover=_nothing,
+)
+
+
+def _old_journal(folder: Path) -> None:
+    journal = Journal.open(folder / "journal", epoch=1)
+    journal.append([e.Released(time=at(0), job_id="old")])
+    journal.commit()
+    journal.close()
+
+
+def _append(folder: Path, calls: Calls) -> None:
+    journal = Journal.open(folder / "journal", epoch=2, calls=calls)
+    try:
+        journal.append([e.Released(time=at(1), job_id="new"), e.Released(time=at(1), job_id="new")])
+        journal.commit()
+    finally:
+        journal.close()
+
+
+def _look_at_journal(folder: Path) -> str:
+    ids = [entry.event.job_id for entry in read(folder / "journal")]  # type: ignore[union-attr]
+    assert ids[0] == "old"
+    assert set(ids[1:]) <= {"new"}
+    return "after" if len(ids) > 1 else "before"  # a part of a group counts: recovery completes what follows
+
+
+JOURNAL = Deed(
+    prepare=_old_journal,
+    run=_append,
+    look=_look_at_journal,
+    recover=lambda folder: Journal.open(folder / "journal", epoch=3).close(),
+)
+
+
+def _send(folder: Path, calls: Calls) -> None:
+    inbox.send(Workspace(folder), inbox.Cancel(job_ids=("s-1",), request="r" * 32), calls)
+
+
+def _look_at_inbox(folder: Path) -> str:
+    letters = list(inbox.take(Workspace(folder)))
+    assert {letter.message for letter in letters} <= {inbox.Cancel(job_ids=("s-1",), request="r" * 32)}
+    assert list((folder / "queue" / "inbox" / "done").glob("*.bad")) == []
+    return "after" if letters else "before"
+
+
+SEND = Deed(
+    prepare=lambda folder: inbox.prepare(Workspace(folder)),
+    run=_send,
+    look=_look_at_inbox,
+    recover=lambda folder: inbox.tidy(Workspace(folder), 0.0),
+)
+
+
+def _look_at_lease(folder: Path) -> str:
+    held = lease.read(Workspace(folder))
+    assert held is not None
+    return "before" if held.epoch == 1 else "after"
+
+
+LEASE = Deed(
+    prepare=lambda folder: lease.acquire(Workspace(folder), at(0)).let_go(),
+    run=lambda folder, calls: lease.acquire(Workspace(folder), at(1), calls=calls).let_go(),
+    look=_look_at_lease,
+    recover=lambda folder: remove_temporaries(folder / "queue"),
+)
+
+
+def _with_jobs(folder: Path) -> None:
+    workspace = Workspace(folder)
+    write_submission(workspace, "s", [job_line(f"s-{i}") for i in range(3)])
+    controller = Controller(workspace, FakePool([make_cpu()]), FakeClock())
+    controller.recover()
+    inbox.send(workspace, inbox.Submit(sweep="s"))
+    controller.turn(0)
+    controller.let_go()
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["fails", "killed"])
+@pytest.mark.parametrize(
+    "deed",
+    [WRITE, PUBLISH, MAKE_FOLDER, JOURNAL, SEND, LEASE],
+    ids=["write", "publish", "make_folder", "journal", "inbox", "lease"],
+)
+def test_every_durable_deed(deed: Deed, kill: bool, tmp_path: Path) -> None:
+    _matrix(deed, tmp_path / "x", kill=kill)
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    counted = CountedCalls()
+    write_bytes(tmp_path / "file", b"data", calls=counted)
+    for call in range(counted.count):
+        with pytest.raises(OSError, match="No space"):
+            write_bytes(tmp_path / "file", b"data", calls=CountedCalls(call, _fail))
+        assert [p.name for p in tmp_path.iterdir()] == ["file"], f"call {call}"
+
+
+def test_the_journal_cut_at_every_byte_of_its_last_record(tmp_path: Path) -> None:
+    events = [e.Submitted(time=at(i), job=make_job(f"s-{i}")) for i in range(3)]
+    journal = Journal.open(tmp_path / "whole", epoch=1)
+    journal.append(events)
+    journal.commit()
+    journal.close()
+    data = (tmp_path / "whole" / "00000001.jsonl").read_bytes()
+    begin = data.rindex(b"\n", 0, -1) + 1
+    assert len(data) - begin > 200
+    for cut in range(begin, len(data)):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        (folder / "00000001.jsonl").write_bytes(data[:cut])
+        assert [entry.event for entry in read(folder)] == events[:2], f"cut at byte {cut}"
+        journal = Journal.open(folder, epoch=2)
+        journal.append(events[2:])
+        journal.commit()
+        journal.close()
+        assert [entry.event for entry in read(folder)] == events, f"cut at byte {cut}"
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["fails", "killed"])
+def test_a_controller_that_ends_at_any_system_call_is_followed_by_one_that_completes_everything(
+    kill: bool, tmp_path: Path
+) -> None:
+    """Start, submission, placement, ends, snapshot: a whole life, ended at each of its system calls in turn."""
+    counted = CountedCalls()
+    _life(_workspace(tmp_path / "whole"), counted)
+    assert counted.count >= 50
+    for call in range(counted.count):
+        workspace = _workspace(tmp_path / str(call))
+        if kill:
+            with _child() as is_child:
+                if is_child:
+                    _life(workspace, CountedCalls(call, _die))
+        else:
+            _life_that_fails(workspace, call)
+        before = read_state(workspace)
+        _life(workspace, CountedCalls())
+        state = read_state(workspace)
+        assert {r.state for r in state.jobs.values()} == {JobState.COMPLETED}, f"call {call}"
+        assert len(state.jobs) == 3, f"call {call}"
+        assert state.epoch > before.epoch, f"call {call}"
+
+
+def _workspace(folder: Path) -> Workspace:
+    workspace = Workspace(folder)
+    write_submission(workspace, "s", [job_line(f"s-{i}", entrypoint="lab:succeed") for i in range(3)])
+    inbox.send(workspace, inbox.Submit(sweep="s"))
+    return workspace
+
+
+def _life(workspace: Workspace, calls: Calls) -> None:
+    """A controller on a machine that starts with it."""
+    controller = Controller(workspace, FakePool([make_cpu()]), FakeClock(), calls=calls)
+    try:
+        controller.recover()
+        for _ in range(8):
+            controller.turn(0)
+        inbox.send(workspace, inbox.Shutdown())
+        while not controller.stopped:
+            controller.turn(0)
+    finally:
+        controller.let_go()
+
+
+def _life_that_fails(workspace: Workspace, call: int) -> None:
+    """Where the failure is fatal the process ends; where it is not (heartbeat, snapshot), the life goes on."""
+    with contextlib.suppress(_Full):
+        _life(workspace, CountedCalls(call, _fail))
+
+
+def test_a_damaged_snapshot_is_passed_over(tmp_path: Path) -> None:
+    _with_jobs(tmp_path)
+    workspace = Workspace(tmp_path)
+    controller = Controller(workspace, FakePool([make_cpu()]), FakeClock())
+    controller.recover()
+    controller._snapshots.save(controller.state, controller._journal, at(0))
+    controller.turn(0)
+    controller._snapshots.save(controller.state, controller._journal, at(0))
+    expected = to_snapshot(controller.state)
+    controller.let_go()
+    newest = workspace.snapshots()[-1][1]
+    data = newest.read_bytes()
+    for damaged in (b"", data[:-1], data.replace(b"s-1", b"s-7"), data.replace(b'"v":1', b'"v":2'), b"\xff\x00"):
+        newest.write_bytes(damaged)
+        assert to_snapshot(read_state(workspace)) == expected

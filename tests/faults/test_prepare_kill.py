@@ -1,0 +1,100 @@
+"""Preparation killed at random moments: never a data set that looks whole and is not, and a clean start afterwards."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from terry.data_prep.config import DatasetConfig
+from terry.data_prep.dataset import Dataset, list_datasets
+from terry.data_prep.prepare import Prepared, prepare
+
+KILLS = 20
+
+#: Says when a preparation begins and ends, so that the kill hits between.
+PROGRAM = """
+import sys
+from pathlib import Path
+from terry.data_prep.config import DatasetConfig
+from terry.data_prep.prepare import prepare
+
+root, base = map(Path, sys.argv[1:])
+print("begin", flush=True)
+prepare(DatasetConfig(source="a.csv"), root, name="x", base=base)
+print("end", flush=True)
+"""
+
+
+def corpus(path: Path) -> None:
+    """A few megabytes of text that do not compress to the same words again and again."""
+    rng = random.Random(4)
+    words = [f"word{i}" for i in range(20_000)]
+    with path.open("w") as file:
+        file.write("body\n")
+        for _ in range(10_000):
+            chosen = rng.choices(words, k=60)
+            file.write(f'"{" ".join(chosen[:30])}. Then {" ".join(chosen[30:])}!"\n')
+
+
+def make(root: Path, base: Path) -> Prepared:
+    return prepare(DatasetConfig(source="a.csv"), root, name="x", base=base)
+
+
+def start(root: Path, base: Path) -> subprocess.Popen[str]:
+    """A process that prepares; everything is imported when this returns."""
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(root), str(base)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begin\n"
+    return process
+
+
+def duration(root: Path, base: Path) -> float:
+    """Seconds that one undisturbed preparation takes, imports not included."""
+    process = start(root, base)
+    begin = time.monotonic()
+    assert process.stdout is not None
+    assert process.stdout.readline() == "end\n"
+    seconds = time.monotonic() - begin
+    process.communicate()
+    return seconds
+
+
+def killed(process: subprocess.Popen[str], seconds: float) -> bool:
+    """Kill a process at a moment; False if it had finished."""
+    assert process.stdout is not None
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    rest, _ = process.communicate()
+    return "end" not in rest
+
+
+@pytest.mark.timeout(280)
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    corpus(tmp_path / "a.csv")
+    longest = min(duration(tmp_path / f"timed-{i}", tmp_path) for i in range(3))
+    undisturbed = make(tmp_path / "undisturbed", tmp_path)
+    root, rng, hits, left_over = tmp_path / "root", random.Random(), 0, 0
+    root.mkdir()
+    for _ in range(KILLS):
+        hits += killed(start(root, tmp_path), rng.uniform(0, longest))
+        left_over += sum(folder.name.startswith(".") for folder in root.iterdir())
+        for dataset in list_datasets(root):
+            assert isinstance(dataset, Dataset), f"a damaged data set was published: {dataset}"
+            dataset.verify()
+            assert dataset.manifest == undisturbed.manifest
+            shutil.rmtree(dataset.path)
+    assert hits >= KILLS // 4, "the kills came too late to show anything"
+    assert left_over > 0, "no kill hit a preparation that had begun to write"
+    again = make(root, tmp_path)
+    assert again.built
+    assert again.manifest == undisturbed.manifest
+    assert again.report == undisturbed.report
+    assert [folder.name for folder in root.iterdir()] == [undisturbed.path.name]

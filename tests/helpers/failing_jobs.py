@@ -1,0 +1,101 @@
+"""Training functions of a person's own that fail in one way each. The first step is done before, unless named so."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from terry.jobs.context import RunContext
+from terry.jobs.device import require_device
+
+
+def before_the_first_step(ctx: RunContext) -> None:
+    """A bug."""
+    raise KeyError("no such setting")
+
+
+def asked(ctx: RunContext) -> None:
+    """Do what the parameter `deed` says, in the middle: see chaotic_training."""
+    from chaotic_training import DEEDS
+
+    ctx.progress(step=7, phase="training")
+    DEEDS[ctx.parameters["deed"]]()
+
+
+def diverges(ctx: RunContext) -> None:
+    """As the guard says it."""
+    from terry.models.errors import NotFinite
+
+    ctx.progress(step=41, phase="training")
+    raise NotFinite("NaN in the gradient of decoder.weight, at step 41", step=41, tensor="decoder.weight")
+
+
+def waits(ctx: RunContext) -> None:
+    """Until asked to leave."""
+    ctx.progress(step=1, phase="training")
+    while not ctx.should_stop():
+        threading.Event().wait(0.02)
+    ctx.leave()
+
+
+def stands_still(ctx: RunContext) -> None:
+    """In a call that does not come back."""
+    ctx.progress(step=5, phase="training")
+    os.read(os.open(ctx.run_dir / "fifo", os.O_RDONLY), 1)
+
+
+def takes_all_memory(ctx: RunContext) -> None:
+    """Touches page after page."""
+    ctx.progress(step=3, phase="training")
+    kept = []
+    while True:
+        kept.append(np.ones(1 << 20))
+
+
+def wants_a_gpu(ctx: RunContext) -> None:
+    """Where torch sees none."""
+    require_device("cuda:0", "GPU-0")
+
+
+def logs_for_ever(ctx: RunContext) -> None:
+    """Measurements, until there is no room."""
+    step = 0
+    while True:
+        step += 1
+        ctx.log(step, loss=1.0, **{f"measurement_{i}": float(i) for i in range(100)})
+
+
+def prints_for_ever(ctx: RunContext) -> None:
+    """Words, until there is no room."""
+    ctx.progress(step=1)
+    while True:
+        print("x" * 10_000, flush=True)
+
+
+def saves_for_ever(ctx: RunContext) -> None:
+    """Checkpoints that grow, until there is no room."""
+    import torch
+
+    step = 0
+    while True:
+        step += 1
+        ctx.save_checkpoint(step, {"weights": torch.ones(50_000 * step)})
+        ctx.flush()
+
+
+def finishes_late(ctx: RunContext) -> None:
+    """Works on until it is told, by a file, to finish: as in a node that was cut off."""
+    import torch
+
+    ctx.progress(step=1, phase="training")
+    ctx.save_checkpoint(1, {"weights": torch.ones(3)})
+    ctx.flush()
+    while not Path(ctx.run_dir, f"finish-{ctx.attempt}").exists():
+        threading.Event().wait(0.02)
+    if ctx.parameters.get("saves"):
+        ctx.save_checkpoint(2, {"weights": torch.ones(3)})
+        ctx.flush()
+    ctx.finish({"by": ctx.attempt})

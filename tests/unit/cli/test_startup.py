@@ -1,0 +1,41 @@
+"""The command line starts fast: nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("ray", "torch", "submitit", "matplotlib", "numpy", "polars", "rich", "yaml", "omegaconf", "psutil", "pydantic")
+
+
+def imported(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import terry.cluster.cli",
+        "from terry.cluster.cli import run; run(['--help'])",
+        "from terry.cluster.cli import run; run(['-w', '/nonexistent', 'status'])",
+        "import terry.cluster.cli_reader, terry.logs.status, terry.logs.story, terry.logs.results",
+    ],
+)
+def test_leaves_heavy_modules_out(code: str) -> None:
+    """Also while it shows help, and all that `status` needs."""
+    assert not imported(code) & set(HEAVY)
+
+
+def test_help_of_every_verb() -> None:
+    """Each verb says what it does; those that take names show an example."""
+    from terry.cluster.cli import VERBS, run
+
+    for verb in VERBS:
+        assert verb.name is not None
+        assert run([verb.name, "--help"]) == 0
+        summary = verb.get_short_help_str(80)
+        assert summary.endswith((".", "?")) or "..." not in summary, f"{verb.name}: {summary}"

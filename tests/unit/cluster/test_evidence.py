@@ -1,0 +1,92 @@
+"""Why an attempt ended, judged from evidence."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from terry.cluster import evidence
+from terry.cluster.evidence import ErrorReport, Evidence, judge
+from terry.cluster.model import EndReason, StopGoal
+from terry.cluster.workspace import Workspace
+
+STACK = """Fatal Python error: Segmentation fault
+
+Thread 0x00007f1111111111 (most recent call first):
+  File "/lib/python3.11/threading.py", line 327 in wait
+
+Current thread 0x00007f0000000000 (most recent call first):
+  File "/site-packages/terry/models/cells.py", line 41 in forward
+  File "/site-packages/terry/models/trainer.py", line 210 in _step
+"""
+
+
+def exited(code: int) -> int:
+    return code << 8
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (Evidence(status=exited(0)), EndReason.SUCCESS),
+        (Evidence(status=exited(75), goal=StopGoal.CANCEL), EndReason.CANCELLED),
+        (Evidence(status=exited(75), goal=StopGoal.PAUSE), EndReason.PAUSED),
+        (Evidence(status=exited(75), goal=StopGoal.PREEMPT), EndReason.PREEMPTED),
+        (Evidence(status=exited(75)), EndReason.PREEMPTED),
+        (Evidence(status=exited(75), ended_for=EndReason.TIME_LIMIT), EndReason.TIME_LIMIT),
+        (Evidence(status=exited(0), goal=StopGoal.CANCEL), EndReason.SUCCESS),
+        (Evidence(status=exited(74)), EndReason.DISK_FULL),
+        (Evidence(status=exited(1)), EndReason.EXCEPTION),
+        (Evidence(status=exited(1), error=ErrorReport(reason=EndReason.NOT_FINITE)), EndReason.NOT_FINITE),
+        (Evidence(status=signal.SIGSEGV), EndReason.CRASHED),
+        (Evidence(status=signal.SIGABRT), EndReason.CRASHED),
+        (Evidence(status=signal.SIGABRT, ended_for=EndReason.HUNG), EndReason.HUNG),
+        (Evidence(status=signal.SIGKILL), EndReason.KILLED),
+        (Evidence(status=signal.SIGKILL, out_of_memory_kills=1), EndReason.HOST_OUT_OF_MEMORY),
+        (Evidence(status=signal.SIGKILL, goal=StopGoal.PAUSE), EndReason.PAUSED),
+        (Evidence(status=signal.SIGKILL, goal=StopGoal.PAUSE, out_of_memory_kills=1), EndReason.PAUSED),
+        (Evidence(status=None), EndReason.AGENT_LOST),
+    ],
+)
+def test_the_reason(found: Evidence, reason: EndReason) -> None:
+    assert judge(found).reason is reason
+
+
+def test_a_crash_names_signal_and_place() -> None:
+    end = judge(Evidence(status=signal.SIGSEGV, stack=STACK, step=41_200, checkpoint_step=41_000))
+    assert end.message == "SIGSEGV in forward (models/cells.py:41)"
+    assert (end.signal, end.step, end.checkpoint_step, end.exit_code) == (11, 41_200, 41_000, None)
+    assert end.first_step_done
+
+
+def test_a_signal_without_a_name_is_told_by_its_number() -> None:
+    assert judge(Evidence(status=40)).message == "signal 40"
+
+
+def test_an_error_report_knows_its_own_step() -> None:
+    report = ErrorReport(reason=EndReason.EXCEPTION, message="ValueError: no", step=7, first_step_done=True)
+    end = judge(Evidence(status=exited(1), error=report, step=3))
+    assert (end.step, end.message, end.exit_code) == (7, "ValueError: no", 1)
+
+
+def test_a_half_written_report_counts_as_none(tmp_path: Path) -> None:
+    folder = Workspace(tmp_path).run("a-1").attempt(1)
+    folder.root.mkdir(parents=True)
+    assert evidence.read_error(folder) is None
+    folder.error.write_text('{"reason": "exc')
+    assert evidence.read_error(folder) is None
+    assert evidence.read_stack(folder) == ""
+
+
+def test_the_newest_checkpoint_counts(tmp_path: Path) -> None:
+    run = Workspace(tmp_path).run("a-1")
+    assert evidence.newest_checkpoint_step(run) is None
+    for name in ("step-000000120-a0001", "step-000000090-a0002", ".step-000000500-a0002.ab12.tmp", "other"):
+        (run.checkpoints / name).mkdir(parents=True)
+    assert evidence.newest_checkpoint_step(run) == 120
+
+
+def test_the_kernels_counters_only_grow() -> None:
+    assert 0 <= evidence.out_of_memory_kills() <= evidence.out_of_memory_kills()

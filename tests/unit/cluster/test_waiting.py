@@ -1,0 +1,41 @@
+"""The queue in order of place, against a sorted list."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from terry.cluster.waiting import Place, Waiting
+
+_places = st.tuples(st.integers(-2, 2), st.integers(0, 200), st.just("s"))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "add", "first", "any"]), _places), max_size=400))
+def test_it_is_a_sorted_list(deeds: list[tuple[str, Place]]) -> None:
+    waiting, plain = Waiting(), []
+    for deed, place in deeds:
+        if deed == "add" and place not in plain:
+            waiting.add(place)
+            plain = sorted([*plain, place])
+        elif deed != "add" and plain:
+            gone = plain[0] if deed == "first" else plain[place[1] % len(plain)]
+            waiting.remove(gone)
+            plain.remove(gone)
+        assert list(waiting) == plain
+        assert len(waiting) == len(plain)
+        assert [waiting[i] for i in range(min(3, len(plain)))] == plain[:3]
+
+
+def test_taking_from_the_front_of_many_costs_no_more_than_of_few() -> None:
+    """The list behind it must be moved now and then, not at every removal."""
+    waiting = Waiting()
+    for i in range(10_000):
+        waiting.add((0, i, "s"))
+    sizes = set()
+    for i in range(9_000):
+        waiting.remove((0, i, "s"))
+        sizes.add(len(waiting._places))
+        waiting.add((0, i, "s"))  # back to the front, as after a crash
+        waiting.remove((0, i, "s"))
+    assert len(sizes) < 10
+    assert list(waiting) == [(0, i, "s") for i in range(9_000, 10_000)]

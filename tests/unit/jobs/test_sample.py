@@ -1,0 +1,195 @@
+"""Evaluating and sampling real runs by the command line, the Python API, and as jobs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from terry.cluster.cli import run as terry
+from terry.cluster.workspace import Workspace
+from terry.jobs.train import valid_batches
+from terry.models import Ensemble, load
+from terry.models.evaluate import evaluate
+from tests.unit.jobs.process import orders, start
+from tests.unit.jobs.trained import train
+
+PREPARED = ("demo-prepare-long", "demo-prepare-short")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Runs 1, 2 and 4 are trained, 3 is not; 4 has another vocabulary."""
+    return train(tmp_path_factory.mktemp("trained"), (*PREPARED, "demo-0001", "demo-0002", "demo-0004"))
+
+
+def told(place: Workspace, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = terry(["-w", str(place.root), *arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def document(place: Workspace, capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    code, out, err = told(place, capsys, "--json", *arguments)
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_a_run_evaluates_to_what_its_training_measured(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(place, capsys, "evaluate", "demo-0001")
+    trained = json.loads(place.run("demo-0001").result.read_bytes())
+    assert found["loss"] == pytest.approx(trained["best_loss"], rel=1e-6)
+    assert found["perplexity"] == pytest.approx(trained["perplexity"], rel=1e-6)
+
+
+def test_an_ensemble_is_evaluated_by_the_members_finished_so_far(
+    place: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(place, capsys, "evaluate", "three", "--split", "test")
+    assert (found["took_part"], found["unfinished"], found["split"]) == (2, ["demo-0003"], "test")
+    assert [row["members"] for row in found["first"]] == [1, 2]
+    code, out, err = told(place, capsys, "evaluate", "three")
+    assert code == 0
+    assert "2 of 3 members; not finished: demo-0003" in err
+    assert "below the mean of its members" in out
+
+
+def test_the_job_of_the_ensemble_does_the_same(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    order = orders(place, "demo")["demo-ensemble-three"]
+    attempt = start(order)
+    assert attempt.wait() == 0
+    result = json.loads(attempt.run.result.read_bytes())
+    found = document(place, capsys, "evaluate", "three", "--device", "cpu")
+    assert result["perplexity"] == found["perplexity"]
+    assert result["valid_loss"] == found["loss"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--average", "geometric"),
+        ("--weights", "loss"),
+        ("--members", "1"),
+        ("--snapshots", "2"),
+        ("--snapshots", "2", "--average-weights"),
+    ],
+)
+def test_other_ways_to_average(place: Workspace, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]) -> None:
+    found = document(place, capsys, "evaluate", "three", *options)
+    expected = {"--members": 1}.get(options[0], 4 if options == ("--snapshots", "2") else 2)
+    assert len(found["members"]) == expected
+    assert sum(row["weight"] for row in found["members"]) == pytest.approx(1)
+    if "loss" in options:
+        best = min(found["members"], key=lambda row: row["perplexity"])
+        assert best["weight"] == max(row["weight"] for row in found["members"])
+
+
+def test_samples_go_to_a_file_of_their_own(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("sample", "demo-0001", "--count", "5", "--unit", "sentence", "--min-words", "3", "--random-seed", "4")
+    code, out, err = told(place, capsys, *arguments)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert len(lines) == 5
+    assert "5 sentences of at least 3 words in " in err
+    assert not any("<" in line for line in lines), "no boundary and no unknown word is shown"
+    assert told(place, capsys, *arguments)[1] == out, "the same seed writes the same"
+    files = list(place.run("demo-0001").samples.glob("*-sentence-seed4-*.txt"))
+    assert len(files) == 2
+    text = files[0].read_text()
+    assert out in text
+    assert text.startswith("# model: demo-0001 (demo-0001 step-")
+
+
+def test_json_lines_have_probabilities(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = told(place, capsys, "sample", "three", "--count", "4", "--format", "jsonl", "--check-copies")
+    assert code == 0
+    records = [json.loads(line) for line in out.splitlines()]
+    assert len(records) == 4
+    assert all(r["model"] == "three" and r["log_probability"] < 0 and r["longest_copied_run"] >= 0 for r in records)
+
+
+def test_every_text_goes_on_from_the_seed(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("sample", "three", "--count", "6", "--unit", "sentence", "--seed-text", "The white whale")
+    samples = document(place, capsys, *arguments)["samples"]
+    assert len(samples) == 6
+    assert all(one["text"].startswith("the white whale") for one in samples)
+
+
+def test_as_a_job(place: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("terry.cluster.up.ensure_up", lambda *_, **__: False)  # the process is started below
+    job = document(place, capsys, "sample", "three", "--count", "3", "--job")["job"]
+    number = place.submissions("demo")[-1][0]
+    attempt = start(orders(place, "demo", number)[job])
+    assert attempt.wait() == 0
+    result = json.loads(attempt.run.result.read_bytes())
+    lines = (place.root / result["file"]).read_text().splitlines()
+    here = document(place, capsys, "sample", "three", "--count", "3", "--device", "cpu")["samples"]
+    assert [one["text"] for one in here] == [json.loads(line)["text"] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("sample", "nobody"), "no job, sweep, ensemble or glob is 'nobody'"),
+        (("evaluate", "nobody"), "no job, sweep, ensemble or glob is 'nobody'"),
+        (("sample", "demo-prepare-long"), "no training is among demo-prepare-long"),
+        (("evaluate", "demo"), "must share one vocabulary: demo-0001 has that of long"),
+        (("sample", "demo-0003"), "demo-0003 has not begun"),
+        (("sample", "three", "--temperature", "0"), "temperature must be more than 0, not 0"),
+        (("sample", "three", "--temperature", "-1"), "temperature must be more than 0, not -1"),
+        (("sample", "three", "--seed-text", "the xyzzy whales"), "vocabulary of 29 lacks: 'xyzzy', 'whales' (it has"),
+        (
+            ("sample", "three", "--unit", "story"),
+            "knows no end of a story; units that it can write: sentence, paragraph",
+        ),
+        (("sample", "three", "--min-words", "9", "--max-words", "3"), "at least 9 and at most 3 words"),
+        (("sample", "three", "--top-p", "2"), "top-p must be"),
+        (("evaluate", "three", "--average-weights"), "--snapshots of 2 or more"),
+        (("evaluate", "three", "--device", "tpu:7"), "'tpu:7' cannot be used here"),
+    ],
+)
+def test_bad_input(
+    place: Workspace, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], expected: str
+) -> None:
+    code, out, err = told(place, capsys, *arguments)
+    assert (code, out) == (2, ""), err
+    assert expected in err
+    assert "Traceback" not in err
+
+
+def test_a_run_without_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = train(tmp_path, ("demo-prepare-long", "demo-0001"))
+    for path in place.run("demo-0001").checkpoints.iterdir():
+        path.rename(place.root / path.name)
+    code, _, err = told(place, capsys, "sample", "demo-0001")
+    assert code == 2
+    assert "demo-0001 has no checkpoint yet" in err
+
+
+def test_three_lines_of_python(place: Workspace) -> None:
+    three = load(place.root, "three")
+    texts = three.write(3, unit="sentence", random_seed=9)
+    assert texts == load(place.root, "three").write(3, unit="sentence", random_seed=9)
+    assert isinstance(three.model, Ensemble)
+    assert three.evaluate("valid").found.ensemble.perplexity > 1
+    both = Ensemble([*load(place.root, "demo-0001").members, *load(place.root, "demo-0002").members])
+    log_p, _ = both.log_probabilities(torch.tensor([[1, 5]]), both.initial_state(1))
+    assert log_p.exp().sum(-1).flatten().tolist() == pytest.approx([1, 1], abs=1e-5)
+    with pytest.raises(ValueError, match="unknown settings: temprature"):
+        three.write(1, temprature=2)
+    with pytest.raises(ValueError, match="no run, ensemble or sweep 'nobody'"):
+        load(place.root, "nobody")
+
+
+def test_loaded_weights_are_those_of_the_best_checkpoint(place: Workspace) -> None:
+    single = load(place.root, "demo-0002")
+    (model,) = single.members
+    batches = valid_batches(single.cast.first.config, single.cast.dataset().split("valid"))
+    assert batches is not None
+    found = evaluate(model, batches.epoch(), "cpu")
+    assert found is not None
+    trained = json.loads(place.run("demo-0002").result.read_bytes())
+    assert found.loss == pytest.approx(trained["best_loss"], rel=1e-7)

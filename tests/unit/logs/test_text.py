@@ -1,0 +1,71 @@
+"""Numbers and tables as people read them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from terry.logs import text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0s"), (59.4, "59s"), (59.6, "1m00s"), (192, "3m12s"), (7_500, "2h05m"), (273_600, "3d04h"), (None, "-"),
+     (math.inf, "-"), (-5, "0s")],
+)  # fmt: skip
+def test_duration(seconds: float | None, words: str) -> None:
+    """Two units at most."""
+    assert text.duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(830, "830"), (5_700, "5.7k"), (120_000, "120k"), (1.25e6, "1.2M"), (2.5, "2.5"), (None, "-")]
+)
+def test_short(number: float | None, words: str) -> None:
+    """Four or five characters."""
+    assert text.short(number) == words
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(5.12345, "5.1235"), (1e-7, "1.00e-07"), (123.456, "123.5"), (math.nan, "NaN"), (math.inf, "inf"), (None, "-")],
+)
+def test_figure(number: float | None, words: str) -> None:
+    """A loss."""
+    assert text.figure(number) == words
+
+
+@given(st.text(max_size=60), st.integers(0, 40))
+def test_clip_and_pad_count_columns(line: str, width: int) -> None:
+    """Nothing is wider than it may be, also where characters take two columns."""
+    assert text.cells(text.clip(line, width)) <= max(width, text.cells(line) if text.cells(line) <= width else 0)
+    assert text.cells(text.pad(line, width)) == width or width == 0
+
+
+@given(st.text())
+def test_printable_has_no_control_characters(line: str) -> None:
+    """What a job prints cannot steer the terminal."""
+    assert text.printable(line).isprintable()
+
+
+@given(st.lists(st.floats(), max_size=300), st.integers(0, 40))
+def test_sparkline_fits(values: list[float], width: int) -> None:
+    """One character a stretch of values; what is not finite shows."""
+    line = text.sparkline(values, width)
+    assert len(line) == min(width, len(values))
+
+
+def test_sparkline_marks_what_is_not_finite() -> None:
+    """NaN is a mark, not a gap."""
+    assert text.sparkline([1.0, 2.0, math.nan], 10) == "▁█!"
+
+
+def test_table_aligns_and_cuts() -> None:
+    """Numbers stand right; a line ends where the terminal does."""
+    columns = [text.Column(title="A"), text.Column(title="N", right=True)]
+    assert text.table(columns, [["x", "1"], ["long", "1,000"]]) == ["A         N", "x         1", "long  1,000"]
+    assert text.table(columns, [["x", "1"]], width=3) == ["A …", "x …"]
+    assert text.table(columns, []) == []

@@ -109,8 +109,8 @@ _CONTROLS = bytes(b for b in range(32) if b not in b"\t\n\v\f\r") + b"\x7f"
 def detect(path: Path) -> str:
     """The encoding of a file, by all of its bytes: a byte-order mark; UTF-16 by its zeros; UTF-8 if that fits.
 
-    Raises DataError for a binary file. Where UTF-8 does not fit, a file with more good multi-byte characters than bad bytes is UTF-8 with stray bytes; else
-    it is cp1252, or latin-1 if it has bytes that cp1252 lacks.
+    Raises DataError for a binary file. Where UTF-8 does not fit, a file with more good multi-byte characters than bad
+    bytes is UTF-8 with stray bytes; else it is cp1252, or latin-1 if it has bytes that cp1252 lacks.
     """
     good = bad = 0
     seen: set[int] = set()

@@ -1,20 +1,27 @@
-"""Jobs in real forked processes, as the forkserver starts them, without an agent."""
+"""Jobs in real processes of a real forkserver, without an agent.
+
+Not forked from pytest itself: other tests have started threads there (polars has a pool), and what a fork copies of
+their locks stays locked for ever.
+"""
 
 from __future__ import annotations
 
+import atexit
 import os
+import select
 import signal
-import sys
-import traceback
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
 import msgspec
 
+from terry.cluster.forkserver_client import Exited, Forked, ForkserverClient, Ready
+from terry.cluster.job_runtime import TERRY_JOBS
 from terry.cluster.workspace import Run, Workspace
-from terry.jobs import child
 from terry.jobs.records import JobLine
 
 
@@ -53,6 +60,7 @@ class Attempt:
     order: dict[str, Any]
     pid: int
     pipe: int
+    order_id: int  #: its number at the forkserver
     said: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -85,9 +93,54 @@ class Attempt:
         """Exit code, or minus the signal that ended it."""
         for _ in self.progress():
             continue
+        return self.leave()
+
+    def leave(self) -> int:
+        """The same, without listening to what it says."""
+        status = _server().status(self.order_id)
         os.close(self.pipe)
-        _, status = os.waitpid(self.pid, 0)
         return os.waitstatus_to_exitcode(status)
+
+
+class _Server:
+    """One forkserver for the whole test session."""
+
+    def __init__(self) -> None:
+        log = Path(tempfile.mkdtemp(prefix="terry-test-")) / "forkserver.log"
+        self._client = ForkserverClient(TERRY_JOBS, os.environ, log)
+        atexit.register(self._client.close)
+        self._orders = 0
+        self._forked: dict[int, Forked] = {}
+        self._exited: dict[int, Exited] = {}
+
+    def start(self, order: dict[str, Any], stdout: Path, stderr: Path) -> Forked:
+        """Have a process forked."""
+        self._orders += 1
+        self._client.order(self._orders, order, {}, stdout, stderr)
+        while self._orders not in self._forked:
+            self._receive()
+        return self._forked.pop(self._orders)
+
+    def status(self, number: int) -> int:
+        """Wait status of an order's process, once it has ended."""
+        while number not in self._exited:
+            self._receive()
+        return self._exited.pop(number).status
+
+    def _receive(self) -> None:
+        select.select([self._client], [], [])
+        match self._client.receive():
+            case Forked() as message:
+                self._forked[message.id] = message
+            case Exited() as message:
+                self._exited[message.id] = message
+            case Ready() | None:
+                return
+
+
+@cache
+def _server() -> _Server:
+    return _Server()
 
 
 def start(order: dict[str, Any], attempt: int = 1, **changes: Any) -> Attempt:
@@ -95,25 +148,5 @@ def start(order: dict[str, Any], attempt: int = 1, **changes: Any) -> Attempt:
     order = {**order, "attempt": attempt, **changes}
     folder = Workspace(Path(order["workspace"])).run(order["job_id"]).attempt(attempt)
     folder.root.mkdir(parents=True)
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read_end)
-        _child(order, folder.stdout, folder.stderr, write_end)
-    os.close(write_end)
-    return Attempt(order, pid, read_end)
-
-
-def _child(order: dict[str, Any], stdout: Path, stderr: Path, progress: int) -> Never:
-    code = 99
-    try:
-        os.setpgid(0, 0)
-        for path, target in ((stdout, 1), (stderr, 2)):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), target)
-        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
-        code = child.main(order, progress)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(code)
+    forked = _server().start(order, folder.stdout, folder.stderr)
+    return Attempt(order, forked.pid, forked.progress, forked.id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -278,9 +277,7 @@ def main(ctx):
     ctx.finish()
 """
     attempt = start(job(tmp_path, code))
-    _, status = os.waitpid(attempt.pid, 0)  # nobody reads the pipe meanwhile
-    assert os.waitstatus_to_exitcode(status) == 0
-    os.close(attempt.pipe)
+    assert attempt.leave() == 0  # nobody reads the pipe meanwhile
 
 
 def test_progress_is_told_a_few_times_a_second(tmp_path: Path) -> None:

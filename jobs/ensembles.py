@@ -88,7 +88,10 @@ def _members(sweep: Sweep, name: str, config: EnsembleConfig) -> list[PlannedRun
         if not found:
             raise Problem("no run of the sweep matches", ("members",))
         return found
-    type_at(RunConfig, tuple(config.vary.split(".")))
+    try:
+        type_at(RunConfig, tuple(config.vary.split(".")))
+    except Problem as problem:
+        raise Problem(f"{config.vary}: {problem.message}", ("vary",)) from None
     groups = {_without(run, config.vary) for run in found}
     if len(groups) > 1:
         raise Problem(

@@ -123,6 +123,8 @@ class RunConfig:
                 raise ValueError(f"{name} must be more than 0")
         if self.entrypoint is not None and not _ENTRYPOINT.fullmatch(self.entrypoint):
             raise ValueError(f"entrypoint must be written package.module:function, not {self.entrypoint!r}")
+        if self.entrypoint == TRAIN:  # spelt out, it is still ours: the same run, with the same checks
+            object.__setattr__(self, "entrypoint", None)
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise ValueError("threads must be at least 1")
 

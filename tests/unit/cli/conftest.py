@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from terry.cluster.cli import run
-from tests.unit.cli.world import World
+from tests.unit.cli.world import OWN_CODE, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def terry(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Terry:
     """`terry-cluster`, run from `tmp_path`; the workspace is `tmp_path/runs`. No Ray is ever started."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "whaling.py").write_text(OWN_CODE)
     monkeypatch.setenv("TERRY_WORKSPACE", str(tmp_path / "runs"))
     monkeypatch.delenv("TERRY_DEBUG", raising=False)
     monkeypatch.setattr("terry.cluster.up.ensure_up", lambda *_, **__: False)

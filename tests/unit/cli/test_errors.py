@@ -18,7 +18,7 @@ GOOD = """\
 name: cells
 run:
   model: {cell: gru}
-  entrypoint: terry.jobs.train:main
+  entrypoint: whaling:main
 """
 
 
@@ -55,7 +55,7 @@ def test_usage(terry: Terry, arguments: list[str], words: list[str]) -> None:
         (GOOD.replace("{cell: gru}", "{hidden_size: large}"), ["sweep.yaml:3", "hidden_size"]),
         (GOOD + "sweep: {grid: {model.cell: []}}", ["sweep.yaml:5", "empty"]),
         (GOOD.replace("name: cells", "name: ../../etc"), ["sweep.yaml:1", "../../etc"]),
-        (GOOD.replace("terry.jobs.train:main", "no.such:main"), ["there is no module 'no'"]),
+        (GOOD.replace("whaling:main", "no.such:main"), ["there is no module 'no'"]),
         ("name: x\ndatasets: {t: {source: gone.csv, column: body}}\n", ["gone.csv", "no such file"]),
         ("\x00\x01", ["sweep.yaml"]),
     ],

@@ -90,11 +90,11 @@ def test_submit_says_what_it_decided(terry: Terry, tmp_path: Path, monkeypatch: 
     """New jobs, device, workspace; again: nothing new. A dry run leaves nothing on disk."""
     monkeypatch.setattr("terry.jobs.spec.local_gpus", lambda: 0)
     (tmp_path / "sweep.yaml").write_text(
-        "name: cells\nrun: {entrypoint: 'terry.jobs.train:main'}\nsweep: {grid: {training.seed: [1, 2]}}\n"
+        "name: cells\nrun: {entrypoint: 'whaling:main'}\nsweep: {grid: {training.seed: [1, 2]}}\n"
     )
     dry = terry("submit", "sweep.yaml", "--dry-run")
     assert "cells-0002" in dry.out
-    assert "terry.jobs.train:main" in dry.out
+    assert "whaling:main" in dry.out
     assert not (tmp_path / "runs").exists()
     first = terry("submit", "sweep.yaml").out.splitlines()
     assert first[0] == "cells: 2 new jobs"

@@ -109,14 +109,15 @@ def test_a_superseded_controller_does_not_fool_a_reader(world: World) -> None:
 
 
 def test_an_ensemble_is_named_like_a_sweep(terry: Terry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its members stand in the submission, also before any controller has run."""
+    """Its members, and the job that evaluates them, stand in the submission, also before any controller has run."""
     monkeypatch.setattr("terry.jobs.spec.local_gpus", lambda: 0)
-    text = "name: cells\nrun: {entrypoint: 'terry.jobs.train:main'}\nsweep: {grid: {model.cell: [gru, lstm]}}\n"
+    (tmp_path / "words.csv").write_text("body\na whale\n")
+    text = "name: cells\ndatasets: {words: {source: words.csv, column: body}}\n"
+    text += "run: {entrypoint: 'terry.jobs.train:main'}\nsweep: {grid: {model.cell: [gru, lstm]}}\n"
     (tmp_path / "sweep.yaml").write_text(text + "ensembles: {team: {members: {model.cell: gru}, size: 3}}\n")
     assert terry("submit", "sweep.yaml").code == 0
-    members = [job["id"] for job in terry("status", "team", "--json").json]
-    assert len(members) == 3
-    assert "cells-0002" not in members
+    found = [job["id"] for job in terry("status", "team", "--json").json]
+    assert found == ["cells-0001", "cells-0003", "cells-0004", "cells-ensemble-team"]
     assert "ensembles: team" in terry("status", "teem").err
 
 

@@ -19,10 +19,13 @@ from terry.jobs.submission import SubmitOptions, prepare_submission, publish
 
 START = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 
+#: The module of `entrypoint: whaling:main`: a training of one's own needs no data set.
+OWN_CODE = "def main(ctx): ...\n"
+
 SWEEP = """\
 name: {name}
 run:
-  entrypoint: terry.jobs.train:main
+  entrypoint: whaling:main
   model: {{cell: gru, hidden_size: 32}}
   optimizer: {{name: adam, lr: 0.001}}
   resources: {{cpus: 1}}
@@ -74,6 +77,7 @@ class World:
         """Put a sweep of so many runs on disk; no controller has taken it yet."""
         path = self.folder / f"{name}.yaml"
         path.write_text(SWEEP.format(name=name, seeds=", ".join(str(seed) for seed in range(1, runs + 1))))
+        (self.folder / "whaling.py").write_text(OWN_CODE)
         options = SubmitOptions(hold=hold)
         publish(self.workspace, prepare_submission(self.workspace, path, (), options, self.clock.now(), "ahab"))
 

@@ -202,6 +202,15 @@ _MISTAKES = [
     ("ensembles: {terry: {members: {model.cell: rnn}}}", "ensembles", "no run of the sweep matches"),
     ("ensembles: {terry: {size: 3, minimum: 4}}", "terry", "more members than there are (3)"),
     ("ensembles: {terry: {size: 2, vary: model.cell}}", "terry", "not a whole number"),
+    ("ensembles: {terry: {size: 2, vary: model.cel}}", "terry", "model.cel: unknown key; did you mean 'model.cell'"),
+    ("ensembles: {terry: {members: {model.cel: gru}}}", "terry", "did you mean 'model.cell'"),
+    ("ensembles: {terry: {size: 2, best: 3}}", "terry", "more members than there are (2)"),
+    ("ensembles: {terry: {size: 0}}", "terry", "size must be at least 1, not 0"),
+    ("ensembles: {terry: {size: 2, averge: geometric}}", "terry", "did you mean 'average'"),
+    ("ensembles: {terry: {size: 2, average: median}}", "terry", "unknown value 'median'"),
+    ("ensembles: {terry: {snapshots: 3}}", "terry", "only 2 newest checkpoints are kept of a run"),
+    ("ensembles: {terry: {average_weights: true}}", "terry", "`snapshots:` of 2 or more"),
+    ("ensembles: {../terry: {size: 2}}", "terry", "the name of an ensemble must be"),
 ]  # fmt: skip
 
 
@@ -289,6 +298,26 @@ def test_size_wants_members_of_one_kind(tmp_path: Path) -> None:
 
 def test_an_override_of_what_tells_members_apart_is_refused(tmp_path: Path) -> None:
     assert "come out alike" in error(tmp_path, BASE + "ensembles: {g: {size: 3}}", "training.seed=4")
+
+
+def test_members_share_one_vocabulary(tmp_path: Path) -> None:
+    text = BASE.replace("datasets:\n", "datasets:\n  other: {source: comments.csv, column: body}\n")
+    text += "sweep: {grid: {data.dataset: [comments, other]}}\nensembles: {g: {}}\n"
+    message = error(tmp_path, text)
+    assert "ensembles.g.members: members must share one vocabulary" in message
+    assert "`vocabulary_from:`" in message
+    (ensemble,) = ensembles.plan(load(tmp_path, text.replace("body}", "body, vocabulary_from: comments}", 1)))
+    assert len(ensemble.members) == 2
+
+
+def test_code_of_ones_own_is_no_member_but_our_own_training_is_named_or_not(tmp_path: Path) -> None:
+    ensemble = "ensembles: {g: {size: 2}}\n"
+    (tmp_path / "lab.py").write_text("def main(ctx): ...\n")
+    own = BASE.replace("run:\n", "run:\n  entrypoint: lab:main\n")
+    assert "lab:main is code of your own: only runs that train our models" in error(tmp_path, own + ensemble)
+    ours = own.replace("lab:main", "terry.jobs.train:main")
+    (found,), (usual,) = (ensembles.plan(load(tmp_path, text + ensemble)) for text in (ours, BASE))
+    assert found.members == usual.members, "the same runs"
 
 
 # identity

@@ -32,6 +32,8 @@ from terry.models.sampling import Choice, Sampler, Shape, Tally, Text
 
 #: Longest texts, in words, where nothing is said.
 _MAX_WORDS = {WrittenUnit.sentence: 100, WrittenUnit.paragraph: 500, WrittenUnit.story: 5000}
+#: So many tokens of a data set tell which boundaries its text has.
+_LOOK_AT = 1 << 20
 
 #: A run of so many words that stands in the training text is told of.
 NOTABLE_RUN = 8
@@ -139,9 +141,9 @@ class Writer:
 
 
 def _marks(dataset: Dataset) -> set[int]:
-    """Ids of the boundary tokens that the training text has."""
-    counts = dataset.vocabulary.counts
-    seen = {mark for mark in range(1, len(SPECIAL)) if counts[mark]}
+    """Ids of the boundary tokens that the training text has: they stand in its first part, or nowhere."""
+    start = dataset.split("train").tokens[:_LOOK_AT]
+    seen = {mark for mark in range(1, len(SPECIAL)) if (start == mark).any()}
     return seen | {dataset.boundary}
 
 

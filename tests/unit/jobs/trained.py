@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from terry.cluster.workspace import Workspace
@@ -15,7 +16,7 @@ SWEEP = """\
 name: demo
 datasets:
   long: {source: words.csv, column: body, unit: paragraph, vocabulary_size: 60}
-  short: {source: words.csv, column: body, unit: paragraph, vocabulary_size: 20}
+  short: {source: words.csv, column: body, unit: paragraph, vocabulary_size: 15}
 run:
   data: {dataset: long, batch_size: 4, bptt: 8}
   model: {hidden_size: 12, embedding_size: 8}
@@ -34,8 +35,9 @@ ensembles:
 
 
 def write_text(folder: Path) -> None:
-    """A hundred paragraphs of two sentences."""
-    rows = [f"{SENTENCES[i % 3].capitalize()}. {SENTENCES[(i // 3) % 3].capitalize()}!" for i in range(100)]
+    """A hundred paragraphs of two to four sentences, all different: equal ones would share their split."""
+    orders = itertools.islice((o for n in (2, 3, 4) for o in itertools.product(SENTENCES, repeat=n)), 100)
+    rows = [" ".join(f"{sentence.capitalize()}." for sentence in order) for order in orders]
     (folder / "words.csv").write_text("body\n" + "\n".join(f'"{row}"' for row in rows) + "\n")
 
 

@@ -46,12 +46,12 @@ def wait_for(
         if all(record.state.is_final for record in records):
             return _report(current, reader, records, outcome(records))
         teller.summary(reader, wanted)
-        if not _pause(reader, stamp, deadline):
+        if not until_news(reader, stamp, deadline):
             note(f"timeout: {in_words(Counter(r.state for r in records))}; the jobs go on")
             return _report(current, reader, records, ExitCode.TIMEOUT)
 
 
-def _pause(reader: Reader, stamp: object, deadline: float | None) -> bool:
+def until_news(reader: Reader, stamp: object, deadline: float | None) -> bool:
     """Wait until something changed on disk, or a second has passed (so that a summary is said). False: time is over."""
     until = time.monotonic() + 1.0
     while time.monotonic() < until and reader.stamp() == stamp:
@@ -138,4 +138,4 @@ def watch_lines(current: Session, *, until_done: bool) -> ExitCode:
         stamp = reader.stamp()
         teller.tell(reader.jobs().values())
         teller.summary(reader, reader.jobs())
-        _pause(reader, stamp, None)
+        until_news(reader, stamp, None)

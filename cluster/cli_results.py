@@ -50,7 +50,7 @@ def results(current: Session, selectors: tuple[str, ...], *, form: str, output: 
 
     needs_workspace(current)
     reader = Reader(current.workspace)
-    rows = best_first(_rows(reader, selectors))
+    rows = best_first(result_rows(reader, selectors))
     chosen = Format.JSON if current.as_json else Format(form)
     if chosen is Format.PARQUET:
         _write_parquet([row.flat() for row in rows], output)
@@ -64,7 +64,7 @@ def results(current: Session, selectors: tuple[str, ...], *, form: str, output: 
         note("no run has finished yet; `terry-cluster status` shows how they stand")
 
 
-def _rows(reader: Reader, selectors: tuple[str, ...]) -> list[ResultRow]:
+def result_rows(reader: Reader, selectors: Sequence[str]) -> list[ResultRow]:
     """A row for each final run; jobs that prepare data are none."""
     from terry.logs.results import read_result, result_row
 

@@ -10,6 +10,7 @@ import click
 from terry.cluster.cli_common import ExitCode, Session, note, now, print_json, print_lines
 from terry.cluster.errors import UserError
 from terry.cluster.model import DeviceKind
+from terry.cluster.workspace import Workspace
 
 if TYPE_CHECKING:
     from terry.jobs.submission import PlannedJob, Submission
@@ -66,7 +67,7 @@ def _plan(
         raise UserError(f"there is no file {file}; the sweep file comes first, then KEY=VALUE settings")
     if file.is_dir():
         raise UserError(f"{file} is a folder; give the sweep file in it")
-    options = SubmitOptions(priority=priority, hold=hold, extend=extend, kind=_default_kind(current))
+    options = SubmitOptions(priority=priority, hold=hold, extend=extend, kind=default_kind(current.workspace))
     return prepare_submission(current.workspace, file, overrides, options, now(), owner())
 
 
@@ -82,15 +83,15 @@ def owner() -> str:
         return str(os.getuid())
 
 
-def _default_kind(current: Session) -> DeviceKind:
+def default_kind(workspace: Workspace) -> DeviceKind:
     """What a run gets whose file does not say: a GPU where the queue knows of one, or this machine has one."""
     from terry.cluster.cli_reader import Reader
-    from terry.jobs.spec import default_kind, local_gpus
+    from terry.jobs import spec
 
-    reader = Reader(current.workspace)
+    reader = Reader(workspace)
     reader.jobs()
     known = sum(r.device.kind is DeviceKind.GPU for r in reader.state.devices.values())
-    return default_kind(known, 0 if known else local_gpus())
+    return spec.default_kind(known, 0 if known else spec.local_gpus())
 
 
 def _publish(current: Session, planned: Submission) -> dict[str, Any]:
@@ -102,7 +103,8 @@ def _publish(current: Session, planned: Submission) -> dict[str, Any]:
     number = publish(current.workspace, planned)
     if not current.as_json:
         print_lines(_summary(current, planned))
-    _ensure_controller(current, planned)
+    if ensure_controller(current.workspace, planned):
+        note("a controller is being started in the background")
     return {
         "sweep": planned.sweep,
         "submission": number,
@@ -114,19 +116,18 @@ def _publish(current: Session, planned: Submission) -> dict[str, Any]:
     }
 
 
-def _ensure_controller(current: Session, planned: Submission) -> None:
-    """Start one in the background where something is left to do and none lives."""
+def ensure_controller(workspace: Workspace, planned: Submission) -> bool:
+    """Start one in the background where something is left to do and none lives; True if that was so."""
     from terry.cluster.up import ensure_up
 
-    if (planned.new or _unfinished(current, planned)) and ensure_up(current.workspace, wait=False):
-        note("a controller is being started in the background")
+    return bool(planned.new or _unfinished(workspace, planned)) and ensure_up(workspace, wait=False)
 
 
-def _unfinished(current: Session, planned: Submission) -> bool:
+def _unfinished(workspace: Workspace, planned: Submission) -> bool:
     """True where a job of the file has not ended."""
     from terry.cluster.cli_reader import Reader
 
-    jobs = Reader(current.workspace).jobs()
+    jobs = Reader(workspace).jobs()
     return any(job.id not in jobs or not jobs[job.id].state.is_final for job in planned.jobs)
 
 

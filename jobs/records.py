@@ -60,7 +60,7 @@ class SubmissionInfo(msgspec.Struct, frozen=True, kw_only=True):
     sweep: str
     submitted_at: datetime
     owner: str
-    file: str
+    file: str  #: empty: a notebook gave its contents
     folder: str  #: of the sweep file: relative paths in it start here
     overrides: tuple[str, ...]
     request: str  #: unique id of this submission

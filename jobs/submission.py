@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from terry.cluster import durable, inbox
 from terry.cluster.errors import UserError
 from terry.cluster.model import DeviceKind, Resources, RetryPolicy
 from terry.cluster.workspace import Workspace
-from terry.jobs import ensembles, source, sweep
+from terry.jobs import ensembles, source, sweep, yaml_source
 from terry.jobs.asked import EvaluateAsked, Mixture
 from terry.jobs.ensembles import PlannedEnsemble
 from terry.jobs.labels import labels
@@ -34,6 +34,7 @@ from terry.jobs.records import JobLine, Known, NewJob, SubmissionInfo
 from terry.jobs.spec import EVALUATE, PREPARE, RunConfig, seconds
 from terry.jobs.sweep import Sweep
 from terry.jobs.typed import flatten
+from terry.jobs.yaml_source import Document
 
 FORMAT_VERSION = 1
 
@@ -89,7 +90,7 @@ class Submission:
 
 def prepare_submission(
     workspace: Workspace,
-    file: Path,
+    file: Path | Mapping[str, Any],
     overrides: Iterable[str],
     options: SubmitOptions,
     now: datetime,
@@ -98,12 +99,14 @@ def prepare_submission(
 ) -> Submission:
     """Read, check and expand a sweep file, and compare it with what the workspace has. Writes nothing.
 
+    file: or the contents of one as Python's values; relative paths in it then start in `cwd`.
     Raises UserError for every mistake, with file and line.
     """
-    file = file.resolve()
+    here = (cwd or Path.cwd()).resolve()
+    document, text = _document(file, here)
     given = tuple(overrides)
-    code = _Code([file.parent, (cwd or Path.cwd()).resolve()])
-    expanded = sweep.load(file, given, code.sha256)
+    code = _Code([document.folder, here])
+    expanded = sweep.expand(document, given, code.sha256)
     planned = ensembles.plan(expanded)
     submission = Submission(
         sweep=expanded.name,
@@ -114,8 +117,8 @@ def prepare_submission(
             sweep=expanded.name,
             submitted_at=now,
             owner=owner,
-            file=str(file),
-            folder=str(file.parent),
+            file=document.file if isinstance(file, Path) else "",
+            folder=str(document.folder),
             overrides=given,
             request=secrets.token_hex(8),
             jobs=0,
@@ -126,12 +129,21 @@ def prepare_submission(
         left_open=any(not c["resources"]["gpus"] and not c["resources"]["cpus"] for c in _configs(expanded)),
         expanded=expanded,
         planned_ensembles=planned,
-        text=file.read_bytes(),
+        text=text,
         code=code.found,
         options=options,
     )
     _assign(workspace, submission)
     return submission
+
+
+def _document(file: Path | Mapping[str, Any], here: Path) -> tuple[Document, bytes]:
+    """What the file says, and its bytes."""
+    if not isinstance(file, Path):
+        return yaml_source.of_values(file, here)
+    file = file.resolve()
+    document = yaml_source.read(file)
+    return document, file.read_bytes()
 
 
 def publish(workspace: Workspace, submission: Submission) -> int:
@@ -362,7 +374,7 @@ def _another_experiment(submission: Submission, known: Known) -> UserError:
     return UserError(
         f"the workspace has a sweep {submission.sweep!r} already, and this file shares no run with it: {what}. "
         "Give the file another `name:`, or add its runs to that sweep with --extend",
-        file=submission.info.file,
+        file=submission.expanded.document.file,
         line=submission.expanded.document.line(("name",)),
     )
 

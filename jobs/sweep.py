@@ -79,7 +79,11 @@ def load(path: Path, overrides: Iterable[str] = (), code_hash: Callable[[str], s
 
     code_hash: the hash of the user's own code behind an entry point, part of the identity of its runs.
     """
-    document = yaml_source.read(path)
+    return expand(yaml_source.read(path), overrides, code_hash)
+
+
+def expand(document: Document, overrides: Iterable[str], code_hash: Callable[[str], str] = lambda _: "") -> Sweep:
+    """The same for a sweep that was read already, or that never was a file."""
     if not isinstance(document.value, dict):
         raise document.error("is not a sweep file: it must be a mapping with `name:` and `run:`", ())
     given = [Override.parse(text) for text in overrides]
@@ -170,7 +174,7 @@ def _datasets(document: Document, errors: Errors) -> dict[str, DatasetConfig]:
                 raise
             except ValueError as error:
                 raise Problem(str(error), (name,)) from None
-            inputs.check(datasets[name], Path(document.file).parent, (name,))
+            inputs.check(datasets[name], document.folder, (name,))
     return datasets
 
 

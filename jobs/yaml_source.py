@@ -7,9 +7,11 @@ it for text), and a key that stands twice in one mapping is an error (PyYAML let
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from enum import Enum
+from numbers import Integral, Real
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -45,6 +47,12 @@ class Document:
     file: str
     value: Any
     lines: dict[Where, int] = field(default_factory=dict)
+    base: Path | None = None  #: where relative paths start, where no file says so
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths start."""
+        return Path(self.file).parent if self.base is None else self.base
 
     def line(self, where: Where) -> int | None:
         """Line of a value, or of the nearest one around it."""
@@ -91,6 +99,47 @@ def parse(text: str, file: str) -> Document:
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def of_values(value: Mapping[str, Any], base: Path, name: str = "the sweep") -> tuple[Document, bytes]:
+    """A document made of Python's values instead of a file, and the YAML that it would be. Raises UserError.
+
+    base: folder in which relative paths start. name: what errors call it.
+    """
+    plain = _plain(value, (), name)
+    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    return Document(name, plain, base=base), text.encode()
+
+
+def _plain(value: Any, where: Where, name: str) -> Any:
+    """The value as YAML knows it: NumPy's numbers, tuples, ranges, enums and paths are understood, nothing else is."""
+    if len(where) > 100:
+        raise UserError("too deep, or something contains itself", file=name)
+    if isinstance(value, Enum):
+        value = value.value
+    if value is None or isinstance(value, (bool, str)):
+        return value if value is None or isinstance(value, bool) else str(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {_text_key(key, where, name): _plain(item, (*where, str(key)), name) for key, item in value.items()}
+    if isinstance(value, (list, tuple, range)):
+        return [_plain(item, (*where, i), name) for i, item in enumerate(value)]
+    place = ".".join(str(part) for part in where)
+    raise UserError(
+        f"{place}: {type(value).__name__} is not for a sweep; text, numbers, lists and dicts are", file=name
+    )
+
+
+def _text_key(key: object, where: Where, name: str) -> str:
+    if not isinstance(key, str):
+        place = ".".join(str(part) for part in where)
+        raise UserError(f"{place}: a key must be text, not {key!r}", file=name)
+    return str(key)
 
 
 def parse_value(text: str) -> Any:

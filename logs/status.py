@@ -76,7 +76,7 @@ def status_lines(
     names = {job.sweep for job in jobs}
     sweeps = [sweep for sweep in view.sweeps if sweep.name in names]
     lines = [head(view), "", *table(_SWEEPS, [_sweep_row(s) for s in sweeps], width=width), ""]
-    lines += _job_lines(shown, width, paint)
+    lines += job_lines(shown, width, paint)
     hidden = sorted_jobs[len(shown) :]
     if hidden:
         lines.append(f"and {plural(len(hidden), 'job')} more: {in_words(Counter(j.state for j in hidden))} (--all)")
@@ -115,7 +115,8 @@ def _sweep_row(sweep: SweepView) -> list[str]:
     return [sweep.name, done, *numbers, eta_words(sweep.eta) if sweep.final < sweep.total else "done"]
 
 
-def _job_lines(jobs: Sequence[JobView], width: int | None, paint: Paint) -> list[str]:
+def job_lines(jobs: Sequence[JobView], width: int | None = None, paint: Paint = plain) -> list[str]:
+    """Jobs as a table."""
     lines = table(_JOBS, [job_row(job) for job in jobs], width=width)
     return lines[:1] + [
         # Colours come last: they must not count as columns.

@@ -21,7 +21,7 @@ from tests.unit.cli.world import World, busy
 
 SWEEP: dict[str, Any] = {
     "name": "cells",
-    "run": {"entrypoint": "terry.jobs.train:main", "resources": {"cpus": 1}},
+    "run": {"entrypoint": "json:dumps", "resources": {"cpus": 1}},
     "sweep": {"grid": {"training.seed": [1, 2]}},
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -14,7 +14,6 @@ from typing import Any, TextIO
 import click
 
 from terry.cluster.errors import UserError
-from terry.cluster.model import JobState
 from terry.cluster.workspace import Workspace
 
 
@@ -107,39 +106,17 @@ def print_lines(lines: Iterable[str]) -> None:
         sys.stdout.write(text + "\n")
 
 
-_STYLES = {
-    "red": "31",
-    "green": "32",
-    "yellow": "33",
-    "blue": "34",
-    "magenta": "35",
-    "cyan": "36",
-    "dim": "2",
-    "bold": "1",
-}
-
-#: The colour of each state, alike in all views.
-STATE_STYLES: Mapping[JobState, str] = {
-    JobState.WAITING: "dim",
-    JobState.PENDING: "dim",
-    JobState.HELD: "yellow",
-    JobState.STARTING: "cyan",
-    JobState.RUNNING: "cyan",
-    JobState.STOPPING: "yellow",
-    JobState.COMPLETED: "green",
-    JobState.FAILED: "red",
-    JobState.CANCELLED: "magenta",
-}
-
-
 def coloured(stream: TextIO | None = None) -> bool:
     """True where colours may be written: a terminal, and NO_COLOR not set."""
     return (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def paint(text: str, style: str, *, on: bool) -> str:
-    """The text in a colour, where colours are on."""
-    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if on and style else text
+    """The text in a style of terry.logs.palette, where colours are on."""
+    from terry.logs.palette import sgr
+
+    many = "256color" in os.environ.get("TERM", "") or "COLORTERM" in os.environ
+    return f"\x1b[{sgr(style, many=many)}m{text}\x1b[0m" if on and style else text
 
 
 def width() -> int | None:

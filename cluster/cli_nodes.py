@@ -178,5 +178,7 @@ def doctor(current: Session) -> int:
 
 
 def _finding_line(finding: Any) -> str:
-    mark = paint("ok  ", "green", on=coloured()) if finding.good else paint("BAD ", "red", on=coloured())
+    from terry.logs.palette import BAD, GOOD
+
+    mark = paint("ok  ", GOOD, on=coloured()) if finding.good else paint("BAD ", f"bold {BAD}", on=coloured())
     return f"{mark}  {finding.what}: {finding.text}"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from terry.cluster.cli_common import (
-    STATE_STYLES,
     Session,
     coloured,
     needs_workspace,
@@ -65,7 +64,9 @@ def status(current: Session, selectors: tuple[str, ...], *, everything: bool) ->
 
 
 def _paint(text: str, state: JobState) -> str:
-    return paint(text, STATE_STYLES[state], on=coloured())
+    from terry.logs.palette import STATES
+
+    return paint(text, STATES[state], on=coloured())
 
 
 def documents(reader: Reader, records: Sequence[JobRecord]) -> list[JobView]:

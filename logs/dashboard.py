@@ -13,12 +13,14 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from terry.cluster.model import JobState
-from terry.logs.curve import curve_lines
+from terry.logs.curve import Series, chart
+from terry.logs.palette import BAD, BUSY, GOOD, STATES, WARNING
 from terry.logs.screen import Mode, Screen, position
 from terry.logs.status import eta_words, remark, steps
 from terry.logs.text import count, duration, figure, plural, printable, short, size, sparkline
 from terry.logs.view import (
     Attention,
+    Detail,
     DeviceCondition,
     DeviceView,
     Happening,
@@ -31,24 +33,11 @@ from terry.logs.view import (
 #: From this height on (lines) there is room for more than the necessary.
 _TALL = 30
 
-#: Styles by state: alike in every view.
-STYLES = {
-    JobState.WAITING: "dim",
-    JobState.PENDING: "dim",
-    JobState.HELD: "yellow",
-    JobState.STARTING: "cyan",
-    JobState.RUNNING: "cyan",
-    JobState.STOPPING: "yellow",
-    JobState.COMPLETED: "green",
-    JobState.FAILED: "bold red",
-    JobState.CANCELLED: "magenta",
-}
-
-_SEVERITIES = {Severity.PLAIN: "", Severity.GOOD: "green", Severity.WARNING: "yellow", Severity.BAD: "red"}
+_SEVERITIES = {Severity.PLAIN: "", Severity.GOOD: GOOD, Severity.WARNING: WARNING, Severity.BAD: BAD}
 _CONDITIONS = {
-    DeviceCondition.ONLINE: "green",
-    DeviceCondition.DRAINED: "yellow",
-    DeviceCondition.OFFLINE: "red",
+    DeviceCondition.ONLINE: GOOD,
+    DeviceCondition.DRAINED: WARNING,
+    DeviceCondition.OFFLINE: BAD,
 }
 
 _Item = TypeVar("_Item")
@@ -90,7 +79,7 @@ def draw(view: View, screen: Screen, listed: Sequence[JobView], terminal: Size) 
     if mode is Mode.HELP:
         body = [Text(line) for line in _HELP]
     elif mode is Mode.PAGE:
-        body = _page(view, screen, Size(width, height - 2))
+        body = _page(view, screen, Size(width, height - 2))[0]
     else:
         body = _list(view, screen, listed, terminal)
     body = body[: height - 2]
@@ -135,10 +124,10 @@ def _list(view: View, screen: Screen, listed: Sequence[JobView], terminal: Size)
 
 
 def _header(view: View, width: int) -> Text:
-    style = "bold" if view.controller.alive else "bold yellow"
+    style = "bold" if view.controller.alive else f"bold {WARNING}"
     right = f"{view.controller.sentence}  {view.now.astimezone():%H:%M:%S}"
     if view.note:
-        right, style = f"{view.note}  {view.now.astimezone():%H:%M:%S}", "bold red"
+        right, style = f"{view.note}  {view.now.astimezone():%H:%M:%S}", f"bold {BAD}"
     left = f"terry  {view.workspace}"
     room = width - cell_len(right) - 2
     return Text(set_cell_size(left, max(0, room)), "bold") + Text("  " if room > 0 else "") + Text(right, style)
@@ -193,8 +182,8 @@ def _sweep_line(sweep: SweepView, width: int) -> Text:
     line = Text(name, "bold") + Text(" ") + bar
     line.append(f" {int(sweep.fraction * 100):3d}% {counts.get(JobState.COMPLETED, 0):,}/{sweep.total:,}")
     running = sum(n for state, n in counts.items() if state.holds_device)
-    parts = [("running", running, "cyan"), ("failed", counts.get(JobState.FAILED, 0), "bold red")]
-    parts += [(s, counts.get(JobState(s), 0), STYLES[JobState(s)]) for s in ("held", "cancelled")]
+    parts = [("running", running, BUSY), ("failed", counts.get(JobState.FAILED, 0), f"bold {BAD}")]
+    parts += [(s, counts.get(JobState(s), 0), STATES[JobState(s)]) for s in ("held", "cancelled")]
     for word, number, style in parts:
         if number:
             line.append("  ").append(f"{number:,} {word}", style)
@@ -207,7 +196,7 @@ def _sweep_line(sweep: SweepView, width: int) -> Text:
 
 def _bar(fraction: float, width: int) -> Text:
     full = min(width, int(fraction * width + 1e-9))
-    return Text("█" * full, "green") + Text("░" * (width - full), "dim")
+    return Text("█" * full, GOOD) + Text("░" * (width - full), "dim")
 
 
 def _device_line(device: DeviceView, width: int) -> Text:
@@ -225,7 +214,7 @@ def _device_line(device: DeviceView, width: int) -> Text:
         line.append(f" {device.temperature_c:.0f}°C")
     if width >= 100:
         line.append(f" {device.model}", "dim")
-    return line + Text(" " + " ".join(device.jobs), "cyan")
+    return line + Text(" " + " ".join(device.jobs), BUSY)
 
 
 def _event_line(happening: Happening, view: View) -> Text:
@@ -318,10 +307,10 @@ def _job_line(job: JobView, view: View, name: int, columns: Sequence[tuple[_Colu
     line = Text(_cell(job.id, name))
     for column, width in columns:
         text = _cell(column.cell(job, view, width), width, right=column.right)
-        style = STYLES[job.state] if column.title == "STATE" else "cyan" if column.title == "CURVE" else ""
-        line.append(" ").append(text, style)
+        style = STATES[job.state] if column.title == "STATE" else BUSY if column.title == "CURVE" else ""
+        line.append(" ").append(text, "" if selected else style)  # colours cannot be read reversed
     if selected:
-        line.stylize("reverse")
+        line.stylize("bold reverse" if job.attention is Attention.FAILED else "reverse")
     return line
 
 
@@ -333,28 +322,39 @@ def _cell(text: str, width: int, *, right: bool = False) -> str:
     return " " * (width - length) + text if right else text + " " * (width - length)
 
 
-def _page(view: View, screen: Screen, area: Size) -> list[Text]:
-    """One job: its figures, its curve, then its story and the end of its log, scrolled."""
+def page_scroll(view: View, screen: Screen, terminal: Size) -> int:
+    """How far the job's page is scrolled: never beyond its end."""
+    return min(screen.scroll, _page(view, screen, Size(terminal.width, terminal.height - 2))[1])
+
+
+def _page(view: View, screen: Screen, area: Size) -> tuple[list[Text], int]:
+    """One job: its figures, its curve, then its story and the end of its log, scrolled; how far it can be."""
     job = next((job for job in view.jobs if job.id == screen.cursor), None)
     if job is None:
-        return [Text("this job is not known any more")]
+        return [Text("this job is not known any more")], 0
     lines = [_page_title(job)]
-    lines += [Text("  ".join(f"{k}={v}" for k, v in job.labels.items()), "dim")] if job.labels else []
+    lines += [Text("  ".join(f"{k}={printable(v)}" for k, v in job.labels.items()), "dim")] if job.labels else []
     detail = view.detail if view.detail is not None and view.detail.job_id == job.id else None
     if detail is None:
-        return [*lines, Text("reading ...", "dim")]
-    height = max(5, area.height // 3)
-    lines += [_rule("loss", area.width)]
-    lines += [Text(x, "cyan") for x in curve_lines(detail.steps, detail.losses, area.width, height)]
+        return [*lines, Text("reading ...", "dim")], screen.scroll
+    lines += [_rule("loss", area.width), *_curve(detail, area)]
     rest = [*(Text(printable(x)) for x in detail.story), _rule("log", area.width)]
     rest += [Text(printable(x)) for x in detail.log] or [Text("(it has not printed anything)", "dim")]
     room = max(1, area.height - len(lines) - 1)
-    top = min(screen.scroll, max(0, len(rest) - room))
-    return [*lines, _rule("story", area.width), *rest[top : top + room]]
+    limit = max(0, len(rest) - room)
+    top = min(screen.scroll, limit)
+    return [*lines, _rule("story", area.width), *rest[top : top + room]], limit
+
+
+def _curve(detail: Detail, area: Size) -> list[Text]:
+    """The loss over the steps, with `^` where a later attempt went on."""
+    series = Series(steps=detail.steps, values=detail.losses)
+    lines = chart([series], area.width, max(5, area.height // 3), detail.restarts)
+    return [Text.assemble(*((text, "dim" if owner is None else BUSY) for text, owner in line)) for line in lines]
 
 
 def _page_title(job: JobView) -> Text:
-    line = Text(job.id, "bold") + Text("  ") + Text(job.state, STYLES[job.state])
+    line = Text(job.id, "bold") + Text("  ") + Text(job.state, STATES[job.state])
     line.append(f"  attempt {job.attempt}" + (f" on {job.device}" if job.device else ""))
     figures = [("step", steps(job)), ("loss", figure(job.loss))]
     figures += [("valid", figure(job.valid_loss)), ("tokens/s", short(job.tokens_per_s))]

@@ -13,6 +13,9 @@ from terry.logs.view import View
 #: The workspace is looked at so often (seconds), and read again at least so often, for ages and ETAs go on.
 LOOK_S, REFRESH_S = 0.25, 5.0
 
+#: So much of one core may go into views that nobody has asked for by a key: with ten thousand jobs there are fewer.
+SHARE = 0.015
+
 #: A look that takes longer than this is told to the person who watches (seconds).
 STALLED_S = 4.0
 
@@ -73,16 +76,20 @@ class Feed(threading.Thread):
     def run(self) -> None:
         """Look, and make a View when there is something new."""
         seen: object = None
-        made = 0.0
+        made, pause = -REFRESH_S, 0.0
         while not self._ended.is_set():
             self._looked = time.monotonic()
             asked = self._asked.is_set()
             self._asked.clear()
             try:
                 stamp = self._source.stamp()
-                if asked or stamp != seen or time.monotonic() - made >= REFRESH_S:
+                age = time.monotonic() - made
+                if asked or age >= REFRESH_S or (stamp != seen and age >= pause):
+                    begin = time.thread_time()
+                    first = self.view is None
                     self.view = self._source.view(self._wanted)
                     seen, made = stamp, time.monotonic()
+                    pause = 0.0 if first else (time.thread_time() - begin) / SHARE
                     self._tell("")
             except (OSError, ValueError) as error:
                 self._tell(str(error))

@@ -64,6 +64,12 @@ class Screen:
     message: str = ""  #: answer to the last key, until the next one
     quit: bool = False
 
+    @property
+    def page_is_open(self) -> bool:
+        """True where a job's page is shown, or lies below a question or the help."""
+        below = self.back if self.mode in {Mode.QUESTION, Mode.HELP} else self.mode
+        return below is Mode.PAGE
+
 
 def rows(view: View, screen: Screen) -> list[JobView]:
     """The jobs of the list: those that the filter lets through, sorted."""
@@ -114,6 +120,10 @@ def scrolled(screen: Screen, listed: Sequence[JobView], height: int) -> Screen:
     return replace(screen, top=max(0, min(top, len(listed) - height)))
 
 
+#: Further down than any page reaches.
+_END = 1 << 30
+
+
 def press(screen: Screen, key: str, listed: Sequence[JobView], page: int) -> tuple[Screen, Request | None]:
     """What a key does: the new screen, and a request that was confirmed. `page` is the number of rows that fit."""
     screen = replace(screen, message="")
@@ -137,7 +147,7 @@ def _answer(screen: Screen, key: str) -> tuple[Screen, Request | None]:
     assert asked is not None, "a question is asked about something"
     back = replace(screen, mode=screen.back, question=None)
     if key in {"y", "Y"}:
-        return replace(back, message=f"asked to {asked.verb} {asked.job_id}"), asked
+        return replace(back, message=f"asking to {asked.verb} {asked.job_id} ..."), asked
     return replace(back, message="nothing was done"), None
 
 
@@ -213,4 +223,5 @@ def _turn(screen: Screen, key: str, page: int) -> Screen:
     if key in {"q", "escape", "enter", "left", "backspace"}:
         return replace(screen, mode=Mode.LIST)
     moves = {**_STEPS, "pagedown": page, " ": page, "pageup": -page, "home": -screen.scroll, "g": -screen.scroll}
-    return replace(screen, scroll=max(0, screen.scroll + moves.get(key, 0)))
+    moves |= {"end": _END, "G": _END}
+    return replace(screen, scroll=max(0, min(_END, screen.scroll + moves.get(key, 0))))

@@ -42,6 +42,10 @@ class Window:
         """What the terminal shows."""
         return [line.rstrip() for line in self.screen.display]
 
+    def marked(self) -> str:
+        """The line that is shown reversed: where the cursor is."""
+        return next((line for y, line in enumerate(self.lines) if self.screen.buffer[y][0].reverse), "")
+
     def until(self, true: Callable[[], bool]) -> None:
         """Take in what the program writes until something holds."""
         deadline = time.monotonic() + _PATIENCE_S
@@ -49,7 +53,7 @@ class Window:
             assert time.monotonic() < deadline, "\n".join(self.lines)
             try:
                 data = self.child.read_nonblocking(65_536, timeout=0.2)
-            except pexpect.TIMEOUT:
+            except (pexpect.TIMEOUT, pexpect.EOF):
                 continue
             self.raw += data
             self._stream.feed(data)
@@ -163,6 +167,86 @@ def test_whatever_ends_it_the_terminal_comes_back(world: World, window: Open, nu
     assert shown.ends() == code
     assert b"\x1b[?1049l" in shown.raw
     assert b"\x1b[?25h" in shown.raw
+
+
+def test_killed_without_a_word(world: World, window: Open) -> None:
+    """SIGKILL cannot be caught: the terminal comes back all the same."""
+    world.submit("cells", 1)
+    shown = window()
+    shown.shows("cells-0001")
+    shown.child.kill(signal.SIGKILL)
+    shown.until(lambda: b"\x1b[?25h\x1b[?1049l" in shown.raw)
+    shown.until(lambda: termios.tcgetattr(shown.child.child_fd) == shown.before)
+
+
+def test_stopped_and_gone_on_with(world: World, window: Open) -> None:
+    """Ctrl-Z gives the terminal to the shell; `fg` draws everything anew."""
+    world.submit("cells", 1)
+    shown = window()
+    shown.shows("cells-0001")
+    shown.press("\x1a")
+    shown.until(lambda: b"\x1b[?1049l" in shown.raw)
+    shown.until(lambda: termios.tcgetattr(shown.child.child_fd) == shown.before)
+    shown.screen.reset()
+    shown.child.kill(signal.SIGCONT)
+    shown.shows("cells-0001", "q quit")
+    shown.press("q")
+    assert shown.ends() == 0
+
+
+def test_only_what_changed_is_sent(world: World, window: Open) -> None:
+    """Over ssh, a cursor that moves is two lines, not a screen; Ctrl-L is a whole one."""
+    world.submit("cells", 30)
+    shown = window(200, 60)
+    shown.shows("cells-0030")
+    whole = len(shown.raw)
+    shown.press("j")
+    shown.until(lambda: shown.marked().startswith("cells-0002 "))
+    moved = len(shown.raw) - whole
+    assert moved < whole / 4
+    before, here = shown.lines, len(shown.raw)
+    shown.screen.reset()
+    shown.press("\x0c")
+    shown.until(lambda: shown.lines[1:] == before[1:])
+    assert len(shown.raw) - here > whole / 2
+    shown.press("q")
+    assert shown.ends() == 0
+
+
+def test_a_stalled_file_system(world: World, window: Open) -> None:
+    """A file that does not answer when it is opened (a FIFO does not, either) holds up no key; then all goes on."""
+    world.submit("cells", 3)
+    world.turn(times=3)
+    shown = window()
+    shown.shows("cells-0001", "running")
+    fifo, live = world.folder / "fifo", world.workspace.live
+    os.mkfifo(fifo)
+    os.link(fifo, world.folder / "stalled")
+    os.replace(world.folder / "stalled", live)
+    shown.shows("the file system has not answered for")
+    shown.press("/0002\r")
+    shown.shows("filter: 0002 (1 of 3 jobs")
+    shown.press("cy")
+    shown.shows("asked to cancel cells-0002")
+    world.progress(("cells-0001", 700))  # replaces the FIFO
+    with fifo.open("wb"):  # whoever still waits reads an empty file
+        pass
+    shown.press("\x1b")
+    shown.shows("700/1,000")
+    shown.press("q")
+    assert shown.ends() == 0
+
+
+def test_nothing_to_read_yet(world: World, window: Open) -> None:
+    """A file system that stalls from the beginning: that is said, and `q` leaves."""
+    world.submit("cells", 1)
+    world.turn(times=2)
+    world.workspace.live.unlink(missing_ok=True)
+    os.mkfifo(world.workspace.live)
+    shown = window()
+    shown.shows("reading the workspace ...")
+    shown.press("q")
+    assert shown.ends() == 0
 
 
 def test_ten_thousand_jobs(world: World, window: Open) -> None:

@@ -221,8 +221,8 @@ def test_a_stalled_file_system(world: World, window: Open) -> None:
     shown.shows("cells-0001", "running")
     fifo, live = world.folder / "fifo", world.workspace.live
     os.mkfifo(fifo)
-    os.link(fifo, world.folder / "stalled")
-    os.replace(world.folder / "stalled", live)
+    (world.folder / "stalled").hardlink_to(fifo)
+    (world.folder / "stalled").replace(live)
     shown.shows("the file system has not answered for")
     shown.press("/0002\r")
     shown.shows("filter: 0002 (1 of 3 jobs")

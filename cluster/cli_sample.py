@@ -104,7 +104,7 @@ def _check_settings(asked: Any) -> None:
 def _sample_here(current: Session, asked: Any, chosen: Cast, device: str, reader: Reader) -> None:
     import msgspec
 
-    from terry.jobs.sample import Writer, copy_words, produce
+    from terry.jobs.sample import Writer, produce
 
     note(chosen.describe())
     writer = Writer(chosen.ensemble(device), chosen.dataset(), asked)
@@ -122,8 +122,8 @@ def _sample_here(current: Session, asked: Any, chosen: Cast, device: str, reader
         print_json({**summary, "file": str(path), "samples": [msgspec.json.decode(line) for line in lines]})
         return
     note(summary["summary"])
-    if "copied_whole" in summary:
-        note(copy_words(summary))
+    if "copies" in summary:
+        note(summary["copies"])
     note(f"kept in {path}")
 
 

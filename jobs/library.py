@@ -119,15 +119,21 @@ class Cast:
 
     def describe(self) -> str:
         """Who takes part, in words."""
-        runs, of = len(self.runs), len(self.runs) + len(self.unfinished)
-        words = f"{self.mixture.name}: " + (f"{runs} of {of} members" if of > 1 else self.members[0].name)
+        runs, of = len(self.runs), len(self.mixture.members)
+        step = int(self.members[0].paths[-1].name.split("-")[1])
+        alone = f"its weights after step {step:,}" + ("" if self.first.finished else ", not finished")
+        words = f"{self.mixture.name}: " + (f"{runs} of {of} members" if of > 1 else alone)
         if len(self.members) > runs:
             words += f", {len(self.members)} snapshots of them"
         if self.unfinished:
-            words += f"; not finished: {', '.join(self.unfinished[:5])}{' ...' if len(self.unfinished) > 5 else ''}"
+            words += f"; not finished: {_few(self.unfinished)}"
         if self.outvoted:
-            words += f"; the best {runs} of {runs + len(self.outvoted)}"
+            words += f"; others are better than {_few(self.outvoted)}"
         return words
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
 
 
 def cast(workspace: Workspace, mixture: Mixture) -> Cast:
@@ -253,15 +259,18 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def ensemble_named(workspace: Workspace, name: str) -> Mixture | None:
-    """The newest ensemble of that name, or whose job has that id; None where there is none."""
-    found: dict[str, Any] | None = None
+    """The newest ensemble of that name, or whose job has that id; None where there is none. UserError: several."""
+    found: dict[str, dict[str, Any]] = {}
     for sweep in workspace.sweep_names():
         for _, folder in workspace.submissions(sweep):
             info = msgspec.json.decode((folder / "submission.json").read_bytes(), type=SubmissionInfo)
             for key, entry in info.ensembles.items():
                 if name in (key, entry.get("job")):
-                    found = {**entry, "name": key}
-    return None if found is None else msgspec.convert(found, Mixture)
+                    found[sweep] = {**entry, "name": key}
+    if len(found) > 1:
+        jobs = ", ".join(str(entry["job"]) for entry in found.values())
+        raise UserError(f"several sweeps have an ensemble {name!r}: name the job of the one that is meant ({jobs})")
+    return msgspec.convert(next(iter(found.values())), Mixture) if found else None
 
 
 def named(workspace: Workspace, selector: str) -> Mixture:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import secrets
-import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,27 +16,22 @@ import msgspec
 
 from terry.cluster import durable
 from terry.cluster.errors import UserError
-from terry.cluster.workspace import Run
 from terry.data_prep.clean import clean_text
 from terry.data_prep.config import Level, Unit
 from terry.data_prep.dataset import Dataset
 from terry.data_prep.tokens import SPECIAL, words
 from terry.data_prep.vocabulary import Vocabulary
+from terry.jobs import copies
 from terry.jobs.asked import SampleAsked, TextFormat, WrittenUnit
 from terry.jobs.context import RunContext
+from terry.jobs.copies import CopyCheck
 from terry.jobs.device import require_device
 from terry.jobs.library import Cast, cast
-from terry.models.copying import longest_copied_runs
 from terry.models.ensemble import Ensemble
 from terry.models.sampling import Choice, Sampler, Shape, Tally, Text
 
 #: Longest texts, in words, where nothing is said.
 _MAX_WORDS = {WrittenUnit.sentence: 100, WrittenUnit.paragraph: 500, WrittenUnit.story: 5000}
-#: So many tokens of a data set tell which boundaries its text has.
-_LOOK_AT = 1 << 20
-
-#: A run of so many words that stands in the training text is told of.
-NOTABLE_RUN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +94,9 @@ class Writer:
             line += f"; gave up: {self.asked.count:,} were asked for"
         return line
 
-    def copies(self, samples: Sequence[Sample]) -> list[int]:
-        """For each text the length of its longest run of words that stands in the training text."""
-        return longest_copied_runs([sample.ids for sample in samples], self._dataset.split("train").tokens)
+    def copies(self, samples: Sequence[Sample]) -> CopyCheck:
+        """What the texts have in common with the training text."""
+        return copies.check([sample.ids for sample in samples], self._dataset, self._shape)
 
     def _readable(self, text: Text) -> Sample:
         ids = text.ids[:-1] if text.ids[-1] in self._shape.ends else text.ids
@@ -115,7 +110,7 @@ class Writer:
 
     def _make_shape(self) -> Shape:
         asked, vocabulary = self.asked, self._vocabulary
-        marks = _marks(self._dataset)
+        marks = copies.marks(self._dataset)
         begin = Vocabulary.boundary(Unit(self.unit.value))
         if begin not in marks:
             known = ", ".join(unit.value for unit in Unit if Vocabulary.boundary(unit) in marks)
@@ -138,13 +133,6 @@ class Writer:
             max_words=max(1, self.max_words - by_blank),
             max_tokens=(30 if by_blank else 4) * self.max_words + 50,
         )
-
-
-def _marks(dataset: Dataset) -> set[int]:
-    """Ids of the boundary tokens that the training text has: they stand in its first part, or nowhere."""
-    start = dataset.split("train").tokens[:_LOOK_AT]
-    seen = {mark for mark in range(1, len(SPECIAL)) if (start == mark).any()}
-    return seen | {dataset.boundary}
 
 
 def _word_ids(vocabulary: Vocabulary) -> frozenset[int]:
@@ -173,6 +161,9 @@ def encode_seed(vocabulary: Vocabulary, text: str) -> list[int]:
 
 # files
 
+#: What of a model's name (a glob, for instance) does not go into a file's.
+_UNSAFE = re.compile(r"[^A-Za-z0-9+_-]")
+
 
 class Output:
     """The file of one call: text for people with a heading, or JSON lines. Made new; never appended to another's."""
@@ -182,7 +173,9 @@ class Output:
         asked = writer.asked
         suffix = "txt" if asked.format is TextFormat.text else "jsonl"
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        self.path = folder / f"{stamp}-{writer.unit}-seed{asked.random_seed}-{secrets.token_hex(3)}.{suffix}"
+        model = _UNSAFE.sub("_", chosen.mixture.name)[:60]
+        name = f"{stamp}-{model}-{writer.unit}-seed{asked.random_seed}-{secrets.token_hex(3)}.{suffix}"
+        self.path = folder / name
         self._names = [f"{member.name} {member.paths[-1].name}" for member in chosen.members]
         self._model, self._writer = chosen.mixture.name, writer
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, durable.inherited_mode(folder))
@@ -243,45 +236,19 @@ def produce(chosen: Cast, writer: Writer, folder: Path, show: Any = lambda _: No
     try:
         if writer.asked.check_copies:  # the training text is looked through once, for all of them
             samples = list(writer.samples())
-            copied = writer.copies(samples)
-            for sample, run in zip(samples, copied, strict=True):
+            found = writer.copies(samples)
+            for sample, run in zip(samples, found.runs, strict=True):
                 show(output.add(sample, run))
-            summary |= _copy_figures(samples, copied)
+            summary |= {"copies": found.words(), **found.document()}
         else:
             for sample in writer.samples():
                 show(output.add(sample))
     finally:
-        lines = [writer.summary(), *([copy_words(summary)] if summary else [])]
+        lines = [writer.summary(), *([summary["copies"]] if summary else [])]
         output.close(lines)
     tally = writer.tally
     counts = {"texts": tally.texts, "attempts": tally.attempts, "too_short": tally.short, "too_long": tally.long}
     return output.path, {"summary": lines[0], **counts, **summary}
-
-
-def _copy_figures(samples: Sequence[Sample], copied: Sequence[int]) -> dict[str, Any]:
-    if not samples:
-        return {}
-    whole = sum(run >= len(sample.ids) for sample, run in zip(samples, copied, strict=True))
-    return {
-        "copied_whole": whole / len(samples),
-        "copied_notably": sum(run >= NOTABLE_RUN for run in copied) / len(samples),
-        "median_copied_run": statistics.median(copied),
-        "longest_copied_run": max(copied),
-    }
-
-
-def copy_words(figures: dict[str, Any]) -> str:
-    """What the check against copying found, in words."""
-    return (
-        f"{figures['copied_whole']:.0%} stand whole in the training text, {figures['copied_notably']:.0%} share a run "
-        f"of {NOTABLE_RUN} words or more with it; longest run: median {figures['median_copied_run']:g}, "
-        f"at most {figures['longest_copied_run']}"
-    )
-
-
-def home(runs: Run) -> Path:
-    """Where samples of a run are kept."""
-    return runs.samples
 
 
 def main(ctx: RunContext) -> None:
@@ -302,4 +269,5 @@ def main(ctx: RunContext) -> None:
         ctx.progress(step=written, total_steps=asked.count, phase="sampling")
 
     path, summary = produce(chosen, writer, ctx.run.samples, show)
+    print(*(summary[key] for key in ("summary", "copies") if key in summary), path, sep="\n", flush=True)
     ctx.finish({"model": asked.mixture.name, "file": str(path.relative_to(ctx.workspace.root)), **summary})

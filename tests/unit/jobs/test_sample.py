@@ -11,11 +11,13 @@ import torch
 
 from terry.cluster.cli import run as terry
 from terry.cluster.workspace import Workspace
+from terry.jobs.submission import publish
 from terry.jobs.train import valid_batches
 from terry.models import Ensemble, load
 from terry.models.evaluate import evaluate
 from tests.unit.jobs.process import orders, start
-from tests.unit.jobs.trained import train
+from tests.unit.jobs.sweeps import planned, workspace
+from tests.unit.jobs.trained import SWEEP, train, write_text
 
 PREPARED = ("demo-prepare-long", "demo-prepare-short")
 
@@ -98,6 +100,7 @@ def test_samples_go_to_a_file_of_their_own(place: Workspace, capsys: pytest.Capt
     assert told(place, capsys, *arguments)[1] == out, "the same seed writes the same"
     files = list(place.run("demo-0001").samples.glob("*-sentence-seed4-*.txt"))
     assert len(files) == 2
+    assert all("-demo-0001-sentence-" in file.name for file in files)
     text = files[0].read_text()
     assert out in text
     assert text.startswith("# model: demo-0001 (demo-0001 step-")
@@ -109,6 +112,22 @@ def test_json_lines_have_probabilities(place: Workspace, capsys: pytest.CaptureF
     records = [json.loads(line) for line in out.splitlines()]
     assert len(records) == 4
     assert all(r["model"] == "three" and r["log_probability"] < 0 and r["longest_copied_run"] >= 0 for r in records)
+
+
+def test_copies_are_counted_beside_those_of_held_out_text(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("sample", "three", "--count", "40", "--unit", "sentence", "--check-copies")
+    found = document(place, capsys, *arguments)
+    runs = [one["longest_copied_run"] for one in found["samples"]]
+    assert found["copied_longest_run"] == max(runs)
+    assert found["copied_texts"] == 40
+    assert found["held_out_whole"] == 1, "the sentences of held-out paragraphs all stand in other paragraphs, too"
+    assert 0 < found["copied_whole"] <= 1
+    assert found["held_out_texts"] == 2 * load(place.root, "three").cast.dataset().split("valid").examples + (
+        2 * load(place.root, "three").cast.dataset().split("test").examples
+    )
+    _, _, err = told(place, capsys, *arguments)
+    assert found["copies"] in err
+    assert "held-out texts: 100%" in err
 
 
 def test_every_text_goes_on_from_the_seed(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +159,7 @@ def test_as_a_job(place: Workspace, capsys: pytest.CaptureFixture[str], monkeypa
         (("sample", "demo-0003"), "demo-0003 has not begun"),
         (("sample", "three", "--temperature", "0"), "temperature must be more than 0, not 0"),
         (("sample", "three", "--temperature", "-1"), "temperature must be more than 0, not -1"),
-        (("sample", "three", "--seed-text", "the xyzzy whales"), "vocabulary of 18 lacks: 'xyzzy', 'whales' (it has"),
+        (("sample", "three", "--seed-text", "the xyzzy whales"), "vocabulary of 23 lacks: 'xyzzy', 'whales' (it has"),
         (
             ("sample", "three", "--unit", "story"),
             "knows no end of a story; units that it can write: sentence, paragraph",
@@ -167,6 +186,39 @@ def test_a_run_without_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixtur
     code, _, err = told(place, capsys, "sample", "demo-0001")
     assert code == 2
     assert "demo-0001 has no checkpoint yet" in err
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = train(tmp_path, ("demo-prepare-long", "demo-0001"))
+    for path in place.run("demo-0001").checkpoints.glob("*/model.safetensors"):
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    for verb in ("sample", "evaluate"):
+        code, out, err = told(place, capsys, verb, "demo-0001")
+        assert (code, out) == (2, ""), err
+        assert "demo-0001 cannot be read: " in err
+        assert "model.safetensors" in err
+
+
+def test_of_two_ensembles_with_one_name_none_is_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_text(tmp_path)
+    place = workspace(tmp_path)
+    for name in ("demo", "other"):
+        publish(place, planned(tmp_path, SWEEP.replace("name: demo", f"name: {name}")))
+    code, _, err = told(place, capsys, "evaluate", "three")
+    assert code == 2
+    assert "several sweeps have an ensemble 'three'" in err
+    assert "(demo-ensemble-three, other-ensemble-three)" in err
+    code, _, err = told(place, capsys, "evaluate", "other-ensemble-three")
+    assert "none of the 3 members of three has finished yet" in err
+
+
+def test_what_is_said_of_who_takes_part(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = json.loads(place.run("demo-0001").result.read_bytes())["step"]
+    assert f"demo-0001: its weights after step {steps}\n" in told(place, capsys, "sample", "demo-0001")[2]
+    words = "three: 1 of 3 members; not finished: demo-0003; others are better than demo-000"
+    assert words in told(place, capsys, "sample", "three", "--members", "1")[2]
 
 
 def test_three_lines_of_python(place: Workspace) -> None:

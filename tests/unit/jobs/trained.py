@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 from terry.cluster.workspace import Workspace
@@ -10,7 +9,11 @@ from terry.jobs.submission import publish
 from tests.unit.jobs.process import orders, start
 from tests.unit.jobs.sweeps import planned, workspace
 
-SENTENCES = ["the ship sails to the white island", "a whale swims under the ship", "the old man sees a white whale"]
+SENTENCES = [
+    *("the ship sails to the white island", "a whale swims under the ship", "the old man sees a white whale"),
+    *("the whale sees the island", "an old ship sails on", "the man swims to the ship", "the sea is white"),
+    *("a man sails under the island", "the whale is old", "the ship is under the sea"),
+]
 
 SWEEP = """\
 name: demo
@@ -35,9 +38,8 @@ ensembles:
 
 
 def write_text(folder: Path) -> None:
-    """A hundred paragraphs of two to four sentences, all different: equal ones would share their split."""
-    orders = itertools.islice((o for n in (2, 3, 4) for o in itertools.product(SENTENCES, repeat=n)), 100)
-    rows = [" ".join(f"{sentence.capitalize()}." for sentence in order) for order in orders]
+    """A hundred paragraphs of two sentences, no two alike: some are held out."""
+    rows = [f"{one.capitalize()}. {other.capitalize()}!" for one in SENTENCES for other in SENTENCES]
     (folder / "words.csv").write_text("body\n" + "\n".join(f'"{row}"' for row in rows) + "\n")
 
 

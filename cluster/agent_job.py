@@ -203,6 +203,7 @@ class AgentJob:
             ended_for=self._ended_for,
             goal=self._goal,
             error=evidence.read_error(self.folder),
+            early=evidence.read_report(self.folder.early),
             stack=evidence.read_stack(self.folder),
             out_of_memory_kills=evidence.out_of_memory_kills() - self._kills_before,
             step=self.progress.step or None,

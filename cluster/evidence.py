@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from terry.cluster.gpu_port import fault_of
-from terry.cluster.model import AttemptEnd, EndReason, StopGoal
+from terry.cluster.model import SUCCESSES, AttemptEnd, EndReason, StopGoal
 from terry.cluster.workspace import AttemptFolder, Run
 
 #: Exit code of a job that wrote its checkpoint and left because it was asked to (sysexits.h: EX_TEMPFAIL).
@@ -28,7 +28,7 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function
 
 
 class ErrorReport(msgspec.Struct, frozen=True, kw_only=True):
-    """error.json: what the process itself says about its failure."""
+    """error.json: what the process itself says about its failure; early.json: why it is done before its end."""
 
     reason: EndReason
     message: str = ""
@@ -45,6 +45,7 @@ class Evidence:
     ended_for: EndReason | None = None  #: we ended it for this: HUNG, TIME_LIMIT
     goal: StopGoal | None = None  #: it was asked to stop
     error: ErrorReport | None = None
+    early: ErrorReport | None = None  #: it ended itself by its sweep's rule
     stack: str = ""  #: faulthandler's report
     out_of_memory_kills: int = 0  #: by the kernel in our memory cgroup while it ran
     step: int | None = None
@@ -58,9 +59,10 @@ class Evidence:
 def judge(evidence: Evidence) -> AttemptEnd:
     """Name the reason. Pure."""
     reason, message = _judge(evidence)
-    if evidence.xids and reason is not EndReason.SUCCESS:
+    if evidence.xids and reason not in SUCCESSES:
         message += f" (the GPU reported {', '.join(f'Xid {number}' for number in dict.fromkeys(evidence.xids))})"
-    status, error = evidence.status, evidence.error
+    status = evidence.status
+    error = evidence.early if reason is EndReason.STOPPED_EARLY else evidence.error
     return AttemptEnd(
         reason=reason,
         exit_code=os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None,
@@ -86,7 +88,7 @@ def _judge(evidence: Evidence) -> tuple[EndReason, str]:
 
 def _judge_exit(evidence: Evidence, code: int) -> tuple[EndReason, str]:
     if code == 0:
-        return EndReason.SUCCESS, ""
+        return (EndReason.SUCCESS, "") if evidence.early is None else (EndReason.STOPPED_EARLY, evidence.early.message)
     if code == EXIT_STOPPED:
         if evidence.ended_for:
             return evidence.ended_for, "wrote a checkpoint and left"
@@ -139,8 +141,13 @@ def read_stack(folder: AttemptFolder) -> str:
 
 def read_error(folder: AttemptFolder) -> ErrorReport | None:
     """What the process said about its failure, if it lived to say it."""
+    return read_report(folder.error)
+
+
+def read_report(path: Path) -> ErrorReport | None:
+    """What the process said of its end, if it lived to say it."""
     try:
-        return msgspec.json.decode(folder.error.read_bytes(), type=ErrorReport)
+        return msgspec.json.decode(path.read_bytes(), type=ErrorReport)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
 

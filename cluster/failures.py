@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from terry.cluster.model import Attempt, AttemptEnd, Budget, EndReason, JobRecord, JobState
+from terry.cluster.model import SUCCESSES, Attempt, AttemptEnd, Budget, EndReason, JobRecord, JobState
 
 #: Causes that count as a crash of the process.
 CRASHES = frozenset({EndReason.CRASHED, EndReason.HUNG, EndReason.KILLED})
@@ -124,7 +124,7 @@ def _hold(record: JobRecord, end: AttemptEnd, _now: datetime) -> Decision:
 
 
 def _complete(record: JobRecord, end: AttemptEnd, _now: datetime) -> Decision:
-    words = "completed" if end.reason is EndReason.SUCCESS else f"completed: {end.message or 'stopped early'}"
+    words = "completed" if end.reason is EndReason.SUCCESS else "completed: stopped early"
     return _done(JobState.COMPLETED, record, words, _fresh(record.budget, end))
 
 
@@ -135,7 +135,7 @@ def _bad_input(record: JobRecord, end: AttemptEnd, _now: datetime) -> Decision:
 _Rule = Callable[[JobRecord, AttemptEnd, datetime], Decision]
 
 _RULES: tuple[tuple[frozenset[EndReason], _Rule], ...] = (
-    (frozenset({EndReason.SUCCESS, EndReason.STOPPED_EARLY}), _complete),
+    (SUCCESSES, _complete),
     (CRASHES, _after_crash),
     (FREE, _for_free),
     (frozenset({EndReason.EXCEPTION}), _after_exception),

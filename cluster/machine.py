@@ -16,7 +16,17 @@ from msgspec.structs import replace
 from terry.cluster import events as e
 from terry.cluster.events import Command, Event, Follow, JobFinished, Launch, Stop
 from terry.cluster.failures import SUSPICIOUS, decide
-from terry.cluster.model import Attempt, AttemptEnd, Budget, DeviceRecord, EndReason, JobRecord, JobState, StopGoal
+from terry.cluster.model import (
+    SUCCESSES,
+    Attempt,
+    AttemptEnd,
+    Budget,
+    DeviceRecord,
+    EndReason,
+    JobRecord,
+    JobState,
+    StopGoal,
+)
 from terry.cluster.rules import TRANSITIONS, check, is_on_life, is_stale, story
 from terry.cluster.state import State, from_snapshot, to_snapshot, validate
 
@@ -215,9 +225,9 @@ def _attempt_ended(state: State, event: e.AttemptEnded) -> Iterable[Command]:
 def _end(state: State, record: JobRecord, end: AttemptEnd, now: datetime) -> Iterable[Command]:
     """The device is free, and the job goes where its goal or its failure sends it."""
     goal, ended = record.goal, replace(record, allocation=None, goal=None)
-    if end.reason is not EndReason.SUCCESS and goal is StopGoal.CANCEL:
+    if end.reason not in SUCCESSES and goal is StopGoal.CANCEL:
         return _finish(state, _with_attempt(ended, ended_at=now, end=end, decision="cancelled"), X, now, "cancelled")
-    if end.reason is not EndReason.SUCCESS and goal is StopGoal.PAUSE:
+    if end.reason not in SUCCESSES and goal is StopGoal.PAUSE:
         paused = _with_attempt(ended, ended_at=now, end=end, decision="paused")
         _move(state, paused, H, now, "paused")
         return ()

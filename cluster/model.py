@@ -65,6 +65,10 @@ class EndReason(StrEnum):
     STOPPED_EARLY = "stopped_early"  #: ended by the sweep's own rule (ASHA): a success of the rule, not of the run
 
 
+#: Ends of a job that is done.
+SUCCESSES = frozenset({EndReason.SUCCESS, EndReason.STOPPED_EARLY})
+
+
 class StopGoal(StrEnum):
     """What shall become of a job that is asked to stop."""
 

@@ -148,6 +148,10 @@ class Workspace:
         found = [(re.fullmatch(r"submission-(\d{4,})", p.name), p) for p in folder.glob("submission-*")]
         return sorted((int(m[1]), p) for m, p in found if m)
 
+    def rungs(self, sweep: str, group: str) -> Path:
+        """Figures of runs that are compared with each other, one folder a rung, one file a run."""
+        return self.sweep(sweep) / "rungs" / check_name(group, "a group of runs")
+
     def sweep_names(self) -> Iterator[str]:
         """Names of all sweeps that were submitted."""
         if self.sweeps.is_dir():
@@ -197,6 +201,11 @@ class Run:
     def result(self) -> Path:
         """What the job found out: written by the attempt that succeeded."""
         return self.root / "result.json"
+
+    @property
+    def halving(self) -> Path:
+        """What the run has decided by the figures of others: where it ends early, or up to where it goes on."""
+        return self.root / "halving.json"
 
     @property
     def loss_curve(self) -> Path:
@@ -263,6 +272,11 @@ class AttemptFolder:
     def error(self) -> Path:
         """The uncaught exception as JSON: reason, message, traceback; written by the process."""
         return self.root / "error.json"
+
+    @property
+    def early(self) -> Path:
+        """Why the run is done although it did not come to its end, as JSON; written by the process."""
+        return self.root / "early.json"
 
     @property
     def exit(self) -> Path:

@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from terry.cluster import durable
+from terry.cluster.errors import UserError
+from terry.cluster.evidence import ErrorReport
+from terry.cluster.model import EndReason
 from terry.cluster.workspace import Workspace
+from terry.jobs.halving import Halving, Verdict, group_of
 from terry.jobs.order import Order
 from terry.jobs.progress import ProgressWriter
 from terry.jobs.records import JobLine
-from terry.jobs.spec import RunConfig, seconds
+from terry.jobs.spec import HalvingUnit, RunConfig, seconds
 from terry.jobs.stop import StopFlag, Stopped
 from terry.logs.metrics import FROM_SCRATCH, MetricsWriter
 from terry.logs.tensorboard import EventWriter
@@ -79,6 +83,7 @@ class RunContext:
         self._metrics: MetricsWriter | None = None
         self._events: EventWriter | None = None
         self._buffers: SnapshotBuffers | None = None
+        self._ends_early: Verdict | None = None
         self._checkpointed = time.monotonic()
 
     # what is asked
@@ -122,8 +127,51 @@ class RunContext:
         self._require_current()
         about = {"job": self.job_id, "attempt": self.attempt, "finished_at": datetime.now(UTC), "step": self.step}
         self.sync()
+        if self._ends_early is not None:
+            about["stopped_early"] = str(self._ends_early)
+            durable.write_json(self.run.attempt(self.attempt).early, self._early())
         durable.write_json(self.run.result, {**about, **(result or {})})
         self.finished = True
+
+    def _early(self) -> ErrorReport:
+        assert self._ends_early is not None
+        return ErrorReport(
+            reason=EndReason.STOPPED_EARLY,
+            message=str(self._ends_early),
+            step=self._ends_early.step,
+            first_step_done=True,
+        )
+
+    def prune(self, step: int, loss: float, *, epoch: float | None = None) -> bool:
+        """True where the sweep's `halving` ends this run here, for others do better: save a checkpoint, then `finish`.
+
+        Ask after each validation. loss: the lowest so far, nats. epoch: how far the run is, needed where the rule
+        counts epochs. Asked again at the same step, after a crash, the answer is the same. Raises OSError, Superseded.
+        """
+        rule = self._halving
+        if rule is None:
+            return False
+        if rule.rule.unit is HalvingUnit.epoch and epoch is None:
+            raise UserError("sweep.halving counts epochs: the entry point must give `epoch=`, or set `unit: step`")
+        at = float(step) if rule.rule.unit is HalvingUnit.step or epoch is None else epoch
+        self._ends_early = rule.verdict(step, at, loss)
+        return self._ends_early is not None
+
+    @functools.cached_property
+    def _halving(self) -> Halving | None:
+        rule = self.config.halving
+        if rule is None:
+            return None
+        data = self.dataset_folder().name if self.config.data.dataset else ""
+        return Halving(
+            rule,
+            self.workspace.rungs(self.sweep, group_of(rule, self.config.main, data)),
+            self.run.halving,
+            job_id=self.job_id,
+            attempt=self.attempt,
+            first_attempt=self.first_attempt,
+            before_writing=self._require_current,
+        )
 
     def _require_current(self) -> None:
         """An attempt that lives on in a node that was cut off must leave alone what is its successor's."""

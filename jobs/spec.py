@@ -97,6 +97,28 @@ class ResourcesConfig:
         return Resources(gpus=gpus, cpus=cpus, node=self.node, device=self.device, exclusive=self.exclusive)
 
 
+class HalvingUnit(StrEnum):
+    """What rungs are counted in."""
+
+    epoch = "epoch"
+    step = "step"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalvingConfig:
+    """`sweep.halving`: runs that do worse than others at the same point end early (ASHA, Li et al. 2020)."""
+
+    after: float = 1.0  #: the first rung: no run is judged before
+    factor: int = 3  #: of the runs at a rung one in so many goes on; the next rung is so many times as far
+    unit: HalvingUnit = HalvingUnit.epoch  #: what `after` counts
+
+    def __post_init__(self) -> None:
+        if not 0 < self.after < float("inf"):
+            raise ValueError(f"after must be more than 0, not {self.after:g}")
+        if self.factor < 2:
+            raise ValueError(f"factor must be at least 2, not {self.factor}: one run in so many goes on")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """All that one run is made of."""
@@ -115,6 +137,7 @@ class RunConfig:
     hang_after: float | str | None = None
     threads: int | None = None  #: CPU threads; left out: as many as its share of the CPU
     priority: int = 0  #: higher goes first
+    halving: HalvingConfig | None = None  #: comes from `sweep.halving`, since it decides what comes out
 
     def __post_init__(self) -> None:
         for name in ("time_limit", "hang_after"):
@@ -169,6 +192,7 @@ class SweepConfig:
     list: Entries = field(default_factory=_no_entries)  #: the points, one by one
     random: RandomConfig | None = None  #: points drawn from distributions
     exclude: Entries = field(default_factory=_no_entries)  #: points that match all keys of an entry are left out
+    halving: HalvingConfig | None = None  #: poor runs end early; left out: every run goes to its end
 
 
 class EvaluatedSplit(StrEnum):

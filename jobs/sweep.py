@@ -24,11 +24,11 @@ from terry.cluster.errors import UserError
 from terry.cluster.workspace import check_name
 from terry.data_prep.config import DatasetConfig
 from terry.data_prep.config import validate as validate_dataset
-from terry.jobs import axes, inputs, yaml_source
+from terry.jobs import axes, halving, inputs, yaml_source
 from terry.jobs.axes import Point, Setting
 from terry.jobs.overrides import Override
 from terry.jobs.query import Exclusions, look_up
-from terry.jobs.spec import UNIDENTIFYING, EnsembleConfig, RunConfig, SweepConfig, SweepFile
+from terry.jobs.spec import UNIDENTIFYING, EnsembleConfig, HalvingConfig, RunConfig, SweepConfig, SweepFile
 from terry.jobs.typed import Problem, convert, convert_known, known, nearest, put, type_at
 from terry.jobs.yaml_source import Document, Where
 
@@ -107,10 +107,13 @@ def _expand(document: Document, overrides: list[Override], code_hash: Callable[[
         ensembles = known(document.value.get("ensembles") or {}, dict[str, EnsembleConfig])
         ensembles = msgspec.convert(ensembles, dict[str, Any])
         typed = {key: convert(value, EnsembleConfig, (key,)) for key, value in ensembles.items()}
-    expander = Expander(document, errors, overrides, datasets, code_hash)
+    expander = Expander(document, errors, overrides, datasets, code_hash, sweep.halving)
     planned = Sweep(name=name, document=document, datasets=datasets, runs=[], ensembles=typed, expander=expander)
     with errors.at("sweep"):
         _fill(planned, axes.points(sweep), sweep.exclude)
+        if sweep.halving is not None:
+            typed_runs = [run.typed for run in planned.runs]
+            planned.notices += halving.explain(sweep.halving, typed_runs, planned.ensembles)
     return planned
 
 
@@ -230,7 +233,9 @@ class Expander:
         overrides: list[Override],
         datasets: dict[str, DatasetConfig],
         code_hash: Callable[[str], str],
+        rule: HalvingConfig | None = None,
     ) -> None:
+        self._halving = None if rule is None else msgspec.to_builtins(rule)
         self._document, self.errors, self._overrides, self._code_hash = document, errors, overrides, code_hash
         self._datasets = datasets
         self._interpolates = _has_interpolation(document.value) or _has_interpolation([o.value for o in overrides])
@@ -253,6 +258,8 @@ class Expander:
     def _known_base(self) -> dict[str, Any]:
         try:
             base = known(self._document.value.get("run"), RunConfig)
+            for key in (*base, *(override.path[0] for override in self._overrides)):
+                _refuse_halving(key)
             for override in self._overrides:
                 known(override.value, type_at(RunConfig, override.path), override.path)
         except Problem as problem:
@@ -273,6 +280,8 @@ class Expander:
 
     def _typed(self, point: Point) -> RunConfig:
         raw = dict(self._base)
+        if self._halving is not None:
+            raw["halving"] = self._halving
         # Whole sections first, so that a single key of one is set on top of it.
         for setting in sorted(point, key=lambda s: s.key.count(".")):
             put(raw, tuple(setting.key.split(".")), self._value(setting))
@@ -288,6 +297,7 @@ class Expander:
         """A varied value with its keys checked; each once."""
         if setting.where not in self._values:
             path = tuple(setting.key.split("."))
+            _refuse_halving(path[0])
             value = known(setting.value, type_at(RunConfig, path), path)
             if not setting.shared:
                 return value
@@ -310,6 +320,11 @@ class Expander:
         if config["entrypoint"]:
             settings["code"] = self._code_hash(config["entrypoint"])
         return digest(settings)
+
+
+def _refuse_halving(key: str) -> None:
+    if key == "halving":
+        raise Problem("belongs below `sweep:`, as in sweep.halving.factor: runs are compared with each other", (key,))
 
 
 def pruned(value: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

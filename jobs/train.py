@@ -162,6 +162,10 @@ class RunHooks(Hooks):
         """Whether the job was asked to leave."""
         return self._ctx.should_stop()
 
+    def prune(self, step: int, epoch: float, best_loss: float) -> bool:
+        """Whether others of the sweep do so much better that this run ends."""
+        return self._ctx.prune(step, best_loss, epoch=epoch)
+
     def warn(self, message: str) -> None:
         """To stderr.log, where `logs --stderr` finds it."""
         print(f"warning: {message}", file=sys.stderr, flush=True)

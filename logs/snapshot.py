@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from terry.cluster.model import (
+    SUCCESSES,
     Attempt,
     Device,
     DeviceKind,
@@ -170,7 +171,7 @@ def _reason(record: JobRecord, known: Known) -> str:
     return text.removeprefix(f"{record.state}: ")
 
 
-_NORMAL_ENDS = {None, EndReason.SUCCESS, EndReason.PAUSED, EndReason.PREEMPTED, EndReason.CANCELLED}
+_NORMAL_ENDS = {None, *SUCCESSES, EndReason.PAUSED, EndReason.PREEMPTED, EndReason.CANCELLED}
 
 
 def _attention(record: JobRecord, ended: EndReason | None) -> Attention:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from terry.cluster.model import Attempt, AttemptEnd, EndReason, JobRecord, JobState
+from terry.cluster.model import SUCCESSES, Attempt, AttemptEnd, EndReason, JobRecord, JobState
 from terry.logs.happenings import end_in_words
 from terry.logs.text import count, duration, plural, printable, size
 
@@ -89,7 +89,7 @@ def _attempt_lines(attempt: Attempt, evidence: Evidence | None) -> list[str]:
     if end is None:
         return [*lines, "  runs" if attempt.started_at else "  is being started"]
     lines.append("  " + _end_words(attempt, end))
-    if end.reason in {EndReason.SUCCESS, EndReason.PAUSED, EndReason.PREEMPTED, EndReason.CANCELLED}:
+    if end.reason in {*SUCCESSES, EndReason.PAUSED, EndReason.PREEMPTED, EndReason.CANCELLED}:
         return lines + ([f"  then: {attempt.decision}"] if attempt.decision else [])
     if end.max_rss_bytes:
         gpu = f", of the GPU {size(end.device_memory_bytes)}" if end.device_memory_bytes else ""

@@ -58,6 +58,7 @@ class Reason(StrEnum):
 
     completed = "completed"  #: all epochs, or max_steps
     early_stopped = "early_stopped"  #: `patience` validations without a new best
+    pruned = "pruned"  #: `Hooks.prune` said so: others do better
     stopped = "stopped"  #: `Hooks.should_stop` said so; it can go on later
 
 
@@ -169,6 +170,14 @@ class Hooks:
 
     def should_stop(self) -> bool:
         """Whether to save and leave now. Asked after each step."""
+        return False
+
+    def prune(self, step: int, epoch: float, best_loss: float) -> bool:  # noqa: ARG002
+        """Whether training is over for good, by what is known of other trainings.
+
+        Asked after each validation but the last, and again where training is resumed at one: the answer must then be
+        the same. epoch: as in records; best_loss: the lowest validation so far, nats.
+        """
         return False
 
     def warn(self, message: str) -> None:

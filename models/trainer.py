@@ -66,6 +66,7 @@ class Trainer:
         self._due_since: float | None = None
         self._best_saved = -1  # step of the newest one given away as the best
         self._checked = -1  # step at which all was found to be finite
+        self._judged, self._pruned = -1, False  # step at which `Hooks.prune` was asked, and its answer
         self._utilisation = Utilisation(self.device)
         self._clock, self._clock_tokens = time.perf_counter(), 0
 
@@ -150,15 +151,31 @@ class Trainer:
 
     def _reason_to_end(self) -> Reason | None:
         progress = self._now.progress
-        if self._gave_up():
+        if self._lost_patience():
             return Reason.early_stopped
+        if self._is_pruned():
+            return Reason.pruned
         out_of_steps = self._out_of_steps() and progress.validated_at == progress.step
         if progress.epoch >= self._config.epochs or out_of_steps:
             return Reason.completed
         return Reason.stopped if self._hooks.should_stop() else None
 
     def _gave_up(self) -> bool:
+        return self._lost_patience() or self._is_pruned()
+
+    def _lost_patience(self) -> bool:
         return self._config.patience is not None and self._now.progress.bad >= self._config.patience
+
+    def _is_pruned(self) -> bool:
+        """Whether others do so much better that this training ends; asked once at each validation."""
+        progress = self._now.progress
+        fresh = progress.step > 0 and progress.validated_at == progress.step and progress.step < self.total_steps
+        if not fresh or progress.best_loss is None:
+            return False
+        if self._judged != progress.step:
+            self._pruned = self._hooks.prune(progress.step, self._epochs(), progress.best_loss)
+            self._judged = progress.step
+        return self._pruned
 
     def _out_of_steps(self) -> bool:
         return self._config.max_steps is not None and self._now.progress.step >= self._config.max_steps

@@ -71,6 +71,14 @@ def test_an_error_report_knows_its_own_step() -> None:
     assert (end.step, end.message, end.exit_code) == (7, "ValueError: no", 1)
 
 
+def test_a_run_that_its_sweeps_rule_ended_is_no_plain_success() -> None:
+    early = ErrorReport(reason=EndReason.STOPPED_EARLY, message="place 7 of 9", step=40, first_step_done=True)
+    end = judge(Evidence(status=exited(0), early=early, step=39))
+    assert (end.reason, end.message, end.step) == (EndReason.STOPPED_EARLY, "place 7 of 9", 40)
+    killed = judge(Evidence(status=9, early=early))
+    assert killed.reason is EndReason.KILLED, "it had not left yet: another attempt will say it again"
+
+
 def test_a_half_written_report_counts_as_none(tmp_path: Path) -> None:
     folder = Workspace(tmp_path).run("a-1").attempt(1)
     folder.root.mkdir(parents=True)

@@ -144,6 +144,43 @@ def test_early_stopping_after_so_many_validations_without_a_new_best() -> None:
     assert again.run() == result
 
 
+class Pruning(toy.Recorder):
+    """Ends training at a step, and remembers when it was asked."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at, self.asked = at, list[tuple[int, float]]()
+
+    def prune(self, step: int, epoch: float, best_loss: float) -> bool:
+        assert best_loss == min(record.loss for record in self.validations)
+        self.asked.append((step, epoch))
+        return step >= self.at
+
+
+@pytest.mark.parametrize("valid_every", [None, 3])
+def test_pruned_after_a_validation_it_ends_there_for_good(valid_every: int | None) -> None:
+    hooks = Pruning(at=2 * STEPS_PER_EPOCH - 2)
+    training = TrainingConfig(epochs=4, log_every=5, valid_every=valid_every)
+    result = toy.trainer(training=training, hooks=hooks).run()
+    steps = [7, 14] if valid_every is None else [3, 6, 9, 12]
+    assert result.reason is Reason.pruned
+    assert [step for step, _ in hooks.asked] == [v.step for v in hooks.validations] == steps
+    assert [epoch for _, epoch in hooks.asked] == [step / STEPS_PER_EPOCH for step in steps]
+    assert hooks.last.step == result.step == steps[-1]
+    again = Pruning(at=hooks.at)
+    again.validations = hooks.validations
+    resumed = toy.trainer(training=training, hooks=again)
+    resumed.resume(hooks.last)
+    assert resumed.run() == result
+    assert [step for step, _ in again.asked] == steps[-1:], "asked again, since it is the same moment"
+
+
+def test_at_its_end_a_run_is_not_pruned() -> None:
+    hooks = Pruning(at=2 * STEPS_PER_EPOCH)
+    assert toy.trainer(training=TrainingConfig(epochs=2), hooks=hooks).run().reason is Reason.completed
+    assert [step for step, _ in hooks.asked] == [STEPS_PER_EPOCH]
+
+
 def test_a_run_without_validation_data_is_annealed_by_its_training_loss() -> None:
     hooks = toy.Recorder()
     config = OptimizerConfig(name=Optimizer.sgd, lr=30.0, clip_norm=5.0, anneal=AnnealConfig(minimum=1.0))

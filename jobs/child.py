@@ -153,7 +153,7 @@ def reason_of(error: BaseException) -> EndReason:
         return EndReason.DEVICE_OUT_OF_MEMORY
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return EndReason.DISK_FULL
-    if isinstance(error, FloatingPointError) or name == "terry.models.errors.NonFiniteError":
+    if isinstance(error, FloatingPointError):  # terry.models.errors.NotFinite is one
         return EndReason.NOT_FINITE
     if any(kind.__name__ in _BAD_INPUT for kind in type(error).__mro__):
         return EndReason.BAD_INPUT

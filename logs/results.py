@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from terry.cluster.model import JobRecord, JobState
+from terry.cluster.model import EndReason, JobRecord, JobState
 from terry.cluster.workspace import Run
 from terry.logs.snapshot import Outcome
 from terry.logs.text import Column, count, duration, figure, short, table
@@ -88,10 +88,12 @@ class ResultRow:
     device: str | None
     attempts: int
     restarts: int
+    end_reason: EndReason | None = None  #: of the newest attempt that ended
 
     def flat(self) -> dict[str, Any]:
         """One mapping, as CSV, JSON and Parquet have it. A setting called like a column gets the prefix `setting.`."""
-        first = {"id": self.id, "sweep": self.sweep, "state": str(self.state)}
+        reason = None if self.end_reason is None else str(self.end_reason)
+        first = {"id": self.id, "sweep": self.sweep, "state": str(self.state), "end_reason": reason}
         last = {"device": self.device, "attempts": self.attempts, "restarts": self.restarts}
         taken = {*first, *self.figures, *last}
         settings = {(f"setting.{key}" if key in taken else key): value for key, value in self.labels.items()}
@@ -117,6 +119,7 @@ def result_row(record: JobRecord, result: dict[str, Any]) -> ResultRow:
         device=record.attempts[-1].device if record.attempts else None,
         attempts=record.attempt,
         restarts=record.restarts,
+        end_reason=next((a.end.reason for a in reversed(record.attempts) if a.end), None),
     )
 
 
@@ -154,17 +157,23 @@ def result_lines(rows: Sequence[ResultRow], *, width: int | None = None) -> list
     settings = dict.fromkeys(key for row in rows for key in row.labels)
     figures = [name for name in _FIGURES if any(row.figures.get(name) is not None for row in rows)]
     several = len({row.sweep for row in rows}) > 1
-    ended_badly = any(row.state is not JobState.COMPLETED for row in rows)
-    titles = ["id", *(["sweep"] if several else []), *(["state"] if ended_badly else []), *settings]
+    not_all_alike = any(_ended(row) != JobState.COMPLETED for row in rows)
+    titles = ["id", *(["sweep"] if several else []), *(["state"] if not_all_alike else []), *settings]
     columns = [Column(title=title.upper()) for title in titles]
     columns += [Column(title=name.upper(), right=True) for name in figures]
     columns += [Column(title="DEVICE"), Column(title="RESTARTS", right=True)]
     cells = []
     for row in rows:
-        first = [row.id, *([row.sweep] if several else []), *([str(row.state)] if ended_badly else [])]
+        first = [row.id, *([row.sweep] if several else []), *([_ended(row)] if not_all_alike else [])]
         middle = [*(row.labels.get(key, "-") for key in settings), *(_cell(n, row.figures.get(n)) for n in figures)]
         cells.append([*first, *middle, row.device or "-", str(row.restarts)])
     return table(columns, cells, width=width)
+
+
+def _ended(row: ResultRow) -> str:
+    """The state, or that the run was completed before its end."""
+    early = row.state is JobState.COMPLETED and row.end_reason is EndReason.STOPPED_EARLY
+    return "stopped early" if early else str(row.state)
 
 
 def _cell(name: str, value: object) -> str:

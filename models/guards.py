@@ -173,9 +173,9 @@ class Utilisation:
         return min(spent, 1.0)
 
     def _gpu(self) -> float | None:
-        try:
-            import pynvml
+        import pynvml
 
+        try:
             return torch.cuda.utilization(self._device) / 100
         except (ImportError, RuntimeError, pynvml.NVMLError):  # no NVML here: the run itself is none the worse
             return None

@@ -24,8 +24,9 @@ from terry.models.trainer import Trainer
 
 #: Learned by heart: the loss is below this share of ln(vocabulary).
 LEARNED = 0.1
-#: Steps before time may end an attempt, unless it takes `PATIENCE_S` longer.
-LEAST_STEPS = 50
+#: Steps before time may end an attempt whose loss falls, and one whose loss does not: a busy machine condemns nobody.
+#: Unless it takes `PATIENCE_S` longer.
+LEAST_STEPS, CONDEMNED_AFTER = 50, 300
 PATIENCE_S = 60.0
 #: On its way: the loss fell at least by this share of where it began.
 MOVING = 0.05
@@ -96,7 +97,7 @@ def overfit(
     penalties and schedules are left out: they are there to prevent what is tried here. Raises ConfigError.
     """
     batch = _Batch(_random_examples(vocabulary_size, seed) if examples is None else examples)
-    hooks = _Watch(target=LEARNED * math.log(vocabulary_size), seconds=seconds)
+    hooks = _Watch(target=LEARNED * math.log(vocabulary_size), moving=1 - MOVING, seconds=seconds)
     source = _Repeated(batch, _LOOK_EVERY)
     config = TrainingConfig(epochs=-(-steps // _LOOK_EVERY), max_steps=steps, log_every=_LOOK_EVERY, seed=seed)
     trainer = Trainer(
@@ -104,6 +105,7 @@ def overfit(
         device, hooks,
     )  # fmt: skip
     first, idle = _first_look(trainer, batch)
+    hooks.first_loss = first
     started, problem = time.perf_counter(), None
     try:
         trainer.run()
@@ -170,8 +172,10 @@ def _first_look(trainer: Trainer, batch: _Batch) -> tuple[float, tuple[str, ...]
 class _Watch(Hooks):
     """Ends the attempt when it has succeeded or its time is over."""
 
-    def __init__(self, *, target: float, seconds: float) -> None:
+    def __init__(self, *, target: float, moving: float, seconds: float) -> None:
         self.target = target
+        self.first_loss = math.inf
+        self._moving = moving
         self.loss: float | None = None
         self._steps = 0
         self._until = time.monotonic() + seconds
@@ -181,9 +185,13 @@ class _Watch(Hooks):
         self._steps = record.step
 
     def should_stop(self) -> bool:
+        if self.loss is not None and self.loss <= self.target:
+            return True
+        now = time.monotonic()
         # Time alone is no verdict: on a busy machine it may be over before the first steps are done.
-        enough = self._steps >= LEAST_STEPS or time.monotonic() > self._until + PATIENCE_S
-        return (self.loss is not None and self.loss <= self.target) or (enough and time.monotonic() > self._until)
+        moves = self.loss is not None and self.loss <= self._moving * self.first_loss
+        enough = self._steps >= (LEAST_STEPS if moves else CONDEMNED_AFTER)
+        return now > self._until and (enough or now > self._until + PATIENCE_S)
 
 
 class _Batch:

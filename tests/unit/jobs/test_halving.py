@@ -10,8 +10,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import torch
-import torch._dynamo  # as in a forkserver: each process would otherwise import it
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -248,7 +246,6 @@ WORDS = ["the", "whale", "swam", "away", "and", "nobody", "saw", "it", "again", 
 
 def prepared(folder: Path, text: str = SWEEP) -> tuple[Workspace, dict[str, dict[str, Any]]]:
     """A submitted sweep whose data is prepared, and the orders of its jobs."""
-    torch.set_num_threads(1)
     folder.mkdir(exist_ok=True)
     submission = planned(folder, text)
     choose = random.Random(1)

@@ -109,6 +109,16 @@ def test_the_best_run_stands_first_and_a_broken_one_last() -> None:
     assert result_lines([]) == []
 
 
+def test_a_run_that_was_stopped_early_is_told_from_one_that_came_to_its_end() -> None:
+    reasons = (EndReason.SUCCESS, EndReason.STOPPED_EARLY)
+    done = [record(i, JobState.COMPLETED, attempts=(attempt(1, reason),)) for i, reason in enumerate(reasons, 1)]
+    rows = [result_row(r, {"valid_loss": 2.0}) for r in done]
+    lines = result_lines(rows)
+    assert lines[0].split()[:2] == ["ID", "STATE"]
+    assert ["completed" in lines[1], "stopped early" in lines[2]] == [True, True]
+    assert [row.flat()["end_reason"] for row in rows] == ["success", "stopped_early"]
+
+
 def test_a_setting_called_like_a_figure_is_told_apart() -> None:
     """In the flat rows of CSV and JSON."""
     plain = record(1, JobState.COMPLETED)

@@ -167,7 +167,7 @@ class DatasetConfig:
     tokenizer: Tokenizer = Tokenizer.words
     #: how paragraphs become sentences
     splitter: Splitter = Splitter.rules
-    #: language code for the sentence splitter
+    #: language code for the sentence splitter (en, de, el, zh ...), which knows a related one where it has no rules
     language: str = "en"
     #: what ends a paragraph
     paragraphs: Paragraphs = Paragraphs.auto
@@ -254,6 +254,8 @@ def _check_dialect(config: DatasetConfig) -> None:
             continue
         if len(value) != 1 or value in "\r\n":
             raise DataError(f"{key} must be one character{' or none' if key == 'quote' else ''}, not {value!r}")
+    if not re.fullmatch(r"[a-z]{2,3}(-[a-z0-9]+)*", config.language):
+        raise DataError(f"language must be a code such as en, de or zh, not {config.language!r}")
     if config.encoding is not None:
         try:
             codecs.lookup(config.encoding)

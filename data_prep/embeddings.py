@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,20 @@ from terry.data_prep.tokens import SPECIAL
 from terry.data_prep.vocabulary import Vocabulary
 
 _Row = tuple[bytes, bytes]
+_PIECE: Final = 1 << 20
+_TELL_EVERY: Final = 4096
 
 
-def load_embeddings(path: Path, vocabulary: Vocabulary) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def load_embeddings(
+    path: Path, vocabulary: Vocabulary, tick: Callable[[int], None] = lambda _: None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Vectors for a vocabulary, shape (tokens, dimensions), and which tokens have one; the others have zeros.
 
     The file is streamed; only the vectors of known words are converted. The first vector of a word counts. In a
-    lower-cased vocabulary a word's own spelling goes before capitalised ones. Raises DataError.
+    lower-cased vocabulary a word's own spelling goes before capitalised ones. `tick` hears how many bytes of the file
+    have been read. Raises DataError.
     """
-    with open_unpacked(path) as file:
+    with open_unpacked(path) as (file, tell):
         first = file.readline(1 << 20)
         head = first.split()
         if len(head) == 2 and all(part.isdigit() for part in head):
@@ -35,12 +40,19 @@ def load_embeddings(path: Path, vocabulary: Vocabulary) -> tuple[NDArray[np.floa
             rows = _with_first(first, _text_rows(file, size, path, 2), size, path)
         if size < 1:
             raise DataError(f"{path}:1: not word vectors: expected a word and its numbers, found {first[:60]!r}")
-        return _match(rows, vocabulary, size, binary=binary, path=path)
+        return _match(_told(rows, lambda: tick(tell())), vocabulary, size, binary=binary, path=path)
+
+
+def _told(rows: Iterator[_Row], tell: Callable[[], None]) -> Iterator[_Row]:
+    for number, row in enumerate(rows):
+        if number % _TELL_EVERY == 0:
+            tell()
+        yield row
 
 
 def _is_binary(path: Path, size: int) -> bool:
     """Binary vectors can be told from text by the first of them, which does not parse as numbers."""
-    with open_unpacked(path) as file:
+    with open_unpacked(path) as (file, _):
         file.readline()
         parts = file.readline(1 << 20).rstrip().rsplit(b" ", size)
     try:
@@ -69,14 +81,16 @@ def _with_first(first: bytes, rest: Iterator[_Row], size: int, path: Path) -> It
 
 
 def _binary_rows(file: BinaryIO, count: int, size: int, path: Path) -> Iterator[_Row]:
+    """Each word ends with a blank, behind which its numbers follow; some writers put a line break behind those."""
+    buffer, at, width = b"", 0, 4 * size
     for number in range(count):
-        word = bytearray()
-        while (byte := file.read(1)) not in (b" ", b""):
-            word += byte
-        vector = file.read(4 * size)
-        if len(vector) != 4 * size:
-            raise DataError(f"{path} is cut short: vector {number + 1} of {count} is not whole")
-        yield bytes(word).lstrip(b"\n"), vector
+        while (end := buffer.find(b" ", at)) < 0 or len(buffer) <= end + width:
+            more = file.read(_PIECE)
+            if not more:
+                raise DataError(f"{path} is cut short: vector {number + 1} of {count} is not whole")
+            buffer, at = buffer[at:] + more, 0
+        yield buffer[at:end].lstrip(b"\n"), buffer[end + 1 : end + 1 + width]
+        at = end + 1 + width
 
 
 def _match(
@@ -99,6 +113,9 @@ def _match(
             exact[place] = True
         vectors[place] = _numbers(numbers, binary=binary, word=word, path=path)
     found = exact | other_case
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise DataError(f"{path}: the vector of {vocabulary.tokens[bad[0]]!r} has numbers that are not finite")
     found[: len(SPECIAL)] = False
     vectors[: len(SPECIAL)] = 0
     return vectors, found

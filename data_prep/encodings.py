@@ -8,6 +8,8 @@ import gzip
 import io
 import lzma
 import threading
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +33,8 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+#: What `detect` answers when nothing better fits: any bytes would fit them.
+GUESSES: Final = ("cp1252", "latin-1")
 _NOT_CP1252: Final = frozenset(b"\x81\x8d\x8f\x90\x9d")
 
 
@@ -76,18 +80,21 @@ def _open(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def open_unpacked(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked if it is packed. One that is cut short raises DataError."""
+def open_unpacked(path: Path) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
+    """The bytes of a file, unpacked if it is packed; and how many bytes on disk have been read.
+
+    A packed file that is cut short raises DataError.
+    """
     with _open(path) as raw:
         try:
-            yield _unpacked(raw)
+            yield _unpacked(raw), raw.tell
         except (EOFError, OSError, lzma.LZMAError) as error:
             raise DataError(f"{path} cannot be unpacked: {error}") from None
 
 
 def chunks(path: Path) -> Iterator[bytes]:
     """The unpacked bytes of a file, piece by piece."""
-    with open_unpacked(path) as file:
+    with open_unpacked(path) as (file, _):
         while chunk := file.read(CHUNK):
             yield chunk
 
@@ -116,10 +123,8 @@ def detect(path: Path) -> str:
     seen: set[int] = set()
     rest = b""
     for i, chunk in enumerate(chunks(path)):
-        if i == 0 and (found := _by_first_bytes(chunk)) is not None:
+        if i == 0 and (found := _by_first_bytes(chunk, path)) is not None:
             return found
-        if i == 0:
-            _refuse_binary(chunk[: 1 << 16], path)
         data = rest + chunk
         try:
             text, used = codecs.utf_8_decode(data, "strict", False)
@@ -136,18 +141,47 @@ def detect(path: Path) -> str:
     return "latin-1" if seen or _NOT_CP1252.intersection(rest) else "cp1252"
 
 
-def _refuse_binary(sample: bytes, path: Path) -> None:
-    """Raise DataError where one byte in fifty is a control character: an archive, a picture, a PDF, but no text."""
-    strange = len(sample) - len(sample.translate(None, _CONTROLS))
-    if strange > max(8, len(sample) // 50):
-        raise DataError(f"{path} is not text: {strange:,} of its first {len(sample):,} bytes are control characters")
+def given(path: Path, encoding: str) -> str:
+    """An encoding that somebody gave; the form of it that skips a byte-order mark where the file begins with one."""
+    with open_unpacked(path) as (file, _):
+        marked = _by_mark(file.read(4))
+    family = codecs.lookup(encoding).name.replace("_", "-")[:6]  # utf-8, utf-16, utf-32
+    return marked if marked is not None and marked.startswith(family) else encoding
 
 
-def _by_first_bytes(start: bytes) -> str | None:
-    for mark, name in _BOMS:
-        if start.startswith(mark):
-            return name
+def _by_mark(start: bytes) -> str | None:
+    return next((name for mark, name in _BOMS if start.startswith(mark)), None)
+
+
+def _by_first_bytes(start: bytes, path: Path) -> str | None:
+    """UTF with a mark, or UTF-16 without one; None where all bytes must be seen. Raises DataError for a binary file."""
+    if (marked := _by_mark(start)) is not None:
+        return marked
     sample = start[: 1 << 16]
+    if (latin := _utf16_of_latin(sample)) is not None:
+        return latin
+    strange = len(sample) - len(sample.translate(None, _CONTROLS))
+    binary = strange > max(8, len(sample) // 50)
+    if (binary or not _is_utf8(sample)) and (found := _utf16_of_any_script(sample)) is not None:
+        return found
+    if binary:
+        raise DataError(
+            f"{path} is not text: {strange:,} of its first {len(sample):,} bytes are control characters "
+            "(if it is, say in which `encoding`)"
+        )
+    return None
+
+
+def _is_utf8(sample: bytes) -> bool:
+    try:
+        codecs.utf_8_decode(sample, "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _utf16_of_latin(sample: bytes) -> str | None:
+    """Every other byte of such a text is zero."""
     half = len(sample) // 2
     if half < 2:
         return None
@@ -155,3 +189,18 @@ def _by_first_bytes(start: bytes) -> str | None:
     if odd > 0.3 and even < 0.05:
         return "utf-16-le"
     return "utf-16-be" if even > 0.3 and odd < 0.05 else None
+
+
+def _utf16_of_any_script(sample: bytes) -> str | None:
+    """UTF-16 is what decodes, has a blank or line break now and then, and no characters that do not exist."""
+    for name, decode in (("utf-16-le", codecs.utf_16_le_decode), ("utf-16-be", codecs.utf_16_be_decode)):
+        try:
+            text, _ = decode(sample, "strict", False)
+        except UnicodeDecodeError:
+            continue
+        characters = Counter(text)
+        blanks = sum(characters.pop(blank, 0) for blank in " \t\r\n")
+        strange = sum(n for c, n in characters.items() if unicodedata.category(c) in {"Cc", "Cn", "Co"})
+        if blanks * 500 > len(text) and strange * 500 <= len(text):
+            return name
+    return None

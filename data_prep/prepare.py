@@ -40,7 +40,7 @@ from terry.data_prep.manifest import (
 from terry.data_prep.publish import building, publish, remove_stale, turn
 from terry.data_prep.report import Report
 from terry.data_prep.select import select
-from terry.data_prep.sources import Source, find_sources, fingerprint
+from terry.data_prep.sources import Source, find_sources, fingerprint, state_of
 from terry.data_prep.summary import samples_of, summarise, why_nothing
 from terry.data_prep.tokens import SPECIAL
 from terry.data_prep.vocabulary import Vocabulary
@@ -50,7 +50,7 @@ from terry.data_prep.vocabulary import Vocabulary
 class Progress:
     """How far preparing is."""
 
-    #: hashing, reading, counting, writing
+    #: hashing, reading, counting, writing, matching vectors
     phase: str
     #: bytes or tokens done in this phase
     done: int
@@ -147,8 +147,10 @@ class _Preparation:
     def run(self) -> Prepared:
         sources = find_sources(self._config, self._base)
         borrowed = self._borrowed()
-        entries = self._fingerprints(sources)
-        key = self._key(sources, entries, borrowed)
+        self._vectors = self._embeddings_path()
+        self._states = {source.path: state_of(source.path) for source in sources}
+        entries, vectors = self._fingerprints(sources)
+        key = self._key(sources, entries, vectors, borrowed)
         target = self._root / f"{self._name}-{key[:12]}"
         if not target.is_dir():
             self._root.mkdir(parents=True, exist_ok=True)
@@ -169,8 +171,10 @@ class _Preparation:
 
         return tick
 
-    def _fingerprints(self, sources: list[Source]) -> list[SourceEntry]:
-        tick = self._tick("hashing", sum(source.bytes for source in sources))
+    def _fingerprints(self, sources: list[Source]) -> tuple[list[SourceEntry], str | None]:
+        """What was found of each source, and the hash of the file of vectors if there is one."""
+        size = self._vectors.stat().st_size if self._vectors is not None else 0
+        tick = self._tick("hashing", sum(source.bytes for source in sources) + size)
         done = 0
 
         def advance(size: int) -> None:
@@ -178,7 +182,8 @@ class _Preparation:
             done += size
             tick(done)
 
-        return [SourceEntry(path=str(s.path), bytes=s.bytes, sha256=fingerprint(s.path, advance)) for s in sources]
+        entries = [SourceEntry(path=str(s.path), bytes=s.bytes, sha256=fingerprint(s.path, advance)) for s in sources]
+        return entries, fingerprint(self._vectors, advance) if self._vectors is not None else None
 
     def _borrowed(self) -> Vocabulary | None:
         """The vocabulary that `vocabulary_from` means: of another data set of the file, or of a prepared folder."""
@@ -220,14 +225,15 @@ class _Preparation:
                 f"{theirs[2]}; this data set has {mine[0].value}, {mine[1].value}, {mine[2]}: make them the same"
             )
 
-    def _key(self, sources: list[Source], entries: list[SourceEntry], borrowed: Vocabulary | None) -> str:
-        vectors = self._embeddings_path()
+    def _key(
+        self, sources: list[Source], entries: list[SourceEntry], vectors: str | None, borrowed: Vocabulary | None
+    ) -> str:
         described = {
             "version": FORMAT_VERSION,
             "settings": settings_of(self._config),
             "sources": [[s.split, s.format.value, e.sha256] for s, e in zip(sources, entries, strict=True)],
             "vocabulary": borrowed.sha256() if borrowed is not None else None,
-            "embeddings": fingerprint(vectors, lambda _: None) if vectors is not None else None,
+            "embeddings": vectors,
             "tools": _tools(self._config),
         }
         return hashlib.sha256(msgspec.json.encode(described, order="sorted")).hexdigest()
@@ -257,7 +263,7 @@ class _Preparation:
         config, work = self._config, folder / "work"
         work.mkdir()
         collected = Collector(config, work, self._tick("reading", sum(s.bytes for s in sources))).run(sources)
-        _check_unchanged(sources, entries)
+        self._check_unchanged()
         selection = select(collected, config)
         if not selection.examples[0]:
             raise DataError(f"{self._name}: nothing is left to train on: {why_nothing(collected, selection)}")
@@ -285,6 +291,12 @@ class _Preparation:
         shutil.rmtree(work)
         return manifest, report
 
+    def _check_unchanged(self) -> None:
+        """Refuse files that changed between hashing and reading: the name would promise another content."""
+        for path, state in self._states.items():
+            if state_of(path) != state:
+                raise DataError(f"{path} changed while it was read; prepare again when it is complete")
+
     def _template(self) -> Vocabulary:
         config = self._config
         return Vocabulary(
@@ -297,10 +309,10 @@ class _Preparation:
         )
 
     def _write_embeddings(self, folder: Path, vocabulary: Vocabulary, files: dict[str, FileEntry]) -> float | None:
-        path = self._embeddings_path()
+        path = self._vectors
         if path is None:
             return None
-        vectors, found = load_embeddings(path, vocabulary)
+        vectors, found = load_embeddings(path, vocabulary, self._tick("matching vectors", path.stat().st_size))
         files[EMBEDDINGS_NAME] = write_array(folder, EMBEDDINGS_NAME, vectors)
         return float(found.sum()) / max(len(vocabulary) - len(SPECIAL), 1)
 
@@ -332,10 +344,3 @@ class _Preparation:
             licence=self._config.licence,
             embedding_rate=rate,
         )
-
-
-def _check_unchanged(sources: list[Source], entries: list[SourceEntry]) -> None:
-    """Refuse files that changed between hashing and reading: the name would promise another content."""
-    for source, entry in zip(sources, entries, strict=True):
-        if source.path.stat().st_size != entry.bytes:
-            raise DataError(f"{source.path} changed while it was read; prepare again when it is complete")

@@ -1,28 +1,27 @@
 """Readers: any source file as a stream of blocks of text, in bounded memory.
 
-CSV is read by the standard library's csv module in strict mode. It is the engine that streams, keeps line numbers, and
-says what is wrong with a row; at 170 MB/s it takes less than a tenth of the whole time.
+CSV is read by the standard library's csv module in strict mode: it streams, and says which row is wrong and how. See
+`benchmarks/data_prep.py --engines` for what polars does with the same files, and for the share of time that this takes.
 """
 
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
 from terry.data_prep.config import DatasetConfig, Format, Paragraphs, Ragged, Splitter
 from terry.data_prep.dialect import find_dialect
-from terry.data_prep.encodings import detect, open_text, replaced_bytes
+from terry.data_prep.encodings import GUESSES, detect, given, open_text, replaced_bytes
 from terry.data_prep.errors import DataError
 from terry.data_prep.sources import Source
 
-#: A longer field is an unclosed quotation mark, not a text.
-FIELD_LIMIT: Final = 1 << 26
+#: A longer field is an unclosed quotation mark, not a text: 16 million characters are thirty long novels.
+FIELD_LIMIT: Final = 1 << 24
 #: What may be lost at the end of a file that is cut short before it is refused.
 LONGEST_LAST_ROW: Final = 1 << 20
 #: Columns looked for when none is given.
@@ -31,6 +30,11 @@ COLUMNS: Final = ("body", "text", "comment", "selftext", "content", "story", "se
 _PIECE: Final = 1 << 20
 _TELL_EVERY: Final = 64
 _LONGEST_PARAGRAPH: Final = 1 << 22
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 field`, `2 fields`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 class Block(NamedTuple):
@@ -50,6 +54,8 @@ class ReadReport:
     path: str
     #: its encoding, detected or given
     encoding: str = ""
+    #: whether the encoding is only the likeliest of several that fit
+    guessed: bool = False
     #: its layout, with delimiter and quotation character
     layout: str = ""
     #: the column that was read
@@ -68,7 +74,8 @@ class ReadReport:
 
 def read(source: Source, config: DatasetConfig, report: ReadReport) -> Iterator[Block]:
     """The text of one file, story by story. Raises DataError where it cannot be read as asked."""
-    report.encoding = config.encoding or detect(source.path)
+    report.encoding = detect(source.path) if config.encoding is None else given(source.path, config.encoding)
+    report.guessed = config.encoding is None and report.encoding in GUESSES
     before = replaced_bytes()
     reader = {Format.jsonl: _read_jsonl, Format.text: _read_text}.get(source.format, _read_csv)
     try:
@@ -86,20 +93,64 @@ def _bad_row(report: ReadReport, config: DatasetConfig, line: int, what: str) ->
     report.first_ragged = report.first_ragged or f"line {line}: {what}"
 
 
+class _Lines:
+    """The lines of a file, with a way back: those of the row that is being read can be had again, but for its first.
+
+    A stray quotation mark swallows lines up to the next mark, where the row turns out to be malformed. Only the line
+    that it stands in is bad.
+    """
+
+    def __init__(self, file: Iterator[str]) -> None:
+        self._file = file
+        self._again: deque[str] = deque()
+        self._row: list[str] = []
+        self._before = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._file)
+        self._row.append(line)
+        return line
+
+    @property
+    def first(self) -> int:
+        """Number of the row's first line."""
+        return self._before + 1
+
+    @property
+    def characters(self) -> int:
+        """Length of the row so far."""
+        return sum(map(len, self._row))
+
+    def next_row(self) -> None:
+        """A new row begins behind the lines that were given out."""
+        self._before += len(self._row)
+        self._row.clear()
+
+    def go_back(self) -> None:
+        """A new row begins at the second line of this one."""
+        self._before += 1
+        self._again.extendleft(reversed(self._row[1:]))
+        self._row.clear()
+
+
 def _read_csv(source: Source, config: DatasetConfig, report: ReadReport) -> Iterator[Block]:
     delimiter, quote = find_dialect(source.path, source.format, report.encoding, config)
     report.layout = f"{source.format.value}, delimiter {delimiter!r}, quote {quote or 'none'}"
-    csv.field_size_limit(max(csv.field_size_limit(), FIELD_LIMIT))
+    csv.field_size_limit(FIELD_LIMIT)
     with open_text(source.path, report.encoding, newline="") as (file, tell):
+        lines = _Lines(file)
         reader = csv.reader(
-            file,
+            lines,
             delimiter=delimiter,
             quotechar=quote,
             quoting=csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL,
             escapechar=config.escape,
             strict=True,
         )
-        rows = _rows(reader, config, report)
+        rows = _rows(reader, lines, config, report)
         first = next(rows, None)
         if first is None:
             return
@@ -114,41 +165,43 @@ def _read_csv(source: Source, config: DatasetConfig, report: ReadReport) -> Iter
             if len(row) == width:
                 yield Block(row[place], True)
                 continue
-            _bad_row(report, config, reader.line_num, f"{len(row)} fields, the first row has {width}")
+            _bad_row(report, config, lines.first, f"{plural(len(row), 'field')}, the first row has {width}")
             if config.ragged is Ragged.keep and len(row) > place:
                 yield Block(row[place], True)
 
 
-def _rows(reader: Iterator[list[str]], config: DatasetConfig, report: ReadReport) -> Iterator[list[str]]:
-    """Rows that are not empty; malformed ones are counted or refused, an unclosed quotation mark always refused."""
-    begin = 1
+def _rows(reader: Iterator[list[str]], lines: _Lines, config: DatasetConfig, report: ReadReport) -> Iterator[list[str]]:
+    """Rows that are not empty; malformed ones are counted or refused. Gone on with is the line behind their first."""
     while True:
         try:
             for row in reader:
-                begin = reader.line_num + 1  # type: ignore[attr-defined]
                 if row:
                     yield row
+                lines.next_row()
             return
         except csv.Error as error:
             report.rows += 1
-            if "unexpected end of data" in str(error) or "field limit" in str(error):
-                _unclosed(report, config, begin)
+            if "field limit" in str(error):
+                raise DataError(
+                    f"{report.path}:{lines.first}: a field of more than {FIELD_LIMIT:,} characters begins in this row: "
+                    "a quotation mark that is part of the text, perhaps (then set `quote: none`)"
+                ) from None
+            if "unexpected end of data" in str(error):
+                _unclosed(report, config, lines)
                 return
-            _bad_row(report, config, begin, f"malformed row ({error})")
-            begin = reader.line_num + 1  # type: ignore[attr-defined]
+            _bad_row(report, config, lines.first, f"malformed row ({error})")
+            lines.go_back()
 
 
-def _unclosed(report: ReadReport, config: DatasetConfig, begin: int) -> None:
+def _unclosed(report: ReadReport, config: DatasetConfig, lines: _Lines) -> None:
     """A quotation mark that is never closed: a last row cut short is a bad row, but more text than that is refused."""
-    with open_text(Path(report.path), report.encoding, newline="") as (file, _):
-        lost = sum(len(line) for line in islice(file, begin - 1, None))
     what = (
-        f"a quotation mark is opened in this row and never closed; {lost:,} characters, to the end of the file, are in "
-        "it: the file is cut short, or the mark is part of the text (then set `quote: none`)"
+        f"a quotation mark is opened in this row and never closed; {lines.characters:,} characters, to the end of the "
+        "file, are in it: the file is cut short, or the mark is part of the text (then set `quote: none`)"
     )
-    if lost > LONGEST_LAST_ROW:
-        raise DataError(f"{report.path}:{begin}: {what}")
-    _bad_row(report, config, begin, what)
+    if lines.characters > LONGEST_LAST_ROW:
+        raise DataError(f"{report.path}:{lines.first}: {what}")
+    _bad_row(report, config, lines.first, what)
 
 
 def _column(first: list[str], config: DatasetConfig, report: ReadReport) -> int:

@@ -111,3 +111,12 @@ def fingerprint(path: Path, advance: Callable[[int], None]) -> str:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     return digest.hexdigest()
+
+
+def state_of(path: Path) -> tuple[int, ...]:
+    """What is another when somebody has written to a file. Raises DataError where it is gone."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -158,7 +158,9 @@ def test_csv_round_trip(
     assert (report.rows, report.ragged, report.replaced_bytes) == (len(rows), 0, 0)
 
 
-plain = st.text(st.characters(codec="ascii", exclude_characters="\r\n\"',;|\t\0"), min_size=1, max_size=20)
+plain = st.text(
+    st.characters(codec="ascii", exclude_categories=["Cc"], exclude_characters="\"',;|"), min_size=1, max_size=20
+)
 
 
 @settings(deadline=None)  # files on a busy machine take their time
@@ -205,6 +207,42 @@ def test_ragged_rows_skipped_kept_refused(tmp_path: Path) -> None:
         texts(path, ragged=Ragged.refuse)
 
 
+def test_a_stray_quote_costs_its_own_line_only(tmp_path: Path) -> None:
+    """The mark opened in line 3 is closed by the one in line 6; strict reading fails only there."""
+    content = 'id,body,score\n1,good,3\n2,"oops,3\n3,fine,4\n\n4,"also, fine",5\n5,last,6,7\n'
+    found, report = texts(written(tmp_path, content))
+    assert found == ["good", "fine", "also, fine"]
+    assert (report.rows, report.ragged) == (5, 2)
+    assert "line 3: malformed row" in report.first_ragged
+    with pytest.raises(DataError, match=r"file\.csv:3: malformed row"):
+        texts(written(tmp_path, content), ragged=Ragged.refuse)
+
+
+@settings(deadline=None)  # files on a busy machine take their time
+@given(
+    rows=st.lists(
+        st.sampled_from(["1,a,2", '1,"a\nb, c",2', '1,"oops,2', "1,a", '1,"a"b,2', "", '"1","",""']), max_size=9
+    )
+)
+def test_lines_behind_malformed_rows_are_all_read(tmp_path_factory: pytest.TempPathFactory, rows: list[str]) -> None:
+    """However bad rows are mixed with good ones: a good row behind the last bad one is read, and lines are right."""
+    path = tmp_path_factory.mktemp("mixed") / "file.csv"
+    path.write_text("\n".join(["id,body,score", *rows, "9,end,9", '9,"the end",9']) + "\n")
+    found, report = texts(path)
+    assert found[-2:] == ["end", "the end"]
+    if report.ragged:
+        number = int(report.first_ragged.split()[1].rstrip(":"))
+        first = next(i for i, row in enumerate(rows) if row in {'1,"oops,2', "1,a", '1,"a"b,2'})
+        assert number == 2 + sum(row.count("\n") + 1 for row in rows[:first])
+
+
+def test_a_field_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "FIELD_LIMIT", 200_000)
+    path = written(tmp_path, 'id,body\n1,fine\n2,"opened\n' + "3,fine\n" * 40_000)
+    with pytest.raises(DataError, match=r"file\.csv:3: a field of more than 200,000 characters .* `quote: none`"):
+        texts(path)
+
+
 def test_malformed_row_does_not_end_reading(tmp_path: Path) -> None:
     found, report = texts(written(tmp_path, 'id,body\n1,"a"b\n2,good\n'))
     assert (found, report.rows, report.ragged) == (["good"], 2, 1)
@@ -226,6 +264,14 @@ def test_stray_quote_that_swallows_the_file_is_refused(tmp_path: Path, monkeypat
     path = written(tmp_path, 'id,body\n1,"opened\n' + "2,fine\n" * 100)
     with pytest.raises(DataError, match=r"file\.csv:2: .* 710 characters"):
         texts(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf8", "UTF_8", "utf-16", "utf-16-le", "utf-32"])
+def test_a_given_encoding_may_have_a_mark(tmp_path: Path, encoding: str) -> None:
+    name = encoding.removesuffix("-le")
+    content = "\ufeffid,body\n1,naïve\n".encode("utf-16-le") if name != encoding else "id,body\n1,naïve\n".encode(name)
+    content = b"\xef\xbb\xbf" + content if "8" in encoding else content
+    assert texts(written(tmp_path, content), encoding=encoding, column="id")[0] == ["1"]
 
 
 def test_column_by_name_number_guess_and_mistake(tmp_path: Path) -> None:
@@ -256,7 +302,7 @@ def test_json_lines(tmp_path: Path) -> None:
 def test_json_lines_round_trip(tmp_path_factory: pytest.TempPathFactory, records: list[str]) -> None:
     path = tmp_path_factory.mktemp("json") / "file.jsonl"
     path.write_text("".join(json.dumps({"body": text}, ensure_ascii=False) + "\n" for text in records))
-    assert texts(path, column="body")[0] == records
+    assert texts(path, column="body", encoding="utf-8")[0] == records
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])

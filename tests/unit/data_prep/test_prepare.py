@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from terry.data_prep import collect, publish, select
+from terry.data_prep import collect, embeddings, publish, select
 from terry.data_prep.config import (
     Choose,
     DatasetConfig,
@@ -295,7 +296,49 @@ def test_pre_trained_vectors(make: Make, tmp_path: Path, kind: str) -> None:
     assert prepared.report.embedding_rate == dataset.manifest.embedding_rate == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("content", [b"", b"one\n", b"a 1 2\nb 1\n", b"a 1 x\n", b"2 2\n" + vectors("binary")[4:20]])
+def test_many_vectors_are_matched_in_pieces_told_and_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A binary file much larger than what is read at a time, packed and not."""
+    monkeypatch.setattr(embeddings, "_PIECE", 100)
+    values = np.arange(9000 * 3, dtype="<f4").reshape(-1, 3)
+    content = b"9000 3\n" + b"".join(f"w{i} ".encode() + row.tobytes() for i, row in enumerate(values))
+    (tmp_path / "plain.bin").write_bytes(content)
+    (tmp_path / "packed.bin.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "a.txt").write_text("w8999 w0 none w31")
+    for name in ("plain.bin", "packed.bin.gz"):
+        told: list[Progress] = []
+        config = DatasetConfig(source="a.txt", split=ALL, embeddings=name)
+        prepared = prepare(config, tmp_path / "made", name=name.split(".")[0], base=tmp_path, progress=told.append)
+        dataset = Dataset.open(prepared.path)
+        found = dataset.embeddings()
+        assert found is not None
+        rows = dict(zip(dataset.vocabulary.tokens, found.tolist(), strict=True))
+        expected = {"w8999": values[8999], "w0": values[0], "w31": values[31], "none": np.zeros(3)}
+        assert {word: rows[word] for word in expected} == {word: row.tolist() for word, row in expected.items()}
+        assert (
+            len([p for p in told if p.phase == "matching vectors" and p.total == (tmp_path / name).stat().st_size]) > 1
+        )
+        stop = iter([False] * (len(told) - 1) + [True])
+        with pytest.raises(PreparationStoppedError, match="matching vectors"):
+            prepare(config, tmp_path / "stopped", name="x", base=tmp_path, should_stop=lambda it=stop: next(it))  # type: ignore[misc]
+        assert list((tmp_path / "stopped").iterdir()) == []
+
+
+def test_a_source_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    """Of the same size, too: the folder's name would promise what is not in it."""
+    (tmp_path / "a.txt").write_text("first words here")
+
+    def change(progress: Progress) -> None:
+        if progress.phase == "reading":
+            (tmp_path / "a.txt").write_text("other words here")
+
+    with pytest.raises(DataError, match=r"a\.txt changed while it was read"):
+        prepare(DatasetConfig(source="a.txt"), tmp_path / "root", name="x", base=tmp_path, progress=change)
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"one\n", b"a 1 2\nb 1\n", b"a 1 x\n", b"a 1 nan\n", b"2 2\n" + vectors("binary")[4:20]]
+)
 def test_bad_vectors_are_refused(make: Make, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "vectors").write_bytes(content)
     with pytest.raises(DataError, match="vector"):
@@ -311,6 +354,7 @@ def test_bad_vectors_are_refused(make: Make, tmp_path: Path, content: bytes) -> 
         ({"delimiter": "ab"}, "delimiter must be one character"),
         ({"quote": ""}, "quote must be one character or none"),
         ({"encoding": "utf-9"}, "encoding 'utf-9' is not known"),
+        ({"language": "klingon"}, "language must be a code such as en, de or zh, not 'klingon'"),
         ({"min_tokens": 0}, "min_tokens must be at least 1"),
         ({"min_tokens": 5, "max_tokens": 3}, "less than min_tokens"),
         ({"vocabulary_size": 4}, "vocabulary_size must be"),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.argument("files", metavar="FILE... [DATASET | KEY=VALUE]...", nargs=-1, required=True)
 @click.option("--name", metavar="NAME", help="What to call the data set (of text files; else their first one's name).")
 @click.pass_obj
-def prepare(current: Session, files: tuple[str, ...], *, name: str | None) -> None:
+def prepare(current: Session, files: tuple[str, ...], *, name: str | None) -> int:
     """Prepare data sets now, and show what is in them.
 
     Of a sweep file: all, or those that are named; its runs find them ready. Or of text files with the settings that an
@@ -39,26 +39,22 @@ def prepare(current: Session, files: tuple[str, ...], *, name: str | None) -> No
     Example: terry-cluster prepare comments.csv column=body unit=sentence vocabulary_size=8000
     """
     from terry.cluster.cli_setup import make_workspace
-    from terry.data_prep.prepare import prepare as build
 
     wanted = _of_sweep(files) if files[0].endswith((".yaml", ".yml")) else _of_texts(files, name)
     make_workspace(current.workspace)
     documents = []
     for each in wanted:
-        with _Bar(each.name) as bar:
-            prepared = build(
-                each.config,
-                current.workspace.datasets,
-                name=each.name,
-                base=each.base,
-                progress=bar,
-                others=each.others,
-            )
+        try:
+            prepared = _build(each, current.workspace.datasets)
+        except KeyboardInterrupt:
+            note(f"interrupted: nothing of {each.name} is kept")
+            return ExitCode.INTERRUPTED
         documents.append(_prepared_document(prepared))
         if not current.as_json:
             _show(prepared)
     if current.as_json:
         print_json(documents)
+    return ExitCode.DONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +65,13 @@ class _Wanted:
     config: DatasetConfig
     base: Path  #: folder that its sources are relative to
     others: dict[str, DatasetConfig]  #: that it may take its vocabulary from
+
+
+def _build(wanted: _Wanted, root: Path) -> Prepared:
+    from terry.data_prep.prepare import prepare as build
+
+    with _Bar(wanted.name) as bar:
+        return build(wanted.config, root, name=wanted.name, base=wanted.base, progress=bar, others=wanted.others)
 
 
 def _of_sweep(files: tuple[str, ...]) -> list[_Wanted]:
@@ -148,47 +151,50 @@ def _show(prepared: Prepared) -> None:
     from terry.data_prep.report import render_report
 
     Console().print(render_report(prepared.report))
+    found = "now" if prepared.built else "earlier from the same files and settings; nothing was done"
+    print_lines([f"Made {found}: {prepared.path}"])
 
 
 @click.command()
 @click.pass_obj
 def datasets(current: Session) -> None:
     """List the prepared data sets of the workspace."""
-    from terry.logs.text import Column, count, table
+    from terry.logs.text import Column, count, size, table
 
     needs_workspace(current)
     found = list(_manifests(current))
     if current.as_json:
         print_json([{"folder": str(folder), **_manifest_document(manifest)} for folder, manifest in found])
         return
-    titles = ["DATA SET", "UNIT", "VOCABULARY", "COVERAGE", "EXAMPLES", "TOKENS"]
+    titles = ["DATA SET", "UNIT", "LEVEL", "VOCABULARY", "COVERAGE", "EXAMPLES", "TOKENS", "SIZE"]
     rows = [
         [
             folder.name,
             manifest.unit.name,
+            manifest.level.name,
             count(manifest.vocabulary_size),
             f"{manifest.coverage:.1%}",
             count(sum(split.examples for split in manifest.splits.values())),
             count(sum(split.tokens for split in manifest.splits.values())),
+            size(sum(file.bytes for file in manifest.files.values())),
         ]
         for folder, manifest in found
     ]
-    columns = [Column(title=title, right=number > 1) for number, title in enumerate(titles)]
+    columns = [Column(title=title, right=number > 2) for number, title in enumerate(titles)]
     print_lines(table(columns, rows) or ["no data set was prepared yet; `terry-cluster prepare FILE` does"])
 
 
 def _manifests(current: Session) -> list[tuple[Path, Manifest]]:
-    """Folder and manifest of each whole data set."""
-    import msgspec
-
-    from terry.data_prep.manifest import MANIFEST_NAME, Manifest
+    """Folder and manifest of each whole data set; what is wrong with the others is said."""
+    from terry.data_prep.errors import DataError
+    from terry.data_prep.manifest import dataset_folders, read_manifest
 
     found = []
-    for path in sorted(current.workspace.datasets.glob(f"*/{MANIFEST_NAME}")):
+    for folder in dataset_folders(current.workspace.datasets):
         try:
-            found.append((path.parent, msgspec.json.decode(path.read_bytes(), type=Manifest)))
-        except msgspec.MsgspecError as error:
-            note(f"{path}: cannot be read and is left out: {error}")
+            found.append((folder, read_manifest(folder)))
+        except DataError as error:
+            note(f"left out: {error}")
     return found
 
 

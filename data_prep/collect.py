@@ -163,9 +163,9 @@ class Collector:
         self._open += len(ids) - (int(ends[-1]) if len(ends) else 0)
         longest = self._config.max_tokens or np.iinfo(np.int64).max
         self._chosen += int(((lengths > self._config.min_tokens) & (lengths <= longest + 1)).sum())
-        ids.tofile(self._tokens)
-        lengths.astype(np.uint32).tofile(self._lengths)
-        self._stories.tofile(self._story_file)
+        self._tokens.write(ids.tobytes())  # not tofile, whose errors do not say that the disk is full
+        self._lengths.write(lengths.astype(np.uint32).tobytes())
+        self._story_file.write(self._stories.tobytes())
         assert len(self._stories) == len(lengths), "a boundary was lost between segmenting and tokenising"
         self._stories = array("I")
         self.out.tokens += len(ids)
@@ -179,7 +179,7 @@ class Collector:
         terms = mix(self.out.lexicon.hashes()[ids] + place.astype(np.uint64) * _ODD)
         sums = np.add.reduceat(np.append(terms, np.uint64(0)), starts)
         sums[:1] += self._open_hash
-        sums[:-1].tofile(self._hashes)
+        self._hashes.write(sums[:-1].tobytes())
         self._open_hash = sums[-1]
 
 

@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from terry.data_prep.errors import DataError
-from terry.data_prep.manifest import EMBEDDINGS_NAME, FORMAT_VERSION, MANIFEST_NAME, SPLITS, VOCABULARY_NAME, Manifest
+from terry.data_prep.manifest import (
+    EMBEDDINGS_NAME,
+    SPLITS,
+    VOCABULARY_NAME,
+    Manifest,
+    damaged,
+    dataset_folders,
+    read_manifest,
+)
 from terry.data_prep.vocabulary import Vocabulary
 
 
@@ -54,12 +61,10 @@ class Dataset:
     def open(cls, path: Path | str) -> Dataset:
         """Open a folder. Sizes of all files are checked here, contents by `verify`. Raises DataError."""
         folder = Path(path)
-        manifest = _read_manifest(folder)
-        for name, entry in manifest.files.items():
-            _check_size(folder, name, entry.bytes)
+        manifest = read_manifest(folder)
         vocabulary = Vocabulary.from_json((folder / VOCABULARY_NAME).read_bytes())
         if len(vocabulary) != manifest.vocabulary_size:
-            raise _damaged(folder, f"its vocabulary has {len(vocabulary)} tokens, not {manifest.vocabulary_size}")
+            raise damaged(folder, f"its vocabulary has {len(vocabulary)} tokens, not {manifest.vocabulary_size}")
         return cls(path=folder, manifest=manifest, vocabulary=vocabulary)
 
     @property
@@ -75,7 +80,7 @@ class Dataset:
         tokens = _map(self.path / f"{name}.tokens.npy")
         offsets = _map(self.path / f"{name}.offsets.npy")
         if len(tokens) != entry.tokens or len(offsets) != entry.examples + 1 or offsets[-1] != entry.tokens:
-            raise _damaged(self.path, f"the arrays of {name} are not as long as its manifest says")
+            raise damaged(self.path, f"the arrays of {name} are not as long as its manifest says")
         return Split(name=name, tokens=tokens, offsets=offsets, boundary=self.boundary)
 
     def embeddings(self) -> NDArray[np.float32] | None:
@@ -87,52 +92,18 @@ class Dataset:
         for name, entry in self.manifest.files.items():
             with (self.path / name).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
-                    raise _damaged(self.path, f"the content of {name} has changed")
+                    raise damaged(self.path, f"the content of {name} has changed")
 
 
 def list_datasets(root: Path) -> list[Dataset | DataError]:
     """All data sets below `root` by name; a damaged one is given as the error it raises."""
     found: list[Dataset | DataError] = []
-    for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        if folder.name.startswith(".") or not folder.is_dir():
-            continue
+    for folder in dataset_folders(root):
         try:
             found.append(Dataset.open(folder))
         except DataError as error:
             found.append(error)
     return found
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / MANIFEST_NAME
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{folder} is not a prepared data set: {path.name} cannot be read ({error.strerror})") from None
-    try:
-        manifest = msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _damaged(folder, f"its manifest cannot be understood ({error})") from None
-    if manifest.version != FORMAT_VERSION:
-        raise DataError(
-            f"{folder} has layout {manifest.version}; this release reads {FORMAT_VERSION}: prepare it again"
-        )
-    return manifest
-
-
-def _check_size(folder: Path, name: str, size: int) -> None:
-    if Path(name).name != name:
-        raise _damaged(folder, f"its manifest names a file elsewhere: {name!r}")
-    try:
-        found = (folder / name).stat().st_size
-    except OSError as error:
-        raise _damaged(folder, f"{name} is missing ({error.strerror})") from None
-    if found != size:
-        raise _damaged(folder, f"{name} has {found} bytes, not {size}")
-
-
-def _damaged(folder: Path, what: str) -> DataError:
-    return DataError(f"{folder} is damaged: {what}; move the folder away and prepare it again")
 
 
 def _map(path: Path) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from terry.data_prep.config import Level, Unit
+from terry.data_prep.errors import DataError
 
 #: Version of the folder's layout; part of the content hash, so a new layout makes a new folder.
 FORMAT_VERSION = 1
@@ -90,3 +92,48 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 def encode(value: object) -> bytes:
     """Readable JSON with a line break at the end."""
     return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1) + b"\n"
+
+
+def dataset_folders(root: Path) -> list[Path]:
+    """Folders below `root` that should be data sets, by name; those that are being built are not."""
+    inside = sorted(root.iterdir()) if root.is_dir() else []
+    return [folder for folder in inside if folder.is_dir() and not folder.name.startswith(".")]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a data set whose files are all there and have the right sizes. Raises DataError.
+
+    It needs neither NumPy nor any other heavy import, so that data sets are listed quickly.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{folder} is not a prepared data set: {path.name} cannot be read ({error.strerror})") from None
+    try:
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise damaged(folder, f"its manifest cannot be understood ({error})") from None
+    if manifest.version != FORMAT_VERSION:
+        raise DataError(
+            f"{folder} has layout {manifest.version}; this release reads {FORMAT_VERSION}: prepare it again"
+        )
+    for name, entry in manifest.files.items():
+        _check_size(folder, name, entry.bytes)
+    return manifest
+
+
+def _check_size(folder: Path, name: str, size: int) -> None:
+    if Path(name).name != name:
+        raise damaged(folder, f"its manifest names a file elsewhere: {name!r}")
+    try:
+        found = (folder / name).stat().st_size
+    except OSError as error:
+        raise damaged(folder, f"{name} is missing ({error.strerror})") from None
+    if found != size:
+        raise damaged(folder, f"{name} has {found} bytes, not {size}")
+
+
+def damaged(folder: Path, what: str) -> DataError:
+    """The error about a folder that is not as it was made."""
+    return DataError(f"{folder} is damaged: {what}; move the folder away and prepare it again")

@@ -283,7 +283,15 @@ class _Preparation:
         rate = self._write_embeddings(folder, vocabulary, files)
         samples = samples_of(collected, final, vocabulary)
         report = summarise(
-            f"{self._name}-{key[:12]}", collected, selection, written, vocabulary, chosen.distinct, rate, samples
+            f"{self._name}-{key[:12]}",
+            config,
+            collected,
+            selection,
+            written,
+            vocabulary,
+            chosen.distinct,
+            rate,
+            samples,
         )
         files[REPORT_NAME] = write_file(folder, REPORT_NAME, encode(report))
         manifest = self._manifest(key, entries, vocabulary, written, files, rate)

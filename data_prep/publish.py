@@ -88,6 +88,10 @@ def building(root: Path, name: str) -> Iterator[Path]:
     folder.mkdir()
     try:
         yield folder
+    except OSError as error:
+        if error.filename is None:  # a failed write does not say where
+            error.filename = str(root)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -11,6 +12,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
+
+_FILES_SHOWN: Final = 20
+#: Control characters but line breaks, and those that change the direction of writing.
+_STEERING: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class FileReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +137,18 @@ def median(lengths: NDArray[np.int64]) -> int:
     return int(np.searchsorted(np.cumsum(lengths), (total + 1) // 2)) if total else 0
 
 
+def visible(text: str) -> str:
+    """Text of a file as it may be shown: what could steer a terminal, or turn its writing round, is spelled out."""
+    return _STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\t", " "))
+
+
+def megabytes(size: int) -> str:
+    """Bytes for a person: `7.8 MB`, `12.0 kB`, `68 bytes`."""
+    if size < 1000:
+        return f"{size} bytes"
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+
+
 def render_report(report: Report) -> Group:
     """The report for a terminal."""
     from rich.console import Group
@@ -140,45 +158,48 @@ def render_report(report: Report) -> Group:
     parts.append(Text(_words(report)))
     if report.samples:
         parts.append(_samples(report))
-    parts += [Text(f"! {warning}", style="yellow") for warning in report.warnings]
+    parts += [Text(f"! {visible(warning)}", style="yellow") for warning in report.warnings]
     return Group(*parts)  # type: ignore[arg-type]
 
 
 def _table(*columns: str, title: str) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(title=Text(title), title_justify="left", box=None, padding=(0, 2, 0, 0))
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i == 0 else "right")
     return table
 
 
-def _files(report: Report) -> Table:
+def _files(report: Report) -> Text:
+    """Two lines for each file, as paths are longer than any column."""
     from rich.text import Text
 
-    table = _table("file", "MB", "encoding", "layout", "column", "rows", "ragged", "replaced", title="Read")
-    for file in report.files[:20]:
-        table.add_row(
-            Text(file.path, overflow="fold"),
-            f"{file.bytes / 1e6:.1f}",
-            file.encoding,
-            file.layout,
-            file.column,
-            f"{file.rows:,}",
-            f"{file.ragged:,}",
-            f"{file.replaced_bytes:,}",
-        )
-    if len(report.files) > 20:
-        table.add_row(f"and {len(report.files) - 20:,} more files")
-    return table
+    lines = Text("Read", style="italic")
+    for file in report.files[:_FILES_SHOWN]:
+        lines.append(f"\n{visible(file.path)}\n", style="not italic").append(f"  {_file(file)}", style="not italic dim")
+    if len(report.files) > _FILES_SHOWN:
+        lines.append(f"\nand {len(report.files) - _FILES_SHOWN:,} more files", style="not italic")
+    return lines
+
+
+def _file(file: FileReport) -> str:
+    column = f", column {visible(file.column)}" if file.column else ""
+    rows = f"{file.rows:,} rows, {file.ragged:,} of them ragged, " if column else ""
+    return (
+        f"{megabytes(file.bytes)}, {file.encoding}, {visible(file.layout)}{column}: "
+        f"{rows}{file.replaced_bytes:,} bytes replaced"
+    )
 
 
 def _splits(report: Report) -> Table:
     left_out = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in report.dropped.items() if n)
     title = f"Kept: split by {report.split_by}" + (f"; left out: {left_out}" if left_out else "")
     table = _table("split", "examples", "tokens", "known words", title=title)
-    for name in report.examples:
-        table.add_row(name, f"{report.examples[name]:,}", f"{report.tokens[name]:,}", f"{report.coverage[name]:.2%}")
+    for name, examples in report.examples.items():
+        known = f"{report.coverage[name]:.2%}" if examples else "-"
+        table.add_row(name, f"{examples:,}", f"{report.tokens[name]:,}", known)
     return table
 
 
@@ -213,5 +234,5 @@ def _samples(report: Report) -> Table:
     table = _table("before", "after", title="Examples")
     table.columns[1].justify = "left"
     for sample in report.samples:
-        table.add_row(Text(sample.before), Text(sample.after))
+        table.add_row(Text(visible(sample.before)), Text(visible(sample.after)))
     return table

@@ -110,7 +110,7 @@ class _Keeper:
                     chosen = limit.chosen(keys, keep & main)
                     self._dropped["beyond_max_examples"] += int((keep & main & ~chosen).sum())
                     keep &= ~main | chosen
-                keep.astype(np.uint8).tofile(file)
+                file.write(keep.astype(np.uint8).tobytes())
 
     def _limit(self) -> _Limit | None:
         wanted = self._config.max_examples
@@ -214,8 +214,8 @@ def _assign(
             for split in (_TRAIN, _VALID, _TEST):
                 selection.examples[split - 1] += int((codes == split).sum())
                 selection.tokens[split - 1] += int(lengths[codes == split].sum())
-            lengths.astype(np.uint32).tofile(length_file)
-            codes.astype(np.uint8).tofile(code_file)
+            length_file.write(lengths.astype(np.uint32).tobytes())
+            code_file.write(codes.astype(np.uint8).tobytes())
 
 
 def _by_hash(hashes: NDArray[np.uint64], config: DatasetConfig) -> _Ints:

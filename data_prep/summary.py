@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from terry.data_prep.build import Written
 from terry.data_prep.collect import SAMPLES, Collected
-from terry.data_prep.config import Level
+from terry.data_prep.config import DatasetConfig, Level, Ragged
 from terry.data_prep.manifest import SPLITS
+from terry.data_prep.readers import ReadReport, plural
 from terry.data_prep.report import FileReport, Report, Sample, histogram, median
 from terry.data_prep.select import Selection
 from terry.data_prep.tokens import SPECIAL
@@ -47,6 +49,7 @@ def samples_of(collected: Collected, final: NDArray[np.uint32], vocabulary: Voca
 
 def summarise(
     dataset: str,
+    config: DatasetConfig,
     collected: Collected,
     selection: Selection,
     written: Written,
@@ -93,24 +96,37 @@ def summarise(
         most_frequent=pairs[:10],
         rarest=pairs[-10:],
         samples=samples,
-        warnings=_warnings(collected, written, files),
+        warnings=_warnings(config, collected, written),
     )
 
 
-def _warnings(collected: Collected, written: Written, files: list[FileReport]) -> list[str]:
-    out = []
-    for file in files:
-        if file.ragged:
-            out.append(f"{file.path}: {file.ragged:,} rows do not fit the first one; {file.first_ragged}")
-        if file.replaced_bytes:
-            out.append(f"{file.path}: {file.replaced_bytes:,} bytes are not {file.encoding} and became U+FFFD")
+def _warnings(config: DatasetConfig, collected: Collected, written: Written) -> list[str]:
+    """What a person should look at: first the files, then the whole."""
+    out = [line for report in collected.reports for line in _file_warnings(config, report)]
     if collected.marks_removed:
         out.append(f"{collected.marks_removed:,} zero bytes and the like were taken out")
     if collected.ended_early:
         out.append("reading ended early, when max_examples was reached: `choose: random` draws from everything")
     for name, entry in written.splits.items():
         if not entry.examples:
-            out.append(f"the {name} split is empty")
+            if getattr(config.split, name) > 0 or getattr(config, f"{name}_source", None) is not None:
+                out.append(f"the {name} split is empty, though it should not be: there is too little text")
         elif entry.unknown > 0.2 * entry.words:
             out.append(f"the vocabulary lacks {entry.unknown / entry.words:.0%} of the words of {name}")
     return out
+
+
+def _file_warnings(config: DatasetConfig, report: ReadReport) -> Iterator[str]:
+    if report.ragged:
+        what = "were used as far as they go" if config.ragged is Ragged.keep else "were left out"
+        yield (
+            f"{report.path}: {report.ragged:,} of {plural(report.rows, 'row')} did not fit and {what}; "
+            f"the first: {report.first_ragged}"
+        )
+    if report.replaced_bytes:
+        yield (
+            f"{report.path}: {plural(report.replaced_bytes, 'byte')} could not be read as {report.encoding} "
+            "and became U+FFFD"
+        )
+    if report.guessed:
+        yield f"{report.path} is not UTF-8; {report.encoding} is a guess: give its `encoding` if the text looks wrong"

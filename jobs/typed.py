@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import enum
 import functools
 import re
 import types
@@ -47,7 +48,7 @@ def convert_known(value: Any, kind: type[T], path: Path = ()) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise _problem(str(error), path) from None
+        raise _problem(str(error), path, kind) from None
 
 
 def known(value: Any, kind: Any, path: Path = ()) -> Any:
@@ -115,7 +116,7 @@ _WORDS = {
 }
 
 
-def _problem(message: str, path: Path) -> Problem:
+def _problem(message: str, path: Path, kind: Any) -> Problem:
     """Turn msgspec's message into ours: ``Expected `int`, got `str` - at `$.model.layers` ``."""
     match = _PLACE.match(message)
     text, place = (match["message"], match["place"]) if match else (message, "$")
@@ -126,7 +127,20 @@ def _problem(message: str, path: Path) -> Problem:
     named = _KEY.match(text)
     if named and tuple(named[0].split("."))[: len(path) + len(inner)] == (*path, *inner):
         return Problem(text[named.end() :].lstrip(), tuple(named[0].split(".")))  # it begins with its own dotted key
-    return Problem(re.sub(r"^Invalid enum value", "unknown value", text), (*path, *inner))
+    unknown = re.fullmatch(r"Invalid enum value '(.*)'", text, re.DOTALL)
+    if unknown:
+        text = f"unknown value {unknown[1]!r}{nearest(unknown[1], _choices(kind, inner))}"
+    return Problem(text, (*path, *inner))
+
+
+def _choices(kind: Any, path: Path) -> list[str]:
+    """Values of the enum, or of the enum in the list, that stands at a path below `kind`; none where there is none."""
+    try:
+        found = type_at(kind, path)
+    except Problem:
+        return []
+    inside = [o for option in _options(found) for o in typing.get_args(option) or (option,)]
+    return [str(member.value) for o in inside if isinstance(o, type) and issubclass(o, enum.Enum) for member in o]
 
 
 def _in_words(names: str, joint: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -24,6 +24,7 @@ from terry.data_prep.config import (
     DatasetConfig,
     Deduplicate,
     Level,
+    Ragged,
     SplitBy,
     SplitConfig,
     Splitter,
@@ -247,7 +248,7 @@ def test_zero_bytes_and_bad_bytes_are_counted(make: Make, tmp_path: Path) -> Non
     prepared, dataset = make(source=str(path), split=ALL, **LINES)
     assert (prepared.report.marks_removed, prepared.report.files[0].replaced_bytes) == (6, 1)
     assert examples(dataset)[0] == "ünïcödé and abc <sentence>"
-    assert any("1 bytes are not utf-8" in warning for warning in prepared.report.warnings)
+    assert any("1 byte could not be read as utf-8" in warning for warning in prepared.report.warnings)
 
 
 def test_vocabulary_from_another_data_set(make: Make, tmp_path: Path) -> None:
@@ -419,25 +420,56 @@ def test_stopping_leaves_nothing(tmp_path: Path) -> None:
         assert not root.exists() or list(root.iterdir()) == []
 
 
-def _build(root: Path, barrier: Any, results: Any) -> None:
-    barrier.wait()
-    prepared = prepare(DatasetConfig(source="a.txt"), root / "datasets", name="x", base=root)
-    results.put((prepared.built, prepared.path.name))
+#: Says that everything is imported, waits to be told, and then prepares.
+ONE_OF_MANY = """
+import sys
+from pathlib import Path
+from terry.data_prep.config import DatasetConfig
+from terry.data_prep.prepare import prepare
+
+root = Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+prepared = prepare(DatasetConfig(source="a.txt"), root / "datasets", name="x", base=root)
+print(prepared.built, prepared.path.name)
+"""
 
 
 def test_many_at_once_build_once(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("Some words in a row. " * 2000)
-    context = multiprocessing.get_context("spawn")  # a fork would copy locks that polars' threads hold
-    barrier, results = context.Barrier(6), context.Queue()
-    processes = [context.Process(target=_build, args=(tmp_path, barrier, results)) for _ in range(6)]
+    """Processes of their own, as polars' threads must not be forked; four, as each takes a second to start."""
+    (tmp_path / "a.txt").write_text("Some words in a row. " * 20_000)
+    command = [sys.executable, "-c", ONE_OF_MANY, str(tmp_path)]
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(4)]
     for process in processes:
-        process.start()
-    found = [results.get(timeout=60) for _ in processes]
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
     for process in processes:
-        process.join(60)
-    assert sorted(built for built, _ in found) == [False] * 5 + [True]
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    found = [process.communicate(timeout=60)[0].split() for process in processes]
+    assert sorted(built for built, _ in found) == ["False"] * 3 + ["True"]
     assert len({name for _, name in found}) == 1
     assert [p.name for p in (tmp_path / "datasets").iterdir()] == [found[0][1]]
+
+
+def test_a_full_disk_is_an_error_that_says_where(tmp_path: Path) -> None:
+    """By the limit on the size of a file, which fails like a full disk; nothing is left of the attempt."""
+    (tmp_path / "a.txt").write_text("Some words in a row, and then others. " * 20_000)
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "import sys; from pathlib import Path;"
+        "from terry.data_prep.config import DatasetConfig; from terry.data_prep.prepare import prepare;"
+        "root = Path(sys.argv[1]); resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
+        "try: prepare(DatasetConfig(source='a.txt'), root / 'datasets', name='x', base=root)\n"
+        "except OSError as error: print(error.errno, error.filename)"
+    )
+    for limit in (100_000, 300_000):
+        command = [sys.executable, "-c", code, str(tmp_path), str(limit)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert said == [str(errno.EFBIG), str(tmp_path / "datasets")]
+        assert list((tmp_path / "datasets").iterdir()) == []
 
 
 def test_without_the_lock_the_rename_decides(tmp_path: Path) -> None:
@@ -485,7 +517,22 @@ def test_report_can_be_shown_in_any_text(make: Make) -> None:
     console.file.close()
     assert "[bold]markup[/] here" in shown
     assert "never closed" in shown
-    assert "the valid split is empty" in shown
+    assert "split is empty" not in shown  # as was asked for
+
+
+def test_warnings_tell_what_to_look_at(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    path.write_bytes("id,body\n1,café\n2\n3,naïve,7\n".encode("cp1252"))
+    split = SplitConfig(train=0.9, valid=0.1, test=0)
+    warnings = make(source=str(path), ragged=Ragged.keep, split=split)[0].report.warnings
+    assert warnings == [
+        f"{path}: 2 of 3 rows did not fit and were used as far as they go; "
+        "the first: line 3: 1 field, the first row has 2",
+        f"{path} is not UTF-8; cp1252 is a guess: give its `encoding` if the text looks wrong",
+        "the valid split is empty, though it should not be: there is too little text",
+    ]
+    asked = make(source=str(path), encoding="latin-1", split=ALL)[0].report.warnings
+    assert [warning for warning in asked if "guess" in warning or "empty" in warning] == []
 
 
 def test_settings_are_readable_without_heavy_imports() -> None:

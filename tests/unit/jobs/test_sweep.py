@@ -177,7 +177,7 @@ _MISTAKES = [
     ("run:\n  model:\n    hidden_size: big", "hidden_size: big", "run.model.hidden_size: must be a whole number, not"),
     ("run:\n  model:\n    hidden_size: 1.5", "hidden_size: 1.5", "a whole number"),
     ("run:\n  model:\n    layers: 0", "layers: 0", "run.model.layers: must be at least 1"),
-    ("run:\n  model: {cell: gru,\n    input: onehott}", "onehott", "unknown value 'onehott'"),
+    ("run:\n  model: {cell: gru,\n    input: onehott}", "onehott", "unknown value 'onehott'; did you mean 'one"),
     ("run: {resources: {gpus: 1, cpus: 1}}", "gpus", "either gpus or cpus"),
     ("run: {resources: {gpus: 4}}", "gpus", "between 0 and 1"),
     ("run: {checkpoint: {every: soon}}", "every", "not a duration"),

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from terry.cluster.model import (
     SUCCESSES,
     Attempt,
-    Device,
-    DeviceKind,
     DeviceRecord,
     EndReason,
     JobRecord,
     JobState,
     Progress,
-    Resources,
 )
 from terry.logs import eta
+from terry.logs.eta import Eta
+from terry.logs.forecast import Forecaster
 from terry.logs.happenings import latest
 from terry.logs.view import (
     Attention,
@@ -70,12 +69,19 @@ class Known:
     losses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     note: str = ""
 
+    @property
+    def heard_at(self) -> datetime:
+        """Up to when all this is known: now, or when the controller was last heard of. ETAs count from there."""
+        age = self.controller.age_s
+        return self.now if self.controller.alive or age is None else self.now - timedelta(seconds=age)
+
 
 class Snapshots:
     """Builds one View after another. Remembers the rows of jobs that did not change: 10,000 of them are cheap."""
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[JobRecord, Outcome | None, str | None, JobView]] = {}
+        self._forecaster = Forecaster()
 
     def view(self, known: Known) -> View:
         """The View of what is known."""
@@ -85,12 +91,16 @@ class Snapshots:
             workspace=known.workspace,
             controller=known.controller,
             jobs=jobs,
-            sweeps=sweep_views(jobs, known),
+            sweeps=sweep_views(jobs, self._ends(jobs, known)),
             devices=device_views(known),
             happenings=latest(known.jobs.values(), 50),
             losses=dict(known.losses),
             note=known.note,
         )
+
+    def _ends(self, jobs: Iterable[JobView], known: Known) -> Mapping[str, Eta]:
+        remaining = {job.id: job.eta_seconds for job in jobs if job.state.holds_device}
+        return self._forecaster.ends(known.jobs, known.devices, remaining, known.heard_at)
 
     def _row(self, record: JobRecord, known: Known) -> JobView:
         job_id = record.job.id
@@ -128,7 +138,7 @@ def job_view(record: JobRecord, known: Known) -> JobView:
         tokens_per_s=figures.tokens_per_s,
         node=newest.node if newest else None,
         device=newest.device if newest else None,
-        eta_seconds=_job_eta(record, figures, speed, known.now),
+        eta_seconds=_job_eta(record, figures, speed, known.heard_at),
         run_dir=f"{known.runs}/{job.id}",
         reason=_reason(record, known),
         message=end.message if end else "",
@@ -153,9 +163,14 @@ def _figures(record: JobRecord, known: Known) -> Progress | Outcome:
 def _job_eta(record: JobRecord, figures: Progress | Outcome, speed: float | None, now: datetime) -> float | None:
     if record.state is not JobState.RUNNING or not isinstance(figures, Progress):
         return None
-    age = (now - figures.time).total_seconds() if figures.time else 0.0
+    said, began = figures.time or now, record.attempts[-1].started_at
+    whole = began is not None and record.attempt == record.first_attempt  # it began at step 0
     return eta.remaining_seconds(
-        step=figures.step, total_steps=figures.total_steps, steps_per_s=speed, age_s=max(0.0, age)
+        step=figures.step,
+        total_steps=figures.total_steps,
+        steps_per_s=speed,
+        age_s=max(0.0, (now - said).total_seconds()),
+        ran_s=(said - began).total_seconds() if whole and began else 0.0,
     )
 
 
@@ -215,12 +230,11 @@ def _device_view(record: DeviceRecord, jobs: list[JobRecord], known: Known) -> D
     )
 
 
-def sweep_views(jobs: Iterable[JobView], known: Known) -> tuple[SweepView, ...]:
-    """All sweeps, in the order in which they were submitted."""
+def sweep_views(jobs: Iterable[JobView], ends: Mapping[str, Eta]) -> tuple[SweepView, ...]:
+    """All sweeps, in the order in which they were submitted. ends: when each ends, by name."""
     by_sweep: dict[str, list[JobView]] = {}
     for job in jobs:
         by_sweep.setdefault(job.sweep, []).append(job)
-    ends = _forecast(known, [job for members in by_sweep.values() for job in members])
     return tuple(
         SweepView(
             name=name,
@@ -231,61 +245,3 @@ def sweep_views(jobs: Iterable[JobView], known: Known) -> tuple[SweepView, ...]:
         )
         for name, members in by_sweep.items()
     )
-
-
-_QUEUED = {JobState.PENDING, JobState.WAITING}
-
-
-def _forecast(known: Known, jobs: list[JobView]) -> dict[str, eta.Eta]:
-    """When each sweep ends, by name."""
-    running = [
-        eta.Running(group=_group(j), sweep=j.sweep, remaining_s=j.eta_seconds, elapsed_s=_newest_s(known, j))
-        for j in jobs
-        if j.state.holds_device
-    ]
-    waiting = [j for j in jobs if j.state in _QUEUED]
-    waiting.sort(key=lambda j: -j.priority)  # stable: among equals the order of submission
-    finished: dict[str, list[float]] = {}
-    for job in jobs:
-        if job.state is JobState.COMPLETED and job.elapsed_s is not None:
-            finished.setdefault(_group(job), []).append(job.elapsed_s)
-    durations = {group: measured for group, ends in finished.items() if (measured := eta.measure(ends))}
-    shares = [known.jobs[j.id].job.resources for j in waiting[:1]] or [Resources(cpus=1.0)]
-    return eta.forecast(running, _runs_of(waiting), durations, slots(known.devices.values(), shares[0]))
-
-
-def _group(job: JobView) -> str:
-    return f"{job.sweep}\0{job.kind}"
-
-
-def _newest_s(known: Known, job: JobView) -> float:
-    """Seconds that the newest attempt has run."""
-    attempts = known.jobs[job.id].attempts
-    return _seconds(attempts[-1], known.now) if attempts else 0.0
-
-
-def _runs_of(waiting: list[JobView]) -> list[eta.Queued]:
-    """Neighbours of one group in the queue, taken together."""
-    queue: list[eta.Queued] = []
-    for job in waiting:
-        last = queue[-1] if queue else None
-        if last is not None and last.group == _group(job):
-            queue[-1] = eta.Queued(group=last.group, sweep=last.sweep, jobs=last.jobs + 1)
-        else:
-            queue.append(eta.Queued(group=_group(job), sweep=job.sweep, jobs=1))
-    return queue
-
-
-def slots(devices: Iterable[DeviceRecord], resources: Resources) -> int:
-    """How many jobs that ask for `resources` run at once on the devices that take jobs."""
-    fitting = [r.device for r in devices if r.online and not r.drained and r.device.kind is resources.kind]
-    if resources.exclusive:
-        return len(fitting)
-    return sum(_room(device, resources.share) for device in fitting)
-
-
-def _room(device: Device, share: float) -> int:
-    if share <= 0:
-        return 0
-    # The small amount keeps 1 / 0.1 from losing a slot to rounding.
-    return int(device.capacity / share + 1e-9) if device.kind is DeviceKind.CPU or share < 1 else int(device.capacity)

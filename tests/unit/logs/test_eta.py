@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terry.logs.eta import Duration, Queued, Running, forecast, measure, remaining_seconds
+from terry.logs.eta import Durations, Queued, Running, Sample, forecast, remaining_seconds
 
 
 def play(durations: list[float], slots: int) -> float:
@@ -37,41 +37,71 @@ def test_remaining_unknown(step: int | None, total: int | None, speed: float | N
     assert remaining_seconds(step=step, total_steps=total, steps_per_s=speed) is None
 
 
+def test_pace_with_all_that_is_not_a_step() -> None:
+    """Half done in 100 s though the steps themselves went twice as fast: the mean of both paces is expected."""
+    assert remaining_seconds(step=500, total_steps=1000, steps_per_s=10.0, ran_s=100.0) == 75.0
+    assert remaining_seconds(step=10, total_steps=1000, steps_per_s=10.0, ran_s=50.0) == 99.0  # too early to tell
+
+
+def equal(*seconds: float) -> Durations:
+    """Jobs of group `g` took so long."""
+    return Durations([Sample(group="g", seconds=s) for s in seconds])
+
+
+def waiting(number: int, sweep: str = "s") -> list[Queued]:
+    return [Queued(group="g", sweep=sweep)] * number
+
+
 def test_forty_equal_runs_on_two_slots_after_a_quarter() -> None:
     """Predicted within 20% of the truth; the range holds the truth."""
     noise = random.Random(1)
     durations = [60 * noise.uniform(0.9, 1.1) for _ in range(40)]
-    truth = play(durations, 2)
-    ended, left = durations[:10], durations[10:]
-    now = play(ended, 2)
-    known = measure(ended)
-    assert known is not None
-    found = forecast([], [Queued(group="g", sweep="s", jobs=len(left))], {"g": known}, 2)["s"]
+    truth, now = play(durations, 2), play(durations[:10], 2)
+    found = forecast([], waiting(30), equal(*durations[:10]), ["a", "a"])["s"]
     assert abs(now + found.seconds - truth) / truth < 0.2
     assert found.low <= truth - now <= found.high
 
 
 def test_running_jobs_keep_their_slots() -> None:
     """One slot is busy for 100 s: four jobs of 10 s go through the other one."""
-    running = [Running(group="g", sweep="a", remaining_s=100.0, elapsed_s=1.0)]
-    found = forecast(running, [Queued(group="h", sweep="b", jobs=4)], {"h": Duration(mean_s=10.0, doubt=0.1)}, 2)
-    assert found["a"].seconds == 100.0
-    assert found["b"].seconds == 40.0
-
-
-def test_before_anything_has_finished_running_jobs_tell() -> None:
-    """The duration of the queue's jobs is what the running ones will have taken."""
-    running = [Running(group="g", sweep="s", remaining_s=30.0, elapsed_s=30.0)]
-    found = forecast(running, [Queued(group="g", sweep="s", jobs=1)], {}, 1)["s"]
-    assert found.seconds == 90.0
-    assert found.low < 90.0 < found.high
+    running = [Running(group="h", sweep="a", remaining_s=100.0, elapsed_s=1.0)]
+    found = forecast(running, waiting(4, "b"), equal(10.0), ["x"])
+    assert found["a"].seconds == pytest.approx(100.0)
+    assert found["b"].seconds == pytest.approx(40.0)
 
 
 def test_what_is_not_known_is_not_guessed() -> None:
     """A sweep of which nothing is measured has no ETA, nor has what stands behind it."""
-    queue = [Queued(group="new", sweep="a", jobs=2), Queued(group="g", sweep="b", jobs=1)]
-    assert forecast([], queue, {"g": Duration(mean_s=1.0, doubt=0.1)}, 1) == {}
-    assert forecast([], [Queued(group="g", sweep="b", jobs=1)], {"g": Duration(mean_s=1.0, doubt=0.1)}, 0) == {}
+    queue = [Queued(group="new", sweep="a"), *waiting(1, "b")]
+    assert forecast([], queue, equal(1.0), ["x"]) == {}
+    assert forecast([], waiting(1, "b"), equal(1.0), []) == {}
+
+
+def test_each_device_has_its_speed() -> None:
+    """Jobs on the slow card take twice as long: the queue is played with that, also on another card of its kind."""
+    models = {"fast:0": "H100", "slow:0": "K80", "slow:1": "K80"}
+    took = [("fast:0", 10.0), ("slow:0", 20.0)] * 20
+    known = Durations([Sample(group="g", device=d, seconds=s) for d, s in took], models)
+    assert known.slowness("g", "slow:0") / known.slowness("g", "fast:0") == pytest.approx(2.0, rel=0.1)
+    assert known.slowness("g", "slow:1") > 1.1
+    found = forecast([], waiting(30), known, ["fast:0", "slow:0"])["s"]
+    assert found.seconds == pytest.approx(200.0, rel=0.12)  # 20 on the fast one, 10 on the slow one
+
+
+def test_settings_make_jobs_longer() -> None:
+    """The small models come first and end first: the large ones, of which one is well under way, take longer."""
+    took = [Sample(group="g", labels={"size": "64", "seed": str(i)}, seconds=10.0) for i in range(12)]
+    took += [Sample(group="g", labels={"size": "512", "seed": str(i)}, seconds=80.0, finished=False) for i in range(4)]
+    known = Durations(took)
+    small, large = (known.seconds("g", {"size": size, "seed": "99"}) for size in ("64", "512"))
+    assert small == pytest.approx(10.0, rel=0.35)
+    assert large == pytest.approx(80.0, rel=0.35)
+
+
+def test_what_is_saved_is_not_done_again() -> None:
+    """A job that crashed at half its way has the other half before it."""
+    found = forecast([], [Queued(group="g", sweep="s", done_s=50.0)], equal(100.0, 100.0), ["x"])["s"]
+    assert found.seconds == pytest.approx(50.0)
 
 
 @given(
@@ -83,7 +113,7 @@ def test_what_is_not_known_is_not_guessed() -> None:
 def test_forecast_is_the_schedule(jobs: int, slots: int, running: list[float], each: float) -> None:
     """The middle is list scheduling played out, and lies within its range."""
     held = [Running(group="g", sweep="r", remaining_s=r, elapsed_s=0.0) for r in running[:slots]]
-    found = forecast(held, [Queued(group="g", sweep="s", jobs=jobs)], {"g": Duration(mean_s=each, doubt=0.2)}, slots)
+    found = forecast(held, waiting(jobs), equal(each, each), ["x"] * (slots - len(held)))
     free = [*running[:slots], *([0.0] * (slots - len(held)))]
     heapq.heapify(free)
     last = 0.0
@@ -94,10 +124,21 @@ def test_forecast_is_the_schedule(jobs: int, slots: int, running: list[float], e
     assert found["s"].low <= found["s"].seconds <= found["s"].high
 
 
+@given(st.lists(st.floats(0.1, 1e5), min_size=1, max_size=40), st.randoms())
+def test_learnt_durations_are_sane(seconds: list[float], chance: random.Random) -> None:
+    """Whatever was measured: finite, positive, and between the shortest and the longest where settings say nothing."""
+    samples = [
+        Sample(group="g", seconds=s, device=chance.choice("ab"), labels={"k": chance.choice("xyz")}) for s in seconds
+    ]
+    found = Durations(samples).seconds("g", {})
+    assert found is not None
+    assert 0 < found <= 1.0001 * max(seconds) * len(seconds)
+    plain = equal(*seconds).seconds("g", {})
+    assert plain == pytest.approx(sum(seconds) / len(seconds))
+
+
 def test_doubt_shrinks_with_more_finished_runs() -> None:
-    """The standard error of the mean."""
-    few, many = measure([50.0, 70.0, 60.0, 40.0]), measure([50.0, 70.0, 60.0, 40.0] * 25)
-    assert few is not None
-    assert many is not None
-    assert many.doubt < few.doubt
-    assert measure([]) is None
+    """The standard error of the mean; one job alone is not much."""
+    few, many = equal(50.0, 70.0, 60.0, 40.0), equal(*[50.0, 70.0, 60.0, 40.0] * 25)
+    assert many.doubt("g", 100) < few.doubt("g", 100)
+    assert equal(50.0).doubt("g", 1) == equal().doubt("g", 1) == 0.3

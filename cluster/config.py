@@ -36,9 +36,10 @@ class Occasion(StrEnum):
 class Notify:
     """Whom to tell, and how."""
 
-    command: tuple[str, ...]  #: a program and its arguments; a line of shell is `/bin/sh -c` and the line
-    timeout_s: float = 30.0
-    occasions: frozenset[Occasion] = frozenset(Occasion)
+    command: tuple[str, ...]  #: a program and its arguments; or a line of shell, which is given to `/bin/sh -c`
+    timeout_s: float = field(default=30.0, metadata={"key": "timeout"})  #: seconds; then it is ended
+    #: when somebody is told
+    occasions: frozenset[Occasion] = field(default=frozenset(Occasion), metadata={"key": "on"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,11 +111,11 @@ class RetryPolicy:
 
     crash: int = 5  #: signals, hangs, SIGKILL from outside
     exception: int = 1  #: after the first step; before it an exception is a bug and final
-    device_out_of_memory: int = 1
-    host_out_of_memory: int = 1
+    device_out_of_memory: int = 1  #: the next attempt has the device to itself
+    host_out_of_memory: int = 1  #: the next attempt has fewer neighbours
     launch: int = 3  #: attempts that could not be started
     backoff_s: float = 1.0  #: wait after the second failure in a row (the first is tried again at once); doubles
-    backoff_max_s: float = 300.0
+    backoff_max_s: float = 300.0  #: the longest wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

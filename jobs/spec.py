@@ -48,7 +48,7 @@ class DataConfig:
     dataset: str = ""  #: a name under `datasets:`; may be left out where there is just one
     batch_size: int = 32  #: rows of a batch
     bptt: int = 35  #: stream: tokens of each row in a step (truncated backpropagation through time)
-    batches: Batches = Batches.STREAM
+    batches: Batches = Batches.STREAM  #: how text becomes batches
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.bptt < 1:
@@ -123,13 +123,13 @@ class HalvingConfig:
 class RunConfig:
     """All that one run is made of."""
 
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    data: DataConfig = field(default_factory=DataConfig)  #: what it reads
+    model: ModelConfig = field(default_factory=ModelConfig)  #: the network
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)  #: how it learns
+    training: TrainingConfig = field(default_factory=TrainingConfig)  #: how long, how exactly, how carefully
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)  #: how much work may be lost
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)  #: where it may run
+    retry: RetryPolicy = field(default_factory=RetryPolicy)  #: how many failures are forgiven
     entrypoint: str | None = None  #: `package.module:function` of your own, called with a RunContext
     parameters: dict[str, Any] = field(default_factory=dict)  #: settings of your own entry point, free-form
     time_limit: float | str | None = None  #: the run is ended after so long: seconds, or text such as `12 h`
@@ -232,11 +232,11 @@ class EnsembleConfig:
 class SweepFile:
     """A sweep file, every default filled in."""
 
-    name: str = ""
-    datasets: dict[str, DatasetConfig] = field(default_factory=dict)
-    run: RunConfig = field(default_factory=RunConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
-    ensembles: dict[str, EnsembleConfig] = field(default_factory=dict)
+    name: str = ""  #: of the sweep, needed: it becomes the beginning of its jobs' ids
+    datasets: dict[str, DatasetConfig] = field(default_factory=dict)  #: text to prepare
+    run: RunConfig = field(default_factory=RunConfig)  #: what every run starts from
+    sweep: SweepConfig = field(default_factory=SweepConfig)  #: what varies
+    ensembles: dict[str, EnsembleConfig] = field(default_factory=dict)  #: runs whose predictions are averaged
 
 
 def default_kind(known_gpus: int, local_gpus: int) -> DeviceKind:

@@ -137,7 +137,8 @@ class RunConfig:
     hang_after: float | str | None = None
     threads: int | None = None  #: CPU threads; left out: as many as its share of the CPU
     priority: int = 0  #: higher goes first
-    halving: HalvingConfig | None = None  #: comes from `sweep.halving`, since it decides what comes out
+    #: comes from `sweep.halving`, since it decides what comes out
+    halving: HalvingConfig | None = field(default=None, metadata={"key": ""})
 
     def __post_init__(self) -> None:
         for name in ("time_limit", "hang_after"):

@@ -50,18 +50,8 @@ def configurations(kind: Any) -> Iterator[type]:
 
 def test_it_builds_without_a_warning(tmp_path: Path) -> None:
     """Every link and anchor leads somewhere; every page is in the navigation."""
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "mkdocs",
-        "build",
-        "--strict",
-        "--quiet",
-        "--site-dir",
-        str(tmp_path),
-    ]
+    # Not --quiet: what is not said is not counted either.
+    command = [sys.executable, "-W", "ignore", "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "<code>run.optimizer.clip_norm</code>" in (tmp_path / "reference" / "sweep-file.html").read_text()
@@ -73,7 +63,7 @@ def test_every_setting_of_a_sweep_file_is_in_the_reference(generate: ModuleType)
     text = page(generate, "reference/sweep-file.md")
     for owner in set(configurations(SweepFile)):
         comments = generate.field_comments(owner)
-        for field in dataclasses.fields(owner):
+        for field in (f for f in dataclasses.fields(owner) if f.metadata.get("key") != ""):  # "": not for people
             assert comments[field.name], f"{owner.__name__}.{field.name} has no #: comment"
             assert f".{field.name}` |" in text or f"| `{field.name}` |" in text, f"{owner.__name__}.{field.name}"
             assert comments[field.name].split("<br>")[0].replace("|", "\\|") in text, f"{owner.__name__}.{field.name}"

@@ -8,8 +8,6 @@ notify:
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +17,7 @@ import yaml
 
 from terry.cluster.errors import UserError
 from terry.cluster.workspace import Workspace
+from terry.cluster.yaml_section import Section
 
 #: Keys of the file. What `nodes` and `policy` hold is read by whom they concern.
 KEYS = ("nodes", "policy", "notify")
@@ -70,54 +69,13 @@ def parse(text: str, file: Path) -> WorkspaceConfig:
         raise UserError(f"this is not YAML: {problem}", file=file, line=mark.line + 1 if mark else None) from error
     if root is None:
         return WorkspaceConfig()
-    section = _Section(root, values, file, "terry.yaml")
+    section = Section(root, values, file, "terry.yaml")
     section.allow(KEYS)
     notify = _notify(section.part("notify")) if section.has("notify") else None
     return WorkspaceConfig(notify=notify, sections={k: v for k, v in section.values.items() if k != "notify"})
 
 
-class _Section:
-    """A mapping of the file, with the lines of its keys."""
-
-    def __init__(self, node: yaml.Node, values: object, file: Path, name: str) -> None:
-        self.file, self.name = file, name
-        if not isinstance(node, yaml.MappingNode) or not isinstance(values, dict):
-            raise UserError(f"{name} must be made of `key: value`", file=file, line=node.start_mark.line + 1)
-        self.values = values
-        self._line = node.start_mark.line + 1
-        self._nodes: dict[object, tuple[int, yaml.Node]] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in self._nodes:
-                raise UserError(f"{name} has the key {key.value!r} twice", file=file, line=line)
-            self._nodes[key.value] = (line, value)
-
-    def allow(self, keys: Iterable[str]) -> None:
-        """Raise UserError for the first key that is none of these."""
-        known = list(keys)
-        for key, (line, _) in self._nodes.items():
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise UserError(
-                    f"{self.name} has no key {key!r}; {hint}It has: {', '.join(known)}", file=self.file, line=line
-                )
-
-    def has(self, key: str) -> bool:
-        """True where the key is given."""
-        return key in self._nodes
-
-    def part(self, key: str) -> _Section:
-        """A section below this one."""
-        return _Section(self._nodes[key][1], self.values[key], self.file, key)
-
-    def error(self, key: str, what: str) -> UserError:
-        """An error at the key's line."""
-        line = self._nodes[key][0] if self.has(key) else self._line
-        return UserError(f"{self.name}.{key} {what}", file=self.file, line=line)
-
-
-def _notify(section: _Section) -> Notify:
+def _notify(section: Section) -> Notify:
     section.allow(_NOTIFY_KEYS)
     timeout = section.values.get("timeout", 30.0)
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 3600:
@@ -125,7 +83,7 @@ def _notify(section: _Section) -> Notify:
     return Notify(command=_command(section), timeout_s=float(timeout), occasions=_occasions(section))
 
 
-def _command(section: _Section) -> tuple[str, ...]:
+def _command(section: Section) -> tuple[str, ...]:
     command = section.values.get("command")
     if isinstance(command, str) and command.strip():
         return ("/bin/sh", "-c", command)
@@ -136,7 +94,7 @@ def _command(section: _Section) -> tuple[str, ...]:
     )
 
 
-def _occasions(section: _Section) -> frozenset[Occasion]:
+def _occasions(section: Section) -> frozenset[Occasion]:
     given: Any = section.values.get("on", section.values.get(True, list(Occasion)))  # YAML 1.1 reads `on` as true
     try:
         return frozenset(Occasion(name) for name in (given if isinstance(given, list) else [given]))

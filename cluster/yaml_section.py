@@ -1,0 +1,52 @@
+"""A mapping of a YAML file, with the lines of its keys: so that a mistake is named by file and line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from terry.cluster.errors import UserError
+
+
+class Section:
+    """A mapping of the file, with the lines of its keys."""
+
+    def __init__(self, node: yaml.Node, values: object, file: Path, name: str) -> None:
+        self.file, self.name = file, name
+        if not isinstance(node, yaml.MappingNode) or not isinstance(values, dict):
+            raise UserError(f"{name} must be made of `key: value`", file=file, line=node.start_mark.line + 1)
+        self.values = values
+        self._line = node.start_mark.line + 1
+        self._nodes: dict[object, tuple[int, yaml.Node]] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in self._nodes:
+                raise UserError(f"{name} has the key {key.value!r} twice", file=file, line=line)
+            self._nodes[key.value] = (line, value)
+
+    def allow(self, keys: Iterable[str]) -> None:
+        """Raise UserError for the first key that is none of these."""
+        known = list(keys)
+        for key, (line, _) in self._nodes.items():
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise UserError(
+                    f"{self.name} has no key {key!r}; {hint}It has: {', '.join(known)}", file=self.file, line=line
+                )
+
+    def has(self, key: str) -> bool:
+        """True where the key is given."""
+        return key in self._nodes
+
+    def part(self, key: str) -> Section:
+        """A section below this one."""
+        return Section(self._nodes[key][1], self.values[key], self.file, key)
+
+    def error(self, key: str, what: str) -> UserError:
+        """An error at the key's line."""
+        line = self._nodes[key][0] if self.has(key) else self._line
+        return UserError(f"{self.name}.{key} {what}", file=self.file, line=line)

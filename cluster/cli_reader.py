@@ -15,6 +15,7 @@ from terry.cluster.errors import InvalidTransition, JournalDamaged, UserError
 from terry.cluster.journal import read, segments
 from terry.cluster.machine import apply
 from terry.cluster.model import Job, JobRecord, JobState
+from terry.cluster.policy_watch import watched_policy
 from terry.cluster.requests import read_jobs
 from terry.cluster.selectors import Ensembles, select, select_one
 from terry.cluster.state import State
@@ -49,6 +50,7 @@ class Reader:
         self._jobs: dict[str, JobRecord] = {}
         self._outcomes: dict[str, tuple[JobRecord, Outcome]] = {}
         self._waits: dict[str, str] = {}
+        self._policy = watched_policy(workspace)
 
     def stamp(self) -> object:
         """Changes whenever what a view shows has changed on disk. Costs a few system calls."""
@@ -107,7 +109,7 @@ class Reader:
         """Why the job does not run now; empty where it runs or has ended."""
         if record.job.id not in self.state.jobs:
             return NOT_TAKEN
-        return schedule.why_waiting(self.state, record.job.id, self._clock())
+        return schedule.why_waiting(self.state, record.job.id, self._clock(), self._policy())
 
     def look_at(self, records: Iterable[JobRecord]) -> None:
         """Find out more about these jobs for the next `read`: figures of those that do not run, why others wait."""

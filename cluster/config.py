@@ -4,6 +4,8 @@ notify:
   command: mail -s "Terry: $TERRY_SWEEP" lab@example.org     # or a list of arguments, without a shell
   timeout: 30                                                # seconds; then it is ended
   on: [sweep, failure]                                       # a sweep's end; a job's final failure
+
+`policy:` is described in terry.cluster.policy_file.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from typing import Any
 import yaml
 
 from terry.cluster.errors import UserError
+from terry.cluster.policy import Policy
+from terry.cluster.policy_file import policy_of
 from terry.cluster.workspace import Workspace
 from terry.cluster.yaml_section import Section
 
-#: Keys of the file. What `nodes` and `policy` hold is read by whom they concern.
+#: Keys of the file. What `nodes` holds is read by whom it concerns.
 KEYS = ("nodes", "policy", "notify")
 _NOTIFY_KEYS = ("command", "timeout", "on")
 
@@ -46,7 +50,8 @@ class WorkspaceConfig:
     """All of terry.yaml."""
 
     notify: Notify | None = None
-    sections: dict[str, object] = field(default_factory=dict)  #: `nodes` and `policy`, as they stand there
+    policy: Policy = field(default_factory=Policy)
+    sections: dict[str, object] = field(default_factory=dict)  #: `nodes`, as it stands there
 
 
 def read(workspace: Workspace) -> WorkspaceConfig:
@@ -72,7 +77,9 @@ def parse(text: str, file: Path) -> WorkspaceConfig:
     section = Section(root, values, file, "terry.yaml")
     section.allow(KEYS)
     notify = _notify(section.part("notify")) if section.has("notify") else None
-    return WorkspaceConfig(notify=notify, sections={k: v for k, v in section.values.items() if k != "notify"})
+    policy = policy_of(section.part("policy")) if section.values.get("policy") is not None else Policy()
+    rest = {k: v for k, v in section.values.items() if k not in {"notify", "policy"}}
+    return WorkspaceConfig(notify=notify, policy=policy, sections=rest)
 
 
 def _notify(section: Section) -> Notify:

@@ -60,19 +60,22 @@ class Controller:
         pool: DevicePool,
         clock: Clock,
         *,
-        policy: Policy | None = None,
+        policy: Policy | Callable[[], Policy] | None = None,
         lock_file: Path | None = None,
         hooks: Hooks | None = None,
         version: str = "",
         node_is_dead: Callable[[str], bool] | None = None,
         calls: Calls = SYSTEM,
     ) -> None:
-        """`node_is_dead` tells of a node id of an earlier life whether it is gone for good: nobody else may know it."""
+        """`policy` may be a function: it is then asked at every turn.
+
+        `node_is_dead` tells of a node id of an earlier life whether it is gone for good: nobody else may know it.
+        """
         self.state = State()
         self._workspace = workspace
         self._pool = pool
         self._clock = clock
-        self._policy = policy or Policy()
+        self._policy_now = policy if callable(policy) else lambda: policy or Policy()
         self._lock_file = lock_file
         self._hooks = hooks or Hooks()
         self._version = version
@@ -83,6 +86,7 @@ class Controller:
         self._resources = ExitStack()
         self._commands: list[Command] = []
         self._planned_seq = -1
+        self._planned_by: Policy | None = None
         self._wake_at: datetime | None = None
         self._ending = False
         self._stopped = False
@@ -134,6 +138,7 @@ class Controller:
         self._record(e.ControllerStarted(time=now, epoch=held.epoch, host=held.host, pid=held.pid))
         for event in due(self.state):
             self._record(event)
+        self._apply_policy(self._policy_now(), now)
         self._commit()
         self._perform()
         self._pool.attach(held.epoch)
@@ -222,15 +227,25 @@ class Controller:
                 if record.state in {JobState.STARTING, JobState.RUNNING}:
                     self._record(e.PreemptRequested(time=now, job_id=record.job.id, reason="the cluster goes down"))
             return
-        if self.state.seq == self._planned_seq and (self._wake_at is None or now < self._wake_at):
+        policy = self._policy_now()
+        self._apply_policy(policy, now)
+        unchanged = self.state.seq == self._planned_seq and policy == self._planned_by
+        if unchanged and (self._wake_at is None or now < self._wake_at):
             return
-        made = plan(self.state, now, self._policy)
+        made = plan(self.state, now, policy)
         for placement in made.placements:
             attempt = self.state.jobs[placement.job_id].attempt + 1
             self._record(e.Placed(time=now, job_id=placement.job_id, attempt=attempt, allocation=placement.allocation))
-        self._wake_at = made.wake_at
+        for leave in made.preemptions:
+            self._record(e.PreemptRequested(time=now, job_id=leave.job_id, reason=leave.reason))
+        self._wake_at, self._planned_by = made.wake_at, policy
         # A plan that was cut short is gone on with at the next turn.
-        self._planned_seq = self.state.seq if len(made.placements) < self._policy.placements_per_turn else -1
+        self._planned_seq = self.state.seq if len(made.placements) < policy.placements_per_turn else -1
+
+    def _apply_policy(self, policy: Policy, now: datetime) -> None:
+        """Journal what of the policy the state itself depends on."""
+        if (policy.half_life_s, policy.longest_first) != (self.state.ledger.half_life_s, self.state.longest_first):
+            self._record(e.PolicyApplied(time=now, half_life_s=policy.half_life_s, longest_first=policy.longest_first))
 
     # what is done
 

@@ -33,6 +33,13 @@ class ControllerStarted(_Event, frozen=True, kw_only=True, tag=True):
     pid: int
 
 
+class PolicyApplied(_Event, frozen=True, kw_only=True, tag=True):
+    """The workspace's policy says something else of how use is counted and jobs are ordered."""
+
+    half_life_s: float  #: of what was used
+    longest_first: bool = True
+
+
 class Submitted(_Event, frozen=True, kw_only=True, tag=True):
     """A job was submitted: to WAITING, PENDING or HELD."""
 
@@ -180,6 +187,7 @@ class DeviceUndrained(_Event, frozen=True, kw_only=True, tag=True):
 
 Event: TypeAlias = (
     ControllerStarted
+    | PolicyApplied
     | Submitted
     | SubmissionTaken
     | RequestHandled

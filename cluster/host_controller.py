@@ -10,6 +10,7 @@ from terry.cluster.controller import Controller, Hooks
 from terry.cluster.errors import LostLease
 from terry.cluster.job_runtime import TERRY_JOBS, JobRuntime
 from terry.cluster.notify import Notifier
+from terry.cluster.policy_watch import watched_policy
 from terry.cluster.ray_actors import AgentSettings, job_environment
 from terry.cluster.ray_head import runtime_folder
 from terry.cluster.ray_pool import RayPool
@@ -34,6 +35,7 @@ def run_controller(workspace: Workspace, namespace: str, runtime: JobRuntime = T
         workspace,
         pool,
         SystemClock(),
+        policy=watched_policy(workspace),
         lock_file=runtime_folder(workspace) / "controller.lock",
         hooks=Hooks(finished=notifier.finished),
         version=version("terry-cluster"),

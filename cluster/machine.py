@@ -224,7 +224,7 @@ def _attempt_ended(state: State, event: e.AttemptEnded) -> Iterable[Command]:
 
 def _end(state: State, record: JobRecord, end: AttemptEnd, now: datetime) -> Iterable[Command]:
     """The device is free, and the job goes where its goal or its failure sends it."""
-    goal, ended = record.goal, replace(record, allocation=None, goal=None)
+    goal, ended, alone = record.goal, replace(record, allocation=None, goal=None), _was_alone(state, record)
     if end.reason not in SUCCESSES and goal is StopGoal.CANCEL:
         return _finish(state, _with_attempt(ended, ended_at=now, end=end, decision="cancelled"), X, now, "cancelled")
     if end.reason not in SUCCESSES and goal is StopGoal.PAUSE:
@@ -239,10 +239,19 @@ def _end(state: State, record: JobRecord, end: AttemptEnd, now: datetime) -> Ite
         avoid_devices=decision.avoid_devices,
         exclusive=decision.exclusive,
     )
+    if end.reason is EndReason.SUCCESS:
+        state.learn(ended, alone=alone)
     if decision.state.is_final:
         return _finish(state, ended, decision.state, now, "" if decision.state is C else decision.words)
     _move(state, ended, decision.state, now, decision.words)
     return ()
+
+
+def _was_alone(state: State, record: JobRecord) -> bool:
+    """True where the job had asked for a whole device, so that what was measured there is its own."""
+    assert record.allocation is not None
+    device = state.devices[record.allocation.device].device
+    return record.allocation.share >= device.capacity or state.exclusively_used(device.id)
 
 
 def _with_attempt(record: JobRecord, **changes: Any) -> JobRecord:
@@ -279,26 +288,26 @@ def _finish(state: State, record: JobRecord, to: JobState, now: datetime, reason
 
 def _device_seen(state: State, event: e.DeviceSeen) -> Iterable[Command]:
     known = state.devices.get(event.device.id)
-    state.devices[event.device.id] = (
+    state.put_device(
         DeviceRecord(device=event.device) if known is None else _device(known, device=event.device, online=True)
     )
     return ()
 
 
 def _device_gone(state: State, event: e.DeviceGone) -> Iterable[Command]:
-    state.devices[event.device_id] = _device(state.devices[event.device_id], online=False)
+    state.put_device(_device(state.devices[event.device_id], online=False))
     return ()
 
 
 def _device_drained(state: State, event: e.DeviceDrained) -> Iterable[Command]:
     known = state.devices[event.device_id]
-    state.devices[event.device_id] = _device(known, drained=True, drain_reason=event.reason)
+    state.put_device(_device(known, drained=True, drain_reason=event.reason))
     return [Follow(event=move) for move in _move_away(state, event.device_id, event.reason, event.time)]
 
 
 def _device_undrained(state: State, event: e.DeviceUndrained) -> Iterable[Command]:
     known = state.devices[event.device_id]
-    state.devices[event.device_id] = _device(known, drained=False, drain_reason="", crashes=())
+    state.put_device(_device(known, drained=False, drain_reason="", crashes=()))
     return ()
 
 
@@ -307,7 +316,7 @@ def _node_lost(state: State, event: e.NodeLost) -> Iterable[Command]:
     end = AttemptEnd(reason=EndReason.NODE_LOST, message=f"node {event.node} was lost")
     for known in _devices(state):
         if is_on_life(known, event):
-            state.devices[known.device.id] = _device(known, online=False)
+            state.put_device(_device(known, online=False))
             for job_id in list(state.on_device.get(known.device.id, ())):
                 commands.extend(_end(state, state.jobs[job_id], end, event.time))
     return commands
@@ -317,7 +326,14 @@ def _controller_started(state: State, event: e.ControllerStarted) -> Iterable[Co
     """A device takes jobs again once its agent has answered the new controller."""
     state.epoch = event.epoch
     for known in _devices(state):
-        state.devices[known.device.id] = _device(known, online=False)
+        state.put_device(_device(known, online=False))
+    state.ledger.forget(event.time.timestamp())
+    return ()
+
+
+def _policy_applied(state: State, event: e.PolicyApplied) -> Iterable[Command]:
+    state.ledger.set_half_life(event.half_life_s, event.time.timestamp())
+    state.set_longest_first(on=event.longest_first)
     return ()
 
 
@@ -342,7 +358,8 @@ def _suspect(state: State, record: JobRecord, device_id: str, event: e.AttemptEn
     if event.end.reason not in SUSPICIOUS or _crashed_elsewhere(record, device_id):
         return  # a job that crashes on several devices is itself to blame
     recent = tuple(c for c in known.crashes if c[0] > event.time - DRAIN_WITHIN)[-KEPT_ATTEMPTS:]
-    known = state.devices[device_id] = _device(known, crashes=(*recent, (event.time, event.job_id)))
+    known = _device(known, crashes=(*recent, (event.time, event.job_id)))
+    state.put_device(known)
     jobs = {job_id for _, job_id in known.crashes}
     if len(jobs) >= DRAIN_JOBS and not known.drained and _has_substitute(state, known):
         reason = f"{len(jobs)} different jobs crashed on it within an hour"
@@ -387,6 +404,7 @@ _Handler = Callable[[State, Any], Iterable[Command]]
 
 _HANDLERS: dict[type, _Handler] = {
     e.ControllerStarted: _controller_started,
+    e.PolicyApplied: _policy_applied,
     e.Submitted: _submitted,
     e.SubmissionTaken: _submission_taken,
     e.RequestHandled: _request_handled,

@@ -6,14 +6,20 @@ Changed by terry.cluster.machine alone. `validate` says what always holds.
 from __future__ import annotations
 
 import zlib
+from bisect import insort
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
+from terry.cluster.accounts import Account, Ledger
 from terry.cluster.events import FORMAT_VERSION
 from terry.cluster.model import DeviceKind, DeviceRecord, Job, JobRecord, JobState
-from terry.cluster.waiting import Place, Waiting
+from terry.cluster.policy import HALF_LIFE_S
+from terry.cluster.profiles import UNKNOWN_RANK, Profile
+from terry.cluster.room import Room
+from terry.cluster.waiting import LaneKey, Owned, Place, Waiting
 
 #: Shares are sums of floats: so much may be missing or too much.
 EPSILON = 1e-6
@@ -47,14 +53,20 @@ class State:
         self.devices: dict[str, DeviceRecord] = {}  #: by id
         self.submissions: dict[str, int] = {}  #: sweep -> number of the newest submission that was taken
         self.requests: dict[str, str] = {}  #: newest requests of the inbox that were handled -> what was done
+        self.ledger = Ledger()  #: who has used how much
+        self.profiles: dict[str, Profile] = {}  #: sweep/kind -> what its finished jobs have taught
+        self.longest_first = True  #: as the policy says
+        self.knows_memory = False  #: something of how much of a GPU's memory jobs need was learnt
         # Indexes: all follow from the above.
         self.order: dict[str, int] = {}  #: job id -> order of submission
-        self.pending: dict[Demand, Waiting] = {}  #: PENDING jobs, sorted
+        self.pending: dict[Demand, dict[str, Owned]] = {}  #: PENDING jobs, by demand and user
         self.dependents: dict[str, list[str]] = {}  #: job id -> jobs that depend on it
         self.unmet: dict[str, int] = {}  #: job id -> dependencies not COMPLETED, where there are any
         self.on_device: dict[str, dict[str, float]] = {}  #: device id -> job id -> share
         self.demands: dict[str, Demand] = {}  #: id of each PENDING job -> its queue in `pending`
         self.counts: dict[str, dict[JobState, int]] = {}  #: sweep -> jobs in each state
+        self.room = Room()  #: what is free
+        self.nodes: dict[str, list[str]] = {}  #: node -> ids of its devices
 
     def add(self, record: JobRecord) -> None:
         """Take in a job that is new."""
@@ -72,6 +84,50 @@ class State:
         if record.state is JobState.PENDING:
             self._enqueue(record)
 
+    def put_device(self, record: DeviceRecord) -> None:
+        """Take in a device that is new, or replace its record."""
+        device = record.device
+        if device.id not in self.devices:
+            insort(self.nodes.setdefault(device.node, []), device.id)
+        elif (old := self.devices[device.id].device) != device:
+            self.room.set(old, 0.0)
+            if old.node != device.node:
+                self.nodes[old.node].remove(device.id)
+                if not self.nodes[old.node]:
+                    del self.nodes[old.node]
+                insort(self.nodes.setdefault(device.node, []), device.id)
+        self.devices[device.id] = record
+        self.room.set(device, self.free(device.id))
+
+    def learn(self, record: JobRecord, *, alone: bool) -> None:
+        """Remember how long a COMPLETED job took and how much memory it needed. `alone`: nobody shared its device."""
+        job, ended = record.job, record.attempts[-1].end
+        profile = self.profiles.get(_profile_key(job))
+        if profile is None:
+            profile = self.profiles[_profile_key(job)] = Profile()
+        if alone and ended is not None and ended.device_memory_bytes:
+            profile.memory.add(job.labels, ended.device_memory_bytes)
+            self.knows_memory = True
+        if profile.learn_seconds(job.labels, _run_seconds(record)) and self.longest_first:
+            self._rank_again(job.sweep)
+
+    def expected_seconds(self, job: Job) -> float | None:
+        """How long the job will run, by what its sweep's finished jobs took; None where nothing is known."""
+        profile = self.profiles.get(_profile_key(job))
+        expected = None if profile is None else profile.seconds.expect(job.labels)
+        return expected if job.time_limit_s is None or expected is None else min(expected, job.time_limit_s)
+
+    def expected_memory(self, job: Job) -> float | None:
+        """Bytes of a GPU's memory that the job will need; None where nothing is known."""
+        profile = self.profiles.get(_profile_key(job))
+        return None if profile is None else profile.memory.expect(job.labels)
+
+    def set_longest_first(self, *, on: bool) -> None:
+        """Put all waiting jobs in the order that the policy says."""
+        if on is not self.longest_first:
+            self.longest_first = on
+            self._rank_again(None)
+
     def put(self, record: JobRecord) -> None:
         """Replace the record of a job."""
         job_id = record.job.id
@@ -87,8 +143,9 @@ class State:
         if record.state is JobState.PENDING:
             self._enqueue(record)
         if old.allocation is not record.allocation:
-            self._free(old)
-            self._grant(record)
+            at = _timestamp(record)
+            self._free(old, at)
+            self._grant(record, at)
 
     def is_completed(self, job_id: str) -> bool:
         """True where the job exists and is COMPLETED."""
@@ -143,41 +200,91 @@ class State:
                 del self.unmet[dependent]
 
     def _place(self, record: JobRecord) -> Place:
-        return (-record.priority, self.order[record.job.id], record.job.id)
+        job, rank = record.job, UNKNOWN_RANK
+        if self.longest_first and (profile := self.profiles.get(_profile_key(job))) is not None:
+            rank = profile.rank(job.labels)
+        return (-rank, self.order[job.id], job.id)
 
     def _enqueue(self, record: JobRecord) -> None:
         demand = self.demands[record.job.id] = demand_of(record)
-        queue = self.pending.get(demand)
-        if queue is None:
-            queue = self.pending[demand] = Waiting()
-        queue.add(self._place(record))
+        owners = self.pending.get(demand)
+        if owners is None:
+            owners = self.pending[demand] = {}
+        owned = owners.get(record.job.owner)
+        if owned is None:
+            owned = owners[record.job.owner] = Owned()
+        owned.add(_lane(record), self._place(record), _timestamp(record))
 
     def _dequeue(self, record: JobRecord) -> None:
         demand = self.demands.pop(record.job.id)
-        queue = self.pending[demand]
-        queue.remove(self._place(record))
-        if not queue:
-            del self.pending[demand]
+        owners = self.pending[demand]
+        owned = owners[record.job.owner]
+        owned.remove(_lane(record), self._place(record))
+        if not owned:
+            del owners[record.job.owner]
+            if not owners:
+                del self.pending[demand]
 
-    def _grant(self, record: JobRecord) -> None:
+    def _rank_again(self, sweep: str | None) -> None:
+        """Put the waiting jobs of a sweep (None: of all) in order by what is known of their durations now."""
+        for owners in self.pending.values():
+            for owned in owners.values():
+                for key, lane in owned.lanes.items():
+                    if sweep is None or key[1] == sweep:
+                        owned.lanes[key] = Waiting(self._place(self.jobs[place[2]]) for place in lane)
+
+    def _grant(self, record: JobRecord, at: float | None = None) -> None:
+        """`at`: from when on it counts as use; None: it is counted already."""
         if record.allocation is not None:
-            holders = self.on_device.get(record.allocation.device)
+            device = record.allocation.device
+            holders = self.on_device.get(device)
             if holders is None:
-                holders = self.on_device[record.allocation.device] = {}
+                holders = self.on_device[device] = {}
             holders[record.job.id] = record.allocation.share
+            self._changed_use(record, 1, at)
 
-    def _free(self, record: JobRecord) -> None:
+    def _free(self, record: JobRecord, at: float) -> None:
         if record.allocation is not None:
             holders = self.on_device[record.allocation.device]
             del holders[record.job.id]
             if not holders:
                 del self.on_device[record.allocation.device]
+            self._changed_use(record, -1, at)
+
+    def _changed_use(self, record: JobRecord, sign: int, at: float | None) -> None:
+        job, allocation = record.job, record.allocation
+        assert allocation is not None
+        if at is not None:
+            self.ledger.change(job.resources.kind, job.owner, job.sweep, sign * allocation.share, sign, at)
+        if (known := self.devices.get(allocation.device)) is not None:
+            self.room.set(known.device, self.free(allocation.device))
 
     def _count(self, record: JobRecord) -> None:
         counts = self.counts.get(record.job.sweep)
         if counts is None:
             counts = self.counts[record.job.sweep] = dict.fromkeys(JobState, 0)
         counts[record.state] += 1
+
+
+def _lane(record: JobRecord) -> LaneKey:
+    return (record.priority, record.job.sweep)
+
+
+def _timestamp(record: JobRecord) -> float:
+    return (record.changed_at or record.job.submitted_at).timestamp()
+
+
+def _profile_key(job: Job) -> str:
+    return f"{job.sweep}/{job.kind}"
+
+
+def _run_seconds(record: JobRecord) -> float:
+    """How long all attempts of the present series ran together."""
+    return sum(
+        (a.ended_at - (a.started_at or a.placed_at)).total_seconds()
+        for a in record.attempts
+        if a.series == record.series and a.ended_at is not None
+    )
 
 
 class _Saved(msgspec.Struct, kw_only=True):
@@ -187,6 +294,10 @@ class _Saved(msgspec.Struct, kw_only=True):
     devices: list[DeviceRecord]
     submissions: dict[str, int]
     requests: dict[str, str]
+    half_life_s: float = HALF_LIFE_S
+    longest_first: bool = True
+    accounts: list[Account] = []
+    profiles: dict[str, Profile] = {}
 
 
 class _File(msgspec.Struct, kw_only=True):
@@ -208,6 +319,10 @@ def to_snapshot(state: State) -> bytes:
         devices=list(state.devices.values()),
         submissions=state.submissions,
         requests=state.requests,
+        half_life_s=state.ledger.half_life_s,
+        longest_first=state.longest_first,
+        accounts=list(state.ledger.accounts.values()),
+        profiles=state.profiles,
     )
     body = msgspec.json.encode(saved)
     return msgspec.json.encode(_File(v=FORMAT_VERSION, crc=f"{zlib.crc32(body):08x}", state=msgspec.Raw(body)))
@@ -230,10 +345,18 @@ def from_snapshot(data: bytes) -> State:
 def _restore(saved: _Saved) -> State:
     state = State()
     state.seq, state.epoch = saved.seq, saved.epoch
-    state.devices = {record.device.id: record for record in saved.devices}
     state.submissions, state.requests = saved.submissions, saved.requests
+    state.ledger = Ledger(saved.half_life_s)
+    state.ledger.accounts = {(a.kind, a.owner, a.sweep): a for a in saved.accounts}
+    state.profiles, state.longest_first = saved.profiles, saved.longest_first
+    state.knows_memory = any(profile.memory.count for profile in saved.profiles.values())
+    for device in saved.devices:
+        state.put_device(device)
     for record in saved.jobs:
         state.add(record)
+    for owners in state.pending.values():
+        for owned in owners.values():
+            owned.since = OrderedDict(sorted(owned.since.items(), key=lambda entry: entry[1]))
     return state
 
 
@@ -244,7 +367,7 @@ def validate(state: State) -> None:
     for device_id, holders in state.on_device.items():
         _validate_device(state, device_id, holders)
     rebuilt = from_snapshot(to_snapshot(state))
-    for name in ("order", "pending", "dependents", "unmet", "on_device", "demands", "counts"):
+    for name in ("order", "pending", "dependents", "unmet", "on_device", "demands", "counts", "room", "nodes"):
         assert getattr(rebuilt, name) == getattr(state, name), f"index {name} is wrong"
 
 

@@ -1,12 +1,15 @@
-"""A queue in order of place, from whose front is taken most often: that costs the same however long it is."""
+"""Jobs that wait, in the order in which they go: taking from the front costs the same however long a queue is."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 
-#: Where a job stands in the queue: (-priority, order of submission, job id).
+#: Where a job stands in its lane: (-rank, order of submission, job id).
 Place = tuple[int, int, str]
+#: Priority and sweep.
+LaneKey = tuple[int, str]
 
 _COMPACT_FROM = 64
 
@@ -16,8 +19,8 @@ class Waiting:
 
     __slots__ = ("_places", "_start")
 
-    def __init__(self) -> None:
-        self._places: list[Place] = []
+    def __init__(self, places: Iterable[Place] = ()) -> None:
+        self._places = sorted(places)
         self._start = 0  # what stands before it was taken out already
 
     def add(self, place: Place) -> None:
@@ -57,3 +60,55 @@ class Waiting:
 
     def __repr__(self) -> str:
         return f"Waiting({list(self)})"
+
+
+class Owned:
+    """Waiting jobs of one user with equal demands: a lane for each priority and sweep."""
+
+    __slots__ = ("lanes", "priorities", "since")
+
+    def __init__(self) -> None:
+        self.lanes: dict[LaneKey, Waiting] = {}
+        self.priorities: dict[int, int] = {}  #: priority -> lanes
+        self.since: OrderedDict[str, float] = OrderedDict()  #: job id -> when it began to wait; the oldest first
+
+    def add(self, key: LaneKey, place: Place, since: float) -> None:
+        """A job begins to wait."""
+        lane = self.lanes.get(key)
+        if lane is None:
+            lane = self.lanes[key] = Waiting()
+            self.priorities[key[0]] = self.priorities.get(key[0], 0) + 1
+        lane.add(place)
+        self.since[place[2]] = since
+
+    def remove(self, key: LaneKey, place: Place) -> None:
+        """A job waits no longer."""
+        lane = self.lanes[key]
+        lane.remove(place)
+        del self.since[place[2]]
+        if not lane:
+            del self.lanes[key]
+            self.priorities[key[0]] -= 1
+            if not self.priorities[key[0]]:
+                del self.priorities[key[0]]
+
+    @property
+    def oldest(self) -> float:
+        """When the job that has waited longest began to. There must be one."""
+        return next(iter(self.since.values()))
+
+    @property
+    def highest(self) -> int:
+        """The highest priority of any of its jobs."""
+        return max(self.priorities)
+
+    def __len__(self) -> int:
+        return len(self.since)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Owned):
+            return False
+        mine, theirs = dict(self.since), dict(other.since)  # among jobs of one moment the order does not matter
+        return (self.lanes, self.priorities, mine) == (other.lanes, other.priorities, theirs)
+
+    __hash__ = None  # type: ignore[assignment]

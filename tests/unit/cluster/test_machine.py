@@ -10,6 +10,7 @@ from terry.cluster.events import JobFinished, Launch, Stop
 from terry.cluster.machine import apply, due, from_snapshot, is_stale, to_snapshot
 from terry.cluster.model import AttemptEnd, EndReason, JobState, Resources, StopGoal
 from terry.cluster.rules import TRANSITIONS
+from terry.cluster.schedule import plan
 from tests.helpers.queue_values import Queue, make_cpu, make_gpu, make_job
 
 
@@ -190,8 +191,8 @@ def test_priority_moves_a_pending_job_forward(queue: Queue) -> None:
     for job_id in ("s-1", "s-2", "s-3"):
         queue.submit(job_id)
     queue.do(e.PriorityChanged(time=queue.now, job_id="s-3", priority=5))
-    (order,) = queue.state.pending.values()
-    assert [job_id for *_, job_id in order] == ["s-3", "s-1", "s-2"]
+    placed = plan(queue.state, queue.now).placements
+    assert [placement.job_id for placement in placed] == ["s-3", "s-1", "s-2"]
 
 
 def test_a_controller_trusts_no_device_that_has_not_answered_it(queue: Queue) -> None:

@@ -1,0 +1,100 @@
+"""`policy:` in terry.yaml: what is read, what is said of a mistake, and that a change counts at once."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from terry.cluster.config import parse
+from terry.cluster.errors import UserError
+from terry.cluster.policy import Limit, Policy, Preemption, lookup
+from terry.cluster.policy_watch import watched_policy
+from terry.cluster.workspace import Workspace
+
+FILE = Path("/w/terry.yaml")
+
+WHOLE = """
+policy:
+  fair_share: {half_life: 2 h, users: {ann: 2}, sweeps: {"urgent-*": 4}}
+  limits:
+    users: {bob: {gpus: 2}, "*": {jobs: 100, cpus: 8}}
+    nodes: {quattro: {jobs: 8}}
+  aging: 3600
+  backfill: false
+  longest_first: false
+  preemption: {difference: 10, after: 5 min}
+"""
+
+
+def test_all_of_it() -> None:
+    assert parse(WHOLE, FILE).policy == Policy(
+        half_life_s=7200.0,
+        user_weights={"ann": 2.0},
+        sweep_weights={"urgent-*": 4.0},
+        user_limits={"bob": Limit(gpus=2.0), "*": Limit(jobs=100, cpus=8.0)},
+        node_limits={"quattro": Limit(jobs=8)},
+        aging_s=3600.0,
+        backfill=False,
+        longest_first=False,
+        preemption=Preemption(difference=10, after_s=300.0),
+    )
+
+
+def test_what_is_left_out_is_by_default() -> None:
+    assert parse("policy:\n", FILE).policy == Policy() == parse("policy: {}\n", FILE).policy
+    assert parse("policy: {preemption: true}\n", FILE).policy.preemption == Preemption()
+
+
+def test_a_name_itself_counts_before_a_glob() -> None:
+    table = {"a*": 1, "ann": 2, "*": 3}
+    assert [lookup(table, name) for name in ("ann", "abe", "bob")] == [2, 1, 3]
+    assert lookup({"ann": 1}, "bob") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("policy: {fairshare: {}}", "policy has no key 'fairshare'; did you mean 'fair_share'?"),
+        ("policy:\n  fair_share:\n    users: {ann: -1}", "terry.yaml:3: users.ann must be a weight above 0, not -1"),
+        ("policy: {fair_share: {half_life: soon}}", "fair_share.half_life must be a duration such as"),
+        ("policy: {fair_share: {half_life: 0}}", "fair_share.half_life must be a duration"),
+        ("policy: {limits: {user: {}}}", "limits has no key 'user'; did you mean 'users'?"),
+        ("policy: {limits: {users: {ann: 3}}}", "ann must be made of `key: value`"),
+        ("policy: {limits: {users: {ann: {}}}}", "ann.jobs is missing"),
+        ("policy: {limits: {users: {ann: {jobs: 1.5}}}}", "ann.jobs must be a whole number, not 1.5"),
+        ("policy: {limits: {users: {ann: {gpus: many}}}}", "ann.gpus must be a number, 0 or more, not 'many'"),
+        ("policy: {limits: {nodes: {quattro: {gpus: 1}}}}", "quattro has no key 'gpus'; It has: jobs"),
+        ("policy: {aging: true}", "policy.aging must be a duration"),
+        ("policy: {backfill: 3}", "policy.backfill must be true or false, not 3"),
+        ("policy: {preemption: {difference: 0}}", "preemption.difference must be a whole number, 1 or more, not 0"),
+        ("policy: [1]", "policy must be made of `key: value`"),
+    ],
+)
+def test_a_mistake_is_named(text: str, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse(text, FILE)
+    assert said in str(error.value)
+    assert str(error.value).startswith("/w/terry.yaml:")
+
+
+def test_a_change_counts_at_once_and_a_mistake_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = Workspace(tmp_path)
+    time = 0.0
+    policy = watched_policy(workspace, lambda: time)
+    assert policy() == Policy()
+    workspace.config.write_text("policy: {aging: 2 h}\n")
+    assert policy() == Policy(), "the file is not looked at all the time"
+    time = 2.0
+    assert policy().aging_s == 7200.0
+    workspace.config.write_text("policy: {ageing: 3 h}\n")
+    time = 4.0
+    with caplog.at_level(logging.ERROR):
+        assert policy().aging_s == 7200.0
+    assert "policy has no key 'ageing'; did you mean 'aging'?" in caplog.text
+    workspace.config.unlink()
+    time = 6.0
+    assert policy() == Policy()

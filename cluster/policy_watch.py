@@ -1,4 +1,4 @@
-"""The workspace's policy, which follows changes of terry.yaml. Light: the file's reader is imported once there is a file."""
+"""The policy of a workspace, which follows changes of terry.yaml. The file's reader is imported where there is a file."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from terry.cluster.fakes import FakeClock, FakePool
 from terry.cluster.journal import read
 from terry.cluster.machine import State, apply, due, to_snapshot, validate
 from terry.cluster.model import AttemptEnd, Device, EndReason, JobState
+from terry.cluster.policy import Limit, Policy, Preemption
 from terry.cluster.workspace import Workspace
 from tests.helpers.queue_values import NoSync, job_line, make_cpu, make_gpu, write_submission
 
@@ -106,6 +107,14 @@ class CheckedController(Controller):
         validate(self.state)
 
 
+#: How a person may set `policy:`.
+POLICIES = [
+    Policy(),
+    Policy(preemption=Preemption(after_s=0.0), aging_s=600.0),
+    Policy(user_limits={"*": Limit(jobs=2)}, node_limits={"*": Limit(jobs=1)}, longest_first=False),
+    Policy(half_life_s=900.0, backfill=False, preemption=Preemption(difference=2, after_s=10.0)),
+]
+
 ENDS = [
     *[AttemptEnd(reason=EndReason.SUCCESS)] * 8,
     AttemptEnd(reason=EndReason.CRASHED, signal=11, step=7),
@@ -151,7 +160,9 @@ class World:
         self.pool.calls = calls
         try:
             if self.controller is None:
-                self.controller = CheckedController(self.workspace, self.pool, self.clock, calls=calls)
+                self.controller = CheckedController(
+                    self.workspace, self.pool, self.clock, calls=calls, policy=self.policy
+                )
                 self.controller.recover()
                 assert self.controller.state.epoch > self.last_epoch, "epochs grow"
                 self.last_epoch = self.controller.state.epoch
@@ -205,6 +216,10 @@ class World:
 
     def _send(self, message: inbox.Message) -> None:
         inbox.send(self.workspace, message, NoSync())
+
+    def policy(self) -> Policy:
+        """One of a few, which a person changes now and then."""
+        return POLICIES[int(self.clock.now().timestamp()) // 100 % len(POLICIES)]
 
     def _details(self) -> dict[str, Any]:
         gpus = any(d.kind == "gpu" for d in self.pool.devices)

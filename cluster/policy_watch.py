@@ -1,4 +1,4 @@
-"""The policy of a workspace, which follows changes of terry.yaml. The file's reader is imported where there is a file."""
+"""The policy of a workspace, which follows changes of terry.yaml. The file's reader is imported when there is one."""
 
 from __future__ import annotations
 

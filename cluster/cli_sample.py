@@ -91,7 +91,7 @@ _SAMPLE_KEYS = (
 
 def _check_settings(asked: Any) -> None:
     """Before anything is read."""
-    from terry.models.sampling import Choice
+    from terry.models.choice import Choice
 
     Choice(
         temperature=asked.temperature,

@@ -27,8 +27,9 @@ from terry.jobs.context import RunContext
 from terry.jobs.copies import CopyCheck
 from terry.jobs.device import require_device
 from terry.jobs.library import Cast, cast
+from terry.models.choice import Choice
 from terry.models.ensemble import Ensemble
-from terry.models.sampling import Choice, Sampler, Shape, Tally, Text
+from terry.models.sampling import Sampler, Shape, Tally, Text
 
 #: Longest texts, in words, where nothing is said.
 _MAX_WORDS = {WrittenUnit.sentence: 100, WrittenUnit.paragraph: 500, WrittenUnit.story: 5000}

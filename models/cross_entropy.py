@@ -33,9 +33,9 @@ class Workspace:
             return self._rows
         return max(64, (CPU_LOGITS if device.type == "cpu" else DEVICE_LOGITS) // vocabulary)
 
-    def take(self, rows: int, vocabulary: int, like: Tensor, dtype: torch.dtype) -> Tensor:
+    def take(self, rows: int, vocabulary: int, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """A (rows, vocabulary) array whose content does not matter."""
-        count = rows * vocabulary
+        count, dtype = rows * vocabulary, dtype or like.dtype
         if self._buffer.numel() < count or self._buffer.dtype != dtype or self._buffer.device != like.device:
             self._buffer = torch.empty(count, dtype=dtype, device=like.device)
         return self._buffer[:count].view(rows, vocabulary)

@@ -93,8 +93,13 @@ class LanguageModel(nn.Module):
         raw, state = self._run(inputs, state)
         return self._drop_output(raw).transpose(0, 1), state
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of all tokens, (..., vocabulary_size), for outputs (..., output size)."""
+    def logits(self, hidden: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """Scores of all tokens, (..., vocabulary_size), for outputs (..., output size).
+
+        out: where they go, for outputs (rows, output size) and without gradients.
+        """
+        if out is not None:
+            return torch.addmm(self.output_bias, hidden, self.decoder.t(), out=out)
         return functional.linear(hidden, self.decoder, self.output_bias)
 
     def loss(

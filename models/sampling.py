@@ -10,7 +10,6 @@ vocabulary; here one is looked up in the cumulative sum.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -20,38 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from terry.models.averages import Average
+from terry.models.choice import Choice
+from terry.models.choosing import Chooser
+from terry.models.cross_entropy import Workspace
 from terry.models.ensemble import Ensemble, EnsembleState
 from terry.models.errors import ConfigError
 
 #: Random numbers of an attempt that are made at once.
 _AHEAD = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """How the next token is chosen."""
-
-    #: probabilities are raised to 1/temperature: below 1 keeps to what is likely, above 1 dares more
-    temperature: float = 1.0
-    #: only so many likeliest tokens; left out: all
-    top_k: int | None = None
-    #: only the likeliest tokens that together have this probability (Holtzman et al. 2020); left out: all
-    top_p: float | None = None
-    #: log probabilities of tokens that the text has already are multiplied by it (after Keskar et al. 2019)
-    repetition_penalty: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            raise ConfigError(
-                f"temperature must be more than 0, not {self.temperature:g}: 1 draws as the model predicts, 0.5 keeps "
-                "to what is likely; for the likeliest token at each step use top-k 1"
-            )
-        if self.top_k is not None and self.top_k < 1:
-            raise ConfigError(f"top-k must be at least 1, not {self.top_k}")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ConfigError(f"top-p must be more than 0 and at most 1, not {self.top_p:g}")
-        if not 1 <= self.repetition_penalty < math.inf:
-            raise ConfigError(f"the repetition penalty must be at least 1 (none), not {self.repetition_penalty:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +158,9 @@ class _Drawing:
     """One call of `draw`."""
 
     def __init__(self, ensemble: Ensemble, shape: Shape, choice: Choice, seed: int, tally: Tally) -> None:
-        self._ensemble, self._shape, self._choice, self._seed, self._tally = ensemble, shape, choice, seed, tally
+        self._ensemble, self._shape, self._seed, self._tally = ensemble, shape, seed, tally
+        self._space, self._like = (Workspace(), Workspace(), Workspace()), ensemble.members[0].output_bias
+        self._chooser = Chooser(choice, sorted(shape.banned), ensemble.device)
         self._rows: list[_Row] = []
         self._state: EnsembleState = ensemble.initial_state(0)
         self._start: EnsembleState = ensemble.initial_state(1)
@@ -191,7 +168,6 @@ class _Drawing:
             _, self._start = self._predict([token], self._start)
         self._given = shape.prompt[len(shape.prompt) - shape.given :]
         self._given_words = sum(self._is_word(token) for token in self._given)
-        self._banned = torch.tensor(sorted(shape.banned), dtype=torch.int64, device=ensemble.device)
         self._begun = 0
 
     @torch.no_grad()
@@ -235,7 +211,8 @@ class _Drawing:
         """Draw a token for each row. Returns those that ended; None for what was no text."""
         last = [row.ids[-1] if row.ids else self._shape.prompt[-1] for row in self._rows]
         p, self._state = self._predict(last, self._state)
-        chosen = self._choose(p)
+        numbers = torch.tensor([row.numbers.next() for row in self._rows], dtype=torch.float64, device=p.device)
+        chosen = self._chooser.choose(p, numbers, [row.seen for row in self._rows])
         gained = p.gather(1, chosen.unsqueeze(1)).squeeze(1).log().tolist()
         ended: list[tuple[_Row, Text | None]] = []
         going = []
@@ -280,63 +257,24 @@ class _Drawing:
         )
 
     def _predict(self, tokens: Sequence[int], state: EnsembleState) -> tuple[Tensor, EnsembleState]:
-        """Mean probabilities of the next token, (rows, vocabulary) float64, and the state afterwards."""
-        ensemble = self._ensemble
+        """Mean probabilities of the next token, (rows, vocabulary) float64, and the state afterwards.
+
+        The probabilities stand in memory that the next call uses again.
+        """
+        ensemble, rows = self._ensemble, len(tokens)
         inputs = torch.tensor(tokens, dtype=torch.int64, device=ensemble.device).unsqueeze(1)
-        total: Tensor | None = None
-        after = []
         arithmetic = ensemble.average is Average.arithmetic
-        for member, share, before in zip(ensemble.members, ensemble.weights, state, strict=True):
-            hidden, last = member(inputs, before)
-            logits = member.logits(hidden.squeeze(1))
-            mine = logits.softmax(1) if arithmetic else logits.log_softmax(1)
-            total = mine.mul_(share) if total is None else total.add_(mine, alpha=share)
+        scores, mine, total = (space.take(rows, ensemble.vocabulary_size, self._like) for space in self._space)
+        after = []
+        for i, (member, share) in enumerate(zip(ensemble.members, ensemble.weights, strict=True)):
+            hidden, last = member(inputs, state[i])
+            member.logits(hidden.squeeze(1), out=scores)
+            (torch.softmax if arithmetic else torch.log_softmax)(scores, 1, out=mine)
+            if share == 1:
+                total = mine
+            elif i == 0:
+                torch.mul(mine, share, out=total)
+            else:
+                total.add_(mine, alpha=share)
             after.append(last)
-        assert total is not None
-        return (total if arithmetic else total.softmax(1)), tuple(after)
-
-    def _choose(self, p: Tensor) -> Tensor:
-        """A token for each row of probabilities."""
-        choice = self._choice
-        q = p
-        if choice.temperature != 1 or choice.repetition_penalty != 1:
-            q = self._bent(p)
-        if len(self._banned):
-            q = q.index_fill(1, self._banned, 0.0)
-        if choice.top_k is not None and choice.top_k < q.shape[1]:
-            least = q.topk(choice.top_k, 1).values[:, -1:]
-            q = q.masked_fill(q < least, 0.0)
-        if choice.top_p is not None and choice.top_p < 1:
-            q = _nucleus(q, choice.top_p)
-        numbers = torch.tensor([row.numbers.next() for row in self._rows], dtype=torch.float64, device=q.device)
-        return pick(q, numbers)
-
-    def _bent(self, p: Tensor) -> Tensor:
-        """After repetition penalty and temperature; scaled so that the largest is 1."""
-        log_q = p.log()
-        penalty = self._choice.repetition_penalty
-        if penalty != 1:
-            rows = [i for i, row in enumerate(self._rows) for _ in row.seen]
-            columns = [token for row in self._rows for token in row.seen]
-            log_q[rows, columns] *= penalty
-        log_q = log_q.index_fill(1, self._banned, -math.inf) / self._choice.temperature
-        return (log_q - log_q.amax(1, keepdim=True)).exp()
-
-
-def pick(q: Tensor, numbers: Tensor) -> Tensor:
-    """The column at which each row's cumulative sum passes number x sum: q (rows, columns) >= 0, numbers in [0, 1).
-
-    Columns of 0 are never picked.
-    """
-    sums = q.cumsum(1)
-    whole = sums[:, -1]
-    wanted = torch.minimum(numbers * whole, torch.nextafter(whole, torch.zeros_like(whole)))
-    return torch.searchsorted(sums, wanted.unsqueeze(1), right=True).squeeze(1)
-
-
-def _nucleus(q: Tensor, share: float) -> Tensor:
-    """Only the likeliest that together have at least `share`; equally likely ones stay or go together."""
-    ordered = q.sort(1, descending=True).values
-    sums = ordered.cumsum(1)
-    last = (sums < share * sums[:, -1:]).sum(1, keepdim=True).clamp(max=q.shape[1] - 1)
-    return q.masked_fill(q < ordered.gather(1, last), 0.0)
+        return (total if arithmetic else torch.softmax(total, 1, out=scores)), tuple(after)

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from terry.models.averages import Average
+from terry.models.choice import Choice
+from terry.models.choosing import pick
 from terry.models.ensemble import Ensemble
 from terry.models.errors import ConfigError
-from terry.models.sampling import Choice, Sampler, Shape, Text, pick
+from terry.models.sampling import Sampler, Shape, Text
 from tests.unit.models.test_ensemble import model, several
 
 END = 1

@@ -35,6 +35,7 @@ def watch_screen(current: Session, until_done: Collection[str] | None) -> ExitCo
         return ExitCode.INTERRUPTED
     if view is None or until_done is None:
         return ExitCode.DONE
+    view = source.view(Wanted(visible=frozenset(until_done)))  # figures also of rows that were never on the screen
     jobs = [job for job in view.jobs if job.id in until_done]
     print_lines(status_lines(view, jobs))
     failed = any(job.state in {JobState.FAILED, JobState.CANCELLED} for job in jobs)

@@ -262,18 +262,17 @@ def test_ten_thousand_jobs(world: World, window: Open) -> None:
 
 def test_until_done_prints_how_all_ended(world: World) -> None:
     """As `submit --watch` does: the dashboard closes by itself, and what stands on the terminal is the summary."""
-    world.submit("cells", 1)
+    world.submit("cells", 8)
     world.turn(times=3)
     command = ["-m", "terry.cluster.cli", "-w", str(world.workspace.root), "watch", "--until-done"]
-    child = pexpect.spawn(sys.executable, command, dimensions=(24, 100), timeout=_PATIENCE_S)
+    child = pexpect.spawn(sys.executable, command, dimensions=(8, 100), timeout=_PATIENCE_S)
     child.expect("running")
-    world.crash("cells-0001")
-    world.turn(times=4)
-    world.finish("cells-0001")
-    world.turn(times=2)
+    for number in range(1, 9):
+        world.finish(f"cells-000{number}", loss=2.5)
+        world.turn(times=3)
     text = child.read().decode()
     child.close()
     assert child.exitstatus == 0
     after = text.rpartition("\x1b[?1049l")[2]
-    assert "1/1" in after
-    assert "completed" in after
+    assert "8/8" in after
+    assert after.count("2.5000") == 8, "with the figures of rows that had no room on the screen, too"

@@ -15,7 +15,7 @@ from terry.cluster.cli_common import ExitCode, Session
 from terry.cluster.cli_data import check, datasets, prepare
 from terry.cluster.cli_jobs import cancel, logs, pause, resubmit, resume
 from terry.cluster.cli_nodes import doctor, down, drain, init, nodes, undrain, up
-from terry.cluster.cli_results import plot, results
+from terry.cluster.cli_results import compare, plot, results
 from terry.cluster.cli_sample import evaluate, sample
 from terry.cluster.cli_submit import submit
 from terry.cluster.cli_views import explain, status, wait, watch
@@ -25,7 +25,7 @@ PROGRAM = "terry-cluster"
 
 #: In the order in which the help lists them.
 VERBS: tuple[click.Command, ...] = (
-    *(submit, watch, status, logs, explain, wait, results, plot),
+    *(submit, watch, status, logs, explain, wait, results, compare, plot),
     *(cancel, pause, resume, resubmit),
     *(sample, evaluate),
     *(check, prepare, datasets),
@@ -86,6 +86,10 @@ def main(context: click.Context, *, workspace: str | None, as_json: bool) -> Non
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. A user's mistake is one line on standard error, never a stack."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if "_TERRY_CLUSTER_COMPLETE" in os.environ:
+        from terry.cluster.cli_complete import register
+
+        register()
     try:
         code = main.main(args=hoist(given), prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()

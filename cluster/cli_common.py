@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
-from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from terry.cluster.errors import UserError
 from terry.cluster.workspace import Workspace
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class ExitCode(IntEnum):
@@ -55,26 +57,24 @@ SELECTORS = "SELECTOR: a job id, its unique beginning, a sweep, an ensemble, a g
 def selectors(*, required: bool) -> Callable[[Verb], Verb]:
     """The argument SELECTOR..., completed with what the workspace has. None given: all jobs, unless required."""
     metavar = "SELECTOR..." if required else "[SELECTOR]..."
-    return click.argument("selectors", nargs=-1, required=required, metavar=metavar, shell_complete=_complete)
+    return click.argument("selectors", nargs=-1, required=required, metavar=metavar, shell_complete=completed("jobs"))
 
 
 def one_job() -> Callable[[Verb], Verb]:
     """The argument JOB."""
-    return click.argument("job", metavar="JOB", shell_complete=_complete)
+    return click.argument("job", metavar="JOB", shell_complete=completed("jobs"))
 
 
-def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Sweeps and jobs that begin so. Silent where the workspace cannot be read: it is only a help."""
-    del parameter
-    from terry.cluster.cli_reader import Reader
+def completed(name: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """A completer of terry.cluster.cli_complete, by name: it is imported when the shell asks."""
 
-    given = context.find_root().params.get("workspace")
-    try:
-        jobs = Reader(Workspace.find(given, os.environ, Path.cwd())).jobs()
-    except (OSError, ValueError):
-        return []
-    names = dict.fromkeys([*(record.job.sweep for record in jobs.values()), *jobs])
-    return [name for name in names if name.startswith(incomplete)][:200]
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from terry.cluster import cli_complete
+
+        found: list[CompletionItem] = getattr(cli_complete, name)(context, parameter, incomplete)
+        return found
+
+    return complete
 
 
 def now() -> datetime:

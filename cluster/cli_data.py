@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from terry.cluster.cli_common import ExitCode, Session, needs_workspace, note, print_json, print_lines
+from terry.cluster.cli_common import ExitCode, Session, completed, needs_workspace, note, print_json, print_lines
 from terry.cluster.errors import UserError
 from terry.cluster.workspace import check_name
 
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("files", metavar="FILE... [DATASET | KEY=VALUE]...", nargs=-1, required=True)
+@click.argument(
+    "files",
+    metavar="FILE... [DATASET | KEY=VALUE]...",
+    nargs=-1,
+    required=True,
+    shell_complete=completed("files_and_datasets"),
+)
 @click.option("--name", metavar="NAME", help="What to call the data set (of text files; else their first one's name).")
 @click.pass_obj
 def prepare(current: Session, files: tuple[str, ...], *, name: str | None) -> int:
@@ -158,7 +164,10 @@ def _show(prepared: Prepared) -> None:
 @click.command()
 @click.pass_obj
 def datasets(current: Session) -> None:
-    """List the prepared data sets of the workspace."""
+    """List the prepared data sets of the workspace.
+
+    Example: terry-cluster datasets --json
+    """
     from terry.logs.text import Column, count, size, table
 
     needs_workspace(current)
@@ -208,7 +217,7 @@ def _manifest_document(manifest: Manifest) -> dict[str, Any]:
 
 @click.command()
 @click.argument("file", metavar="SWEEP", type=click.Path(path_type=Path))
-@click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
+@click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1, shell_complete=completed("settings"))
 @click.option(
     "--seconds", metavar="S", type=click.FloatRange(min=0.1), default=10.0, help="For each configuration: 10."
 )

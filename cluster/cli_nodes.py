@@ -10,6 +10,7 @@ from terry.cluster.cli_common import (
     ExitCode,
     Session,
     coloured,
+    completed,
     needs_workspace,
     note,
     now,
@@ -51,7 +52,9 @@ def init(current: Session, *, group: str | None) -> None:
 def up(current: Session) -> None:
     """Start Ray and the controller on this machine.
 
-    Unfinished jobs go on from their last checkpoints.
+    Unfinished jobs go on from their last checkpoints. Not needed before `submit`, which does it, too.
+
+    Example: terry-cluster -w /srv/lab/runs up
     """
     from terry.cluster.cli_setup import make_workspace
     from terry.cluster.up import ensure_up
@@ -78,6 +81,8 @@ def down(current: Session) -> None:
     """End Ray and the controller on this machine.
 
     Running jobs write a checkpoint first and go on after `up`.
+
+    Example: terry-cluster down
     """
     from terry.cluster.up import take_down
 
@@ -92,7 +97,10 @@ def down(current: Session) -> None:
 @click.command()
 @click.pass_obj
 def nodes(current: Session) -> None:
-    """List nodes and devices, and what runs on them."""
+    """List nodes and devices, and what runs on them.
+
+    Example: terry-cluster nodes --json
+    """
     from terry.cluster.cli_reader import Reader
     from terry.logs.snapshot import Snapshots
     from terry.logs.status import device_lines, head
@@ -107,7 +115,7 @@ def nodes(current: Session) -> None:
 
 
 @click.command()
-@click.argument("device", metavar="DEVICE")
+@click.argument("device", metavar="DEVICE", shell_complete=completed("devices"))
 @click.option("--reason", metavar="TEXT", default="by request", help="Shown to everybody.")
 @click.pass_obj
 def drain(current: Session, device: str, *, reason: str) -> None:
@@ -121,10 +129,13 @@ def drain(current: Session, device: str, *, reason: str) -> None:
 
 
 @click.command()
-@click.argument("device", metavar="DEVICE")
+@click.argument("device", metavar="DEVICE", shell_complete=completed("devices"))
 @click.pass_obj
 def undrain(current: Session, device: str) -> None:
-    """Let a drained device take jobs again."""
+    """Let a drained device take jobs again.
+
+    Example: terry-cluster undrain quattro:2
+    """
     from terry.cluster.inbox import Undrain
 
     _ask(current, device, Undrain(device=device), "undrain")
@@ -164,6 +175,8 @@ def doctor(current: Session) -> int:
     """Check that the workspace is sound.
 
     Journal, lease, inbox, submissions, runs, checkpoints, rights, disk. Exit code 1 if something is wrong.
+
+    Example: terry-cluster doctor
     """
     from terry.cluster.cli_doctor import examine
 

@@ -99,11 +99,11 @@ class Reader:
     def select(self, selectors: Iterable[str]) -> list[JobRecord]:
         """The jobs that are meant; none given: all. UserError where a selector means nothing."""
         given = list(selectors)
-        return select(given, self.jobs(), self._ensembles() if given else None)
+        return select(given, self.jobs(), self.ensembles() if given else None)
 
     def select_one(self, selector: str) -> JobRecord:
         """The one job that is meant."""
-        return select_one(selector, self.jobs(), self._ensembles())
+        return select_one(selector, self.jobs(), self.ensembles())
 
     def why_waiting(self, record: JobRecord) -> str:
         """Why the job does not run now; empty where it runs or has ended."""
@@ -125,7 +125,7 @@ class Reader:
             elif job_id not in self._outcomes or self._outcomes[job_id][0] is not record:
                 self._outcomes[job_id] = record, read_outcome(self.workspace.run(job_id), record)
 
-    def _ensembles(self) -> Ensembles:
+    def ensembles(self) -> Ensembles:
         """All ensembles of all sweeps; of one name the newest."""
         found: dict[str, list[str]] = {}
         for sweep in self.workspace.sweep_names():

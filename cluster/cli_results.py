@@ -1,4 +1,4 @@
-"""The verbs about what came out: `results`, `plot`."""
+"""The verbs about what came out: `results`, `compare`, `plot`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from terry.cluster.cli_common import Session, needs_workspace, note, print_json, print_lines, say, selectors, width
+from terry.cluster.cli_common import (
+    Session,
+    completed,
+    needs_workspace,
+    note,
+    print_json,
+    print_lines,
+    say,
+    selectors,
+    width,
+)
 from terry.cluster.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,6 +27,8 @@ if TYPE_CHECKING:
 
     from terry.cluster.cli_reader import Reader
     from terry.cluster.model import JobRecord
+    from terry.cluster.workspace import Run
+    from terry.logs.compare import Compared
     from terry.logs.plots import Curve
     from terry.logs.results import ResultRow
 
@@ -120,10 +132,90 @@ def _write_parquet(rows: list[dict[str, Any]], output: Path | None) -> None:
 
 @click.command()
 @selectors(required=True)
+@click.pass_obj
+def compare(current: Session, selectors: tuple[str, ...]) -> None:
+    """Set runs side by side: where they differ, what came of it.
+
+    The settings (and the code, data and versions) in which they differ, and the figures of each; `*` marks the lowest.
+
+    Example: terry-cluster compare cells-0001 cells-0004
+    """
+    from terry.cluster.cli_reader import Reader
+    from terry.logs.compare import compare as set_side_by_side
+    from terry.logs.compare import compare_lines
+
+    needs_workspace(current)
+    reader = Reader(current.workspace)
+    records = [r for r in reader.select(selectors) if r.job.kind not in _NO_RUNS]
+    if len(records) < 2:
+        raise UserError(f"{len(records) or 'no'} run is not enough to compare: name two or more, or a whole sweep")
+    found = set_side_by_side([_compared(reader, record) for record in records])
+    if current.as_json:
+        print_json(found)
+    else:
+        print_lines(compare_lines(found, width=width()))
+
+
+#: Kinds of jobs that are no runs.
+_NO_RUNS = frozenset({"prepare", "evaluate"})
+
+
+def _compared(reader: Reader, record: JobRecord) -> Compared:
+    """What a run was made of, and what came of it: so far, where it has not ended."""
+    from terry.jobs.typed import flatten
+    from terry.logs.compare import Compared
+    from terry.logs.results import read_outcome, read_result, result_row
+
+    run = reader.workspace.run(record.job.id)
+    result = read_result(run)
+    if not result and record.attempts:
+        seen = read_outcome(run, record)
+        result = {"step": seen.step, "epoch": seen.epoch, "loss": seen.loss, "valid_loss": seen.valid_loss}
+    config = _config(reader, record)
+    return Compared(row=result_row(record, result), settings=flatten(config), made_of=_made_of(run))
+
+
+def _config(reader: Reader, record: JobRecord) -> dict[str, Any]:
+    """The run's configuration, from the submission's line."""
+    import msgspec
+
+    from terry.jobs.records import JobLine
+
+    spec, path = record.job.spec, reader.workspace.root / record.job.spec.path
+    with path.open("rb") as stream:
+        stream.seek(spec.offset)
+        line = stream.read(spec.length)
+    try:
+        return msgspec.json.decode(line, type=JobLine).config
+    except msgspec.MsgspecError as error:
+        raise UserError(f"the line of {record.job.id} cannot be read: {error}", file=path) from None
+
+
+def _made_of(run: Run) -> dict[str, Any]:
+    """Hashes of code and data and versions of packages, from spec.yaml; empty where the run has not begun."""
+    import yaml
+
+    try:
+        content = yaml.load(run.spec.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    except FileNotFoundError:
+        return {}
+    except yaml.YAMLError as error:
+        raise UserError(f"cannot be read: {error}", file=run.spec) from None
+    if not isinstance(content, dict):
+        raise UserError("cannot be read: it is no mapping", file=run.spec)
+    hashes = {f"code of {name}": value for name, value in content.get("hashes", {}).items() if name != "identity"}
+    data = {f"data {name}": value.get("folder") for name, value in content.get("inputs", {}).items()}
+    return hashes | data | {f"version of {name}": value for name, value in content.get("versions", {}).items()}
+
+
+@click.command()
+@selectors(required=True)
 @click.option(
     "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="PNG or SVG; none: in the terminal."
 )
-@click.option("--by", metavar="SETTING", help="One colour for each value of a setting.")
+@click.option(
+    "--by", metavar="SETTING", shell_complete=completed("labels"), help="One colour for each value of a setting."
+)
 @click.option(
     "--smooth", "smoothing", metavar="WEIGHT", type=click.FloatRange(0.0, 0.99), default=0.0, help="0 to 0.99."
 )

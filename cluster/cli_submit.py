@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from terry.cluster.cli_common import ExitCode, Session, note, now, print_json, print_lines
+from terry.cluster.cli_common import ExitCode, Session, completed, note, now, print_json, print_lines
 from terry.cluster.errors import UserError
 from terry.cluster.model import DeviceKind
 from terry.cluster.workspace import Workspace
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
+@click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1, shell_complete=completed("settings"))
 @click.option("--dry-run", is_flag=True, help="Print the table of jobs; nothing is submitted.")
 @click.option("--watch", is_flag=True, help="Show the dashboard until all jobs have ended.")
 @click.option("--wait", is_flag=True, help="Return when all jobs have ended; exit code 1 if one failed.")

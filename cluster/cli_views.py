@@ -84,7 +84,9 @@ def documents(reader: Reader, records: Sequence[JobRecord]) -> list[JobView]:
 def watch(current: Session, *, until_done: bool) -> int:
     """Watch everything live; `?` shows the keys.
 
-    Without a terminal: one line for each change.
+    Without a terminal: one line for each change. Leaving it ends nothing: the jobs go on.
+
+    Example: terry-cluster watch
     """
     import sys
 

@@ -139,6 +139,19 @@ def _choices(kind: Any, path: Path) -> list[str]:
         found = type_at(kind, path)
     except Problem:
         return []
+    return choices_at(found)
+
+
+def fields_of(kind: Any) -> dict[str, Any]:
+    """Names and types of the settings of a dataclass, also of one that may be left out; none of anything else."""
+    found = next((o for o in _options(kind) if dataclasses.is_dataclass(o)), None)
+    return {} if found is None else _fields(typing.cast("type", found))
+
+
+def choices_at(found: Any) -> list[str]:
+    """Values of the enum, or of the enum in the list, that a type is; `true` and `false` of a bool; else none."""
+    if bool in _options(found):
+        return ["true", "false"]
     inside = [o for option in _options(found) for o in typing.get_args(option) or (option,)]
     return [str(member.value) for o in inside if isinstance(o, type) and issubclass(o, enum.Enum) for member in o]
 

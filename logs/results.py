@@ -165,7 +165,10 @@ def result_lines(rows: Sequence[ResultRow], *, width: int | None = None) -> list
     cells = []
     for row in rows:
         first = [row.id, *([row.sweep] if several else []), *([_ended(row)] if not_all_alike else [])]
-        middle = [*(row.labels.get(key, "-") for key in settings), *(_cell(n, row.figures.get(n)) for n in figures)]
+        middle = [
+            *(row.labels.get(key, "-") for key in settings),
+            *(figure_cell(n, row.figures.get(n)) for n in figures),
+        ]
         cells.append([*first, *middle, row.device or "-", str(row.restarts)])
     return table(columns, cells, width=width)
 
@@ -176,7 +179,8 @@ def _ended(row: ResultRow) -> str:
     return "stopped early" if early else str(row.state)
 
 
-def _cell(name: str, value: object) -> str:
+def figure_cell(name: str, value: object) -> str:
+    """A figure of a result as people read it."""
     if name == "seconds":
         return duration(_number(value))
     if isinstance(value, float):

@@ -137,3 +137,39 @@ def test_two_devices(tmp_path: Path, terry: Terry) -> None:
     assert sorted(found.values()) == [["cells-0001"], ["cells-0002"]]
     world.pool.end("cells-0001", AttemptEnd(reason=EndReason.SUCCESS))
     world.controller.let_go()
+
+
+def test_compare(terry: Terry, world: World) -> None:
+    """Differing settings and figures; two runs with how far they lie apart, many below each other."""
+    world.submit("cells", 6)
+    world.turn(times=3)
+    world.finish("cells-0001", loss=3.0)
+    world.finish("cells-0002", loss=2.0)
+    world.turn(times=3)
+    lines = terry("compare", "cells-0001", "cells-0002").out.splitlines()
+    assert lines[0].split() == ["cells-0001", "cells-0002", "DIFFERENCE"]
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line.strip()}
+    assert rows["training.seed"] == ["1", "2"]
+    assert rows["loss"] == ["3.0000", "2.0000*", "-33.3%"]
+    assert "model.cell" not in rows
+    assert lines[-1].endswith("settings are alike")
+    document = terry("compare", "cells-0001", "cells-0002", "--json").json
+    assert document["settings"] == {"training.seed": [1, 2]}
+    assert document["figures"]["loss"] == [3.0, 2.0]
+    many = terry("compare", "cells").out.splitlines()
+    assert many[0].split()[:3] == ["STATE", "TRAINING.SEED", "LOSS"]
+    assert [line.split()[0] for line in many[1:7]] == [f"cells-000{i}" for i in range(1, 7)]
+    assert "PERPLEXITY" not in many[0]  # of the validation set for some, of nothing for others
+
+
+def test_compare_needs_two(terry: Terry, world: World) -> None:
+    """One run is said to be too few, and what would be enough."""
+    world.submit("cells", 2)
+    said = terry("compare", "cells-0001")
+    assert (said.code, said.out) == (2, "")
+    assert "name two or more, or a whole sweep" in said.err
+    damaged = next(iter(world.workspace.submissions("cells")))[1] / "jobs.jsonl"
+    damaged.write_bytes(damaged.read_bytes().replace(b'"config"', b'"confid"'))
+    said = terry("compare", "cells")
+    assert said.code == 2
+    assert f"{damaged}: the line of cells-0001 cannot be read" in said.err

@@ -29,6 +29,7 @@ import msgspec
 import yaml
 
 _MARK = re.compile(r"^<!-- (settings|commands|api|module)(?:: (.+?))? -->$", re.MULTILINE)
+_WIDE = 70
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "", Any: "anything"}
 
 
@@ -66,7 +67,10 @@ def module_lines(text: str) -> list[str]:
 
 
 def settings_lines(config: type, prefix: str = "") -> list[str]:
-    """A table of a configuration's settings. A field's metadata `key` is what it is called in the file."""
+    """A table of a configuration's settings. A field's metadata `key` is what it is called in the file.
+
+    prefix: where they stand in the file; sections below it are headed by their whole name.
+    """
     lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
     comments, hints = field_comments(config), typing.get_type_hints(config)
     for field in dataclasses.fields(config):
@@ -76,7 +80,7 @@ def settings_lines(config: type, prefix: str = "") -> list[str]:
         name = f"{prefix}.{key}" if prefix else key
         kind, meaning = hints[field.name], comments.get(field.name, "")
         meanings = [meaning, *(f"`{value}`: {text}" if text else f"`{value}`" for value, text in _choices(kind))]
-        cells = [f"`{name}`", kind_words(kind, name), _default(field), "<br>".join(filter(None, meanings))]
+        cells = [f"`{key}`", kind_words(kind, name), _default(field), "<br>".join(filter(None, meanings))]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return lines
 
@@ -235,10 +239,18 @@ def _member(owner: str, name: str, member: object) -> list[str]:
         function = member.__func__ if isinstance(member, classmethod) else member
         signature = str(inspect.signature(function)).replace("'", "")
         signature = re.sub(r"^\((self|cls)(, )?", "(", signature)
+        if len(signature) > _WIDE:
+            signature = _one_a_line(signature)
         head, text = f"{owner}.{name}{signature}", function.__doc__
     else:
         return []
     return [f"### `{name}`", "", "```python", head, "```", "", *_docstring(text), ""]
+
+
+def _one_a_line(signature: str) -> str:
+    """A signature with a parameter a line."""
+    parts = re.split(r", (?=\*|\w+:)", signature.partition("(")[2].rpartition(") ->")[0])
+    return "(\n" + "".join(f"    {part},\n" for part in parts) + ") ->" + signature.rpartition(") ->")[2]
 
 
 def _docstring(text: str | None) -> list[str]:

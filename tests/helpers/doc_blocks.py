@@ -8,7 +8,8 @@ A reader in the folder of the clone is played. Of a page's fenced blocks
 * `python` is a cell of a notebook: the cells of one page share one interpreter;
 * all else is not run, and neither is a block below the line `<!-- not run -->`.
 
-    python -m tests.helpers.doc_blocks docs/first.md ...     # runs the pages, and writes into them what was printed
+    python -m tests.helpers.doc_blocks docs/first.md ...           # runs the pages, and writes into them what was printed
+    python -m tests.helpers.doc_blocks --check docs/first.md ...   # or says where they do not agree with it
 
 Output is compared where it must agree: numbers, durations, spaces, folders and the machine's name are not.
 """
@@ -222,13 +223,15 @@ def _shortened(printed: list[str]) -> Iterator[str]:
         yield "..."
 
 
-def main(pages: list[str]) -> None:
-    """Update the pages that are named."""
+def main(arguments: list[str]) -> None:
+    """Update, or check, the pages that are named."""
+    work = check if "--check" in arguments else update
     with tempfile.TemporaryDirectory(prefix="terry-docs-") as folder:
         reader = Reader(Path(folder))
         try:
-            for page in pages:
-                update(reader, Path(page).resolve())
+            for page in (argument for argument in arguments if argument != "--check"):
+                work(reader, Path(page).resolve())
+                print(f"{page}: done", flush=True)
         finally:
             reader.down()
 

@@ -6,10 +6,12 @@ A reader in the folder of the clone is played. Of a page's fenced blocks
 * `console` is commands after `$ `, and what each prints, standard error included;
 * `sh` is commands whose output is not shown: they must end with 0;
 * `python` is a cell of a notebook: the cells of one page share one interpreter;
-* all else is not run, and neither is a block below the line `<!-- not run -->`.
+* all else is not run, and neither is a block below the line `<!-- not run -->`;
+* below `<!-- words vary -->` only the number of lines is compared: what a network writes differs from CPU to CPU;
+* the line `<!-- until: COMMAND -->` waits until the command ends with 0: a person is slower than this reader.
 
-    python -m tests.helpers.doc_blocks docs/first.md ...           # runs the pages, and writes into them what was printed
-    python -m tests.helpers.doc_blocks --check docs/first.md ...   # or says where they do not agree with it
+    python -m tests.helpers.doc_blocks docs/first.md            # runs pages, and writes into them what was printed
+    python -m tests.helpers.doc_blocks --check docs/first.md    # or says where they do not agree with it
 
 Output is compared where it must agree: numbers, durations, spaces, folders and the machine's name are not.
 """
@@ -24,6 +26,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +35,9 @@ ROOT = Path(__file__).parents[2]
 HOME, HOST = "/home/ahab/terry", "seawolf"
 
 _FENCE = re.compile(r"^( *)```(\w+)?(?: .*?title=\"([^\"]+)\".*?)?(?: .*)?$")
-_SKIP = "<!-- not run -->"
+_SKIP, _VARIES = "<!-- not run -->", "<!-- words vary -->"
+_UNTIL = re.compile(r"^<!-- until: (.+) -->$")
+_PATIENCE_S = 120.0
 #: More lines than this are too many for a page; what is left out stands as `...`.
 _SHOWN = 60
 
@@ -54,6 +59,7 @@ class Block:
     language: str
     title: str  #: the file that it is; empty: none
     text: list[str]
+    varies: bool = False  #: only the number of its lines is promised
 
     @property
     def commands(self) -> list[Command]:
@@ -77,7 +83,7 @@ def blocks(page: str) -> list[Block]:
     for number, line in enumerate(page.splitlines(), 1):
         fence = _FENCE.match(line)
         if block is None and fence:
-            block = Block(number + 1, len(fence[1]), fence[2] or "", fence[3] or "", [])
+            block = Block(number + 1, len(fence[1]), fence[2] or "", fence[3] or "", [], before.strip() == _VARIES)
             skipped = before.strip() == _SKIP
         elif block is not None and line.strip() == "```":
             if not skipped and (block.title or block.language in {"console", "sh", "python"}):
@@ -85,6 +91,8 @@ def blocks(page: str) -> list[Block]:
             block = None
         elif block is not None:
             block.text.append(line[block.indent :])
+        elif until := _UNTIL.match(line):
+            found.append(Block(number, 0, "until", "", [until[1]]))
         before = line or before
     assert block is None, "a fence is not closed"
     return found
@@ -108,11 +116,14 @@ def masked(line: str) -> str:
     return " ".join(line.split())
 
 
-def agrees(shown: Iterable[str], printed: Iterable[str]) -> bool:
-    """True where what was printed is what is shown; a shown line `...` stands for any number of lines."""
+def agrees(shown: Iterable[str], printed: Iterable[str], *, varies: bool = False) -> bool:
+    """True where what was printed is what is shown; a shown line `...` stands for any number of lines.
+
+    varies: it is enough that there are as many lines.
+    """
     pattern = [masked(line) for line in shown if line.strip()]
     lines = [masked(line) for line in printed if line.strip()]
-    return _matches(pattern, lines)
+    return len(pattern) == len(lines) if varies else _matches(pattern, lines)
 
 
 def _matches(pattern: list[str], lines: list[str]) -> bool:
@@ -165,6 +176,8 @@ class Reader:
         for block in found:
             if block.title:
                 self.write(block)
+            elif block.language == "until":
+                self._until(block.text[0])
             elif block.language == "python":
                 if block is next(b for b in found if b.language == "python" and not b.title):
                     self._cells([b for b in found if b.language == "python" and not b.title])
@@ -173,11 +186,18 @@ class Reader:
                     code, printed = self.run(command.text)
                     say(block, command, code, like_page(printed, self.folder))
 
+    def _until(self, command: str) -> None:
+        """Try again and again until it succeeds."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while (found := self.run(command))[0] != 0:
+            assert time.monotonic() < deadline, f"{command}: never succeeded: {found[1]}"
+            time.sleep(0.1)
+
     def _cells(self, cells: list[Block]) -> None:
         """All cells of a page, at the place of the first."""
         script = self.folder / "cells.py"
         script.write_text("\n".join(line for cell in cells for line in cell.text))
-        code, printed = self.run("python -W error::DeprecationWarning cells.py")
+        code, printed = self.run("python cells.py")
         assert code == 0, f"cells from line {cells[0].line}:\n{printed}"
 
     def down(self) -> None:
@@ -192,7 +212,7 @@ def check(reader: Reader, page: Path) -> None:
         where = f"{page.relative_to(ROOT)}:{block.line}: $ {command.text}"
         if block.language == "sh":
             assert code == 0, "\n".join([where, *printed])
-        elif not agrees(command.output, printed):
+        elif not agrees(command.output, printed, varies=block.varies):
             difference = difflib.unified_diff(command.output, printed, "the page", "what was printed", lineterm="")
             raise AssertionError("\n".join([where, *difference]))
 
@@ -208,7 +228,7 @@ def update(reader: Reader, page: Path) -> None:
         print(f"{page.name}:{block.line}: {code} $ {command.text}", *printed, sep="\n", flush=True)
         if not changes or changes[-1][0] is not block:
             changes.append((block, []))
-        output = command.output if agrees(command.output, printed) else list(_shortened(printed))
+        output = command.output if agrees(command.output, printed, varies=block.varies) else list(_shortened(printed))
         changes[-1][1].extend([*(("$ " + command.text).splitlines()), *output])
 
     reader.follow(page.read_text(), say)

@@ -139,6 +139,18 @@ def test_output_that_does_not_agree(shown: str, printed: str) -> None:
     assert not agrees(shown.splitlines(), printed.splitlines())
 
 
+def test_what_a_network_writes_is_counted_only() -> None:
+    """Its words differ from one kind of CPU to another."""
+    assert blocks("<!-- words vary -->\n```console\n$ sample\n```\n")[0].varies
+    assert agrees(["the whale"], ["a sea"], varies=True)
+    assert not agrees(["the whale"], ["a sea", "of oil"], varies=True)
+
+
+def test_a_reader_may_wait() -> None:
+    """Where a person would have been slower."""
+    assert [(b.language, b.text) for b in blocks("<!-- until: test -e x -->\n")] == [("until", ["test -e x"])]
+
+
 def test_folders_are_shown_as_a_readers(tmp_path: Path) -> None:
     """Not as those of the machine that ran it."""
     assert like_page(f"wrote {tmp_path}/a.png  \n", tmp_path) == ["wrote /home/ahab/terry/a.png"]

@@ -1,12 +1,18 @@
 """How fast text becomes a finished data set, and in how much memory; beside pipelines of the usual kind.
 
-    python benchmarks/data_prep.py [--corpus movie-reviews.csv] [--repeat 5] [--memory-mb 1000]
+    pip install nltk regex            # the peers
+    python benchmarks/data_prep.py [--corpus movie-reviews.csv] [--repeat 5]
+    python benchmarks/data_prep.py --memory-mb 1000       # peak memory for a large synthetic CSV, nothing else
+    python benchmarks/data_prep.py --engines              # our CSV reader beside polars', nothing else
 
 Each timing is a process of its own with one thread, from the CSV file to a finished data set at word level: read, split
 into sentences, tokenise, keep the 8,000 most frequent words of the train split, write ids. Importing is not counted.
-The pipelines take turns, so that a noisy machine is as noisy for each; the best of the repetitions counts.
+The pipelines take turns, so that a busy machine is as busy for each. Figures are medians; processor seconds depend less
+on what else runs than seconds do.
 
-The peers do less than we do: no checks, no hashes, no split by content, no atomic publishing, and all text in memory.
+`same-job` is what one writes by hand in Python with our choices: the csv module, sentencex, our token pattern run by
+`regex`, a hash of each story for its split, hashes of source and results, an atomic rename. The other peers do less: no
+checks, no hashes, no split by content, no atomic publishing. All peers hold all text in memory.
 """
 
 from __future__ import annotations
@@ -15,45 +21,66 @@ import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 SIZE = 8000
+Splits = Callable[[str], Iterable[str]]
 
 
-def ours(corpus: Path, folder: Path) -> float:
+class _timed:  # noqa: N801  reads like a function
+    """Times what stands inside and prints it, with the process's peak memory, as JSON."""
+
+    def __enter__(self) -> None:
+        self._wall, self._processor = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        wall, processor = time.perf_counter() - self._wall, time.process_time() - self._processor
+        print(json.dumps({"wall": wall, "processor": processor, "peak": peak}))
+
+
+def ours(corpus: Path, folder: Path) -> None:
     """This package, single-threaded."""
     os.environ["POLARS_MAX_THREADS"] = "1"
     from terry.data_prep.config import DatasetConfig
     from terry.data_prep.prepare import prepare
 
     config = DatasetConfig(source=str(corpus), column="body", vocabulary_size=SIZE)
-    begin = time.perf_counter()
-    prepare(config, folder, name="ours", base=Path.cwd())
-    return time.perf_counter() - begin
+    with _timed():
+        prepare(config, folder, name="ours", base=Path.cwd())
 
 
-def _peer(corpus: Path, folder: Path, sentences: object, words: object) -> float:
+def _by_count(examples: list[tuple[str, list[str]]]) -> Iterable[str]:
+    """The first nine tenths are train, and so on."""
+    cuts = int(0.9 * len(examples)), int(0.95 * len(examples))
+    return ("train" if i < cuts[0] else "valid" if i < cuts[1] else "test" for i in range(len(examples)))
+
+
+def _peer(corpus: Path, folder: Path, sentences: Splits, words: Splits, assign: Any = _by_count) -> None:
     """A pipeline as people write it: csv, a sentence splitter, a word tokeniser, a Counter, a table, np.save."""
     import csv
     from collections import Counter
 
     import numpy as np
 
-    begin = time.perf_counter()
     csv.field_size_limit(1 << 30)
     with corpus.open(newline="", encoding="utf-8") as file:
         examples = [
-            words(sentence.lower())  # type: ignore[operator]
+            (row["body"], words(sentence.lower()))
             for row in csv.DictReader(file)
             for line in row["body"].split("\n")
-            for sentence in sentences(line)  # type: ignore[operator]
+            for sentence in sentences(line)
         ]
-    cuts = int(0.9 * len(examples)), int(0.95 * len(examples))
-    parts = {"train": examples[: cuts[0]], "valid": examples[cuts[0] : cuts[1]], "test": examples[cuts[1] :]}
+    parts: dict[str, list[list[str]]] = {"train": [], "valid": [], "test": []}
+    for name, (_, example) in zip(assign(examples), examples, strict=True):
+        parts[name].append(example)
     counts = Counter(word for example in parts["train"] for word in example)
     table = {word: i + 2 for i, (word, _) in enumerate(counts.most_common(SIZE - 2))}
     for name, part in parts.items():
@@ -61,36 +88,81 @@ def _peer(corpus: Path, folder: Path, sentences: object, words: object) -> float
         np.save(folder / f"{name}.npy", ids)
         np.save(folder / f"{name}.offsets.npy", np.cumsum([0] + [len(example) + 1 for example in part]))
     (folder / "vocabulary.json").write_text(json.dumps(table))
-    return time.perf_counter() - begin
 
 
-def nltk(corpus: Path, folder: Path) -> float:
+def nltk(corpus: Path, folder: Path) -> None:
     """NLTK's Punkt splitter (its untrained form, which needs no model) and its Treebank word tokeniser."""
     from nltk.tokenize import NLTKWordTokenizer
     from nltk.tokenize.punkt import PunktSentenceTokenizer
 
-    return _peer(corpus, folder, PunktSentenceTokenizer().tokenize, NLTKWordTokenizer().tokenize)
+    with _timed():
+        _peer(corpus, folder, PunktSentenceTokenizer().tokenize, NLTKWordTokenizer().tokenize)
 
 
-def patterns(corpus: Path, folder: Path) -> float:
+def patterns(corpus: Path, folder: Path) -> None:
     """Regular expressions of the standard library for both."""
     import re
 
     ends = re.compile(r"(?<=[.!?])\s+(?=\S)")
     words = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
-    return _peer(corpus, folder, ends.split, words.findall)
+    with _timed():
+        _peer(corpus, folder, ends.split, words.findall)
 
 
-def regex(corpus: Path, folder: Path) -> float:
+def regex(corpus: Path, folder: Path) -> None:
     """The `regex` library with Unicode classes like ours."""
     import regex as re
 
     ends = re.compile(r"(?<=[.!?])\s+(?=\S)")
     words = re.compile(r"[\p{L}\p{N}\p{M}_]+(?:['’-][\p{L}\p{N}\p{M}_]+)*|[^\w\s]\p{M}*")
-    return _peer(corpus, folder, ends.split, words.findall)
+    with _timed():
+        _peer(corpus, folder, ends.split, words.findall)
 
 
-PIPELINES = {"terry": ours, "nltk": nltk, "re": patterns, "regex": regex}
+def same_job(corpus: Path, folder: Path) -> None:
+    """What we do, in plain Python: see the top of this file."""
+    import re as plain
+    from functools import cache, partial
+    from hashlib import blake2b, sha256
+    from html import unescape
+
+    import regex as re
+    import sentencex
+
+    from terry.data_prep.tokens import _WORDS
+
+    pattern = plain.sub(r"\\x\{([0-9A-F]+)\}", lambda match: f"\\U{int(match[1], 16):08x}", _WORDS)
+    words = re.compile(pattern, re.V1)
+
+    @cache
+    def split_of(body: str) -> str:
+        share = int.from_bytes(blake2b(body.encode(), digest_size=8).digest(), "big") / 2**64
+        return "train" if share < 0.9 else "valid" if share < 0.95 else "test"
+
+    def tokens(sentence: str) -> list[str]:
+        found: list[str] = words.findall(unescape(sentence) if "&" in sentence else sentence)
+        return found
+
+    with _timed():
+        sha256(corpus.read_bytes()).hexdigest()
+        building = folder / "building"
+        building.mkdir()
+        _peer(
+            corpus,
+            building,
+            lambda line: filter(str.strip, map(str.strip, partial(sentencex.segment, "en")(line))),
+            tokens,
+            lambda examples: (split_of(body) for body, _ in examples),
+        )
+        hashes = {path.name: sha256(path.read_bytes()).hexdigest() for path in building.iterdir()}
+        (building / "manifest.json").write_text(json.dumps(hashes))
+        for path in building.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        building.rename(folder / "made")
+
+
+PIPELINES = {"terry": ours, "nltk": nltk, "same-job": same_job, "re": patterns, "regex": regex}
 
 
 def make_synthetic(path: Path, megabytes: int) -> None:
@@ -112,14 +184,6 @@ def make_synthetic(path: Path, megabytes: int) -> None:
                 begin, row = end, row + 1
 
 
-def child(pipeline: str, corpus: Path) -> None:
-    """Run one pipeline once and print its time and peak memory as JSON."""
-    with tempfile.TemporaryDirectory() as folder:
-        seconds = PIPELINES[pipeline](corpus, Path(folder))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "peak": peak}))
-
-
 def measure(pipeline: str, corpus: Path) -> dict[str, float] | None:
     """One run in a process of its own; None if a library that it needs is missing."""
     command = [sys.executable, __file__, "--child", pipeline, "--corpus", str(corpus)]
@@ -134,20 +198,28 @@ def measure(pipeline: str, corpus: Path) -> dict[str, float] | None:
 def compare(corpus: Path, repeat: int) -> None:
     """Print a table of all pipelines on one corpus."""
     megabytes = corpus.stat().st_size / 1e6
-    best: dict[str, dict[str, float]] = {}
+    runs: dict[str, list[dict[str, float]]] = {pipeline: [] for pipeline in PIPELINES}
+    loads = [os.getloadavg()[0]]
     for _ in range(repeat):
-        for pipeline in PIPELINES:
-            result = measure(pipeline, corpus)
-            if result is not None and result["seconds"] < best.get(pipeline, {"seconds": 1e9})["seconds"]:
-                best[pipeline] = result
-    print(f"{corpus.name}, {megabytes:.1f} MB, one thread, best of {repeat}")
-    print(f"{'pipeline':10} {'seconds':>8} {'MB/s':>7} {'peak MB':>8} {'terry is':>9}")
-    for pipeline, result in best.items():
-        ratio = result["seconds"] / best["terry"]["seconds"]
-        rate, peak = megabytes / result["seconds"], result["peak"] / 1e6
-        print(f"{pipeline:10} {result['seconds']:8.2f} {rate:7.1f} {peak:8.0f} {ratio:8.1f}x")
-    for pipeline in PIPELINES.keys() - best.keys():
-        print(f"{pipeline:10} not measured: its library is not installed")
+        for pipeline, found in runs.items():
+            if (result := measure(pipeline, corpus)) is not None:
+                found.append(result)
+        loads.append(os.getloadavg()[0])
+    print(
+        f"{corpus.name}, {megabytes:.1f} MB, one thread, {repeat} turns, load average {min(loads):.1f}-{max(loads):.1f}"
+    )
+    print(f"{'pipeline':10} {'best':>6} {'median':>7} {'MB/s':>6}   {'cpu':>9} {'MB/s':>6} {'terry':>6} {'peak MB':>8}")
+    for pipeline, found in runs.items():
+        if not found:
+            print(f"{pipeline:10} not measured: its library is not installed")
+            continue
+        wall, best = statistics.median(r["wall"] for r in found), min(r["wall"] for r in found)
+        processor, peak = statistics.median(r["processor"] for r in found), max(r["peak"] for r in found)
+        ratio = processor / statistics.median(r["processor"] for r in runs["terry"])
+        print(
+            f"{pipeline:10} {best:5.2f}s {wall:6.2f}s {megabytes / wall:6.1f}   "
+            f"{processor:8.2f}s {megabytes / processor:6.1f} {ratio:5.1f}x {peak / 1e6:8.0f}"
+        )
 
 
 def memory(megabytes: int) -> None:
@@ -158,10 +230,55 @@ def memory(megabytes: int) -> None:
         result = measure("terry", path)
         assert result is not None
         size = path.stat().st_size / 1e6
-    rate = size / result["seconds"]
     print(
-        f"synthetic CSV, {size:.0f} MB: {result['seconds']:.0f} s, {rate:.1f} MB/s, peak {result['peak'] / 1e6:.0f} MB"
+        f"synthetic CSV, {size:.0f} MB: {result['wall']:.0f} s, {size / result['wall']:.1f} MB/s, "
+        f"{size / result['processor']:.1f} MB per processor second, peak {result['peak'] / 1e6:.0f} MB"
     )
+
+
+def engines(shared: Path, corpus: Path) -> None:
+    """Our CSV reader beside polars': what each makes of every test file, and how long each takes for the corpus."""
+    verdicts: dict[str, list[str]] = {"both read the same": [], "only ours reads": [], "they differ": []}
+    for path in sorted(shared.rglob("*.csv")):
+        mine, theirs, note = _column(path), _polars_column(path), ""
+        if isinstance(theirs, str):
+            verdict, note = "only ours reads", f": {len(mine)} rows; polars: {theirs}"
+        elif mine == theirs:
+            verdict = "both read the same"
+        else:
+            verdict, note = "they differ", f": ours {len(mine)} rows that fit, polars {len(theirs)}"
+        verdicts[verdict].append(path.name + note)
+    for verdict, files in verdicts.items():
+        print(f"{verdict}: {len(files)} files")
+        for line in files if verdict != "both read the same" else []:
+            print(f"    {line}")
+    for name, function in (("csv module", _column), ("polars", _polars_column)):
+        seconds = []
+        for _ in range(5):
+            begin = time.process_time()
+            function(corpus, 2)
+            seconds.append(time.process_time() - begin)
+        print(f"{name}: {corpus.stat().st_size / 1e6 / statistics.median(seconds):.0f} MB per processor second")
+
+
+def _column(path: Path, place: int = 0) -> list[str]:
+    from terry.data_prep.config import DatasetConfig
+    from terry.data_prep.readers import ReadReport, read
+    from terry.data_prep.sources import find_sources
+
+    config = DatasetConfig(source=str(path), column=str(place))
+    return [block.text for block in read(find_sources(config, path.parent)[0], config, ReadReport(path=str(path)))]
+
+
+def _polars_column(path: Path, place: int = 0) -> list[str] | str:
+    import polars as pl
+
+    separator = ";" if "sniff" in path.name else ","
+    try:
+        frame = pl.read_csv(path, infer_schema=False, separator=separator)
+    except pl.exceptions.PolarsError as error:
+        return str(error).split("\n")[0][:60]
+    return frame.to_series(place).fill_null("").to_list()
 
 
 def main() -> None:
@@ -170,15 +287,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, default=shared / "movie-reviews.csv", help="a CSV file, column body")
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--memory-mb", type=int, default=1000, help="size of the large file; 0 leaves it out")
+    parser.add_argument("--memory-mb", type=int, help="only peak memory, for a synthetic file of this size")
+    parser.add_argument("--engines", action="store_true", help="only our CSV reader beside polars'")
     parser.add_argument("--child", choices=PIPELINES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        child(arguments.child, arguments.corpus)
-        return
-    compare(arguments.corpus, arguments.repeat)
-    if arguments.memory_mb:
+        with tempfile.TemporaryDirectory() as folder:
+            PIPELINES[arguments.child](arguments.corpus, Path(folder))
+    elif arguments.memory_mb:
         memory(arguments.memory_mb)
+    elif arguments.engines:
+        os.environ["POLARS_MAX_THREADS"] = "1"
+        engines(shared, arguments.corpus)
+    else:
+        compare(arguments.corpus, arguments.repeat)
 
 
 if __name__ == "__main__":

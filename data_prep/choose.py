@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -86,18 +87,30 @@ class _Tokens:
 
 def _by_token(lexicon: Lexicon, counts: NDArray[np.int64]) -> _Tokens:
     """Text that spells out a special token is not that token; it counts as a word that never occurred."""
-    owner, first, reserved = array("I", bytes(4 * lexicon.size)), array("I"), array("q")
+    owners, first, reserved = _numbered(lexicon)
+    owners[: len(MARKS)] = np.arange(len(MARKS))
+    totals = np.zeros(len(first) + len(MARKS), dtype=np.int64)
+    for begin in range(0, len(owners), _STEP):
+        np.add.at(totals, owners[begin : begin + _STEP], counts[begin : begin + _STEP])
+    totals = totals[len(MARKS) :]
+    totals[reserved] = 0
+    return _Tokens(owner=owners, totals=totals, first=first)
+
+
+def _numbered(lexicon: Lexicon) -> tuple[NDArray[np.uint32], NDArray[np.uint32], list[int]]:
+    """Tokens numbered in their order: the number of each id, one id of each token, and what spells special tokens."""
+    ordered = lexicon.ordered()
+    if ordered is not None:
+        tokens, ids = ordered
+        owners = np.zeros(lexicon.size, dtype=np.uint32)
+        owners[ids] = np.arange(len(MARKS), len(MARKS) + len(ids))
+        places = ((bisect_left(tokens, token), token) for token in SPECIAL)
+        return owners, ids, [i for i, token in places if i < len(tokens) and tokens[i] == token]
+    owner, first, reserved = array("I", bytes(4 * lexicon.size)), array("I"), []
     for number, (token, same) in enumerate(lexicon.groups()):
         for i in same:
             owner[i] = number + len(MARKS)
         first.append(same[0])
         if token in SPECIAL:
             reserved.append(number)
-    owners = np.frombuffer(owner, dtype=np.uint32)
-    owners[: len(MARKS)] = np.arange(len(MARKS))
-    totals = np.zeros(len(first) + len(MARKS), dtype=np.int64)
-    for begin in range(0, len(owners), _STEP):
-        np.add.at(totals, owners[begin : begin + _STEP], counts[begin : begin + _STEP])
-    totals = totals[len(MARKS) :]
-    totals[np.frombuffer(reserved, dtype=np.int64)] = 0
-    return _Tokens(owner=owners, totals=totals, first=np.frombuffer(first, dtype=np.uint32))
+    return np.frombuffer(owner, dtype=np.uint32), np.frombuffer(first, dtype=np.uint32), reserved

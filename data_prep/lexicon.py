@@ -44,6 +44,9 @@ class Lexicon(Protocol):
     def groups(self) -> Iterable[Group]:
         """All tokens seen, in order, each once, without the special ones."""
 
+    def ordered(self) -> tuple[list[str], NDArray[np.uint32]] | None:
+        """The same as two columns, where each token has one id; None where one may have several."""
+
     def names(self, ids: Collection[int]) -> dict[int, str]:
         """The tokens of some ids."""
 
@@ -110,11 +113,15 @@ class WordLexicon:
         self._words, self._sorted = _Ids(words.next), []
         self._words.update(item for item in words.items() if item[1] < stay)
 
+    def _in_order(self) -> list[str]:
+        """The words in memory, in order; the marks are not among them, though they would come first."""
+        if len(self._sorted) != len(self._words) - len(MARKS):
+            self._sorted = sorted(self._words)[len(MARKS) :]
+        return self._sorted
+
     def _in_memory(self) -> Iterator[Group]:
         words = self._words
-        if len(self._sorted) != len(words):
-            self._sorted = sorted(words)
-        return ((token, [words[token]]) for token in self._sorted if words[token] >= len(MARKS))
+        return ((token, [words[token]]) for token in self._in_order())
 
     def hashes(self) -> NDArray[np.uint64]:
         """A 64-bit hash of each id's token."""
@@ -130,6 +137,13 @@ class WordLexicon:
         merged = heapq.merge(*map(_read_run, self._runs), self._in_memory(), key=itemgetter(0))
         for token, same in groupby(merged, key=itemgetter(0)):
             yield token, [i for _, ids in same for i in ids]
+
+    def ordered(self) -> tuple[list[str], NDArray[np.uint32]] | None:
+        """All tokens and their ids, in the order of the tokens, unless some were written to disk."""
+        if self._runs:
+            return None
+        tokens = self._in_order()
+        return tokens, np.fromiter(map(self._words.__getitem__, tokens), dtype=np.uint32, count=len(tokens))
 
     def names(self, ids: Collection[int]) -> dict[int, str]:
         """The tokens of some ids; without merging, so quicker than `groups`."""
@@ -168,6 +182,12 @@ class CharacterLexicon:
     def groups(self) -> Iterator[Group]:
         """All characters seen, by code point."""
         return ((chr(i), [int(i)]) for i in np.flatnonzero(self._seen) if i >= len(MARKS))
+
+    def ordered(self) -> tuple[list[str], NDArray[np.uint32]]:
+        """All characters seen, by code point."""
+        points = np.flatnonzero(self._seen).astype(np.uint32)
+        points = points[points >= len(MARKS)]
+        return list(map(chr, points.tolist())), points
 
     def names(self, ids: Collection[int]) -> dict[int, str]:
         """The characters themselves."""

@@ -191,7 +191,7 @@ class DatasetConfig:
     vocabulary_size: int = 0
     #: rarer words of the train split become the unknown word
     min_count: int = 1
-    #: name of another data set, or folder of a prepared one, whose vocabulary is used
+    #: name of another data set of the file, or name or folder of a prepared one, whose vocabulary is used
     vocabulary_from: str | None = None
     #: word2vec (.txt, .vec, .bin) or GloVe file with vectors for the vocabulary
     embeddings: str | None = None

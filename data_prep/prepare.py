@@ -205,15 +205,22 @@ class _Preparation:
             )
             vocabulary = Dataset.open(made.path).vocabulary
         else:
-            folder = self._base / Path(wanted).expanduser()
-            if not folder.is_dir():
-                names = ", ".join(self._others) or "none"
-                raise DataError(
-                    f"vocabulary_from: no data set is called {wanted!r} ({names}), nor is there a folder {folder}"
-                )
-            vocabulary = Dataset.open(folder).vocabulary
+            vocabulary = Dataset.open(self._prepared_folder(wanted)).vocabulary
         self._check_borrowed(vocabulary, wanted)
         return vocabulary
+
+    def _prepared_folder(self, wanted: str) -> Path:
+        """The folder of a prepared data set: a path, or its name as the listing shows it."""
+        folder, listed = self._base / Path(wanted).expanduser(), self._root / Path(wanted).name
+        if folder.is_dir():
+            return folder
+        if listed.is_dir() and wanted == listed.name:
+            return listed
+        names = ", ".join(name for name in self._others if name != self._name) or "none"
+        raise DataError(
+            f"vocabulary_from: no data set is called {wanted!r} (there are: {names}), none is prepared under this "
+            f"name, nor is there a folder {folder}"
+        )
 
     def _check_borrowed(self, vocabulary: Vocabulary, wanted: str) -> None:
         config = self._config

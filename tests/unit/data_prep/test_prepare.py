@@ -266,7 +266,13 @@ def test_vocabulary_from_another_data_set(make: Make, tmp_path: Path) -> None:
     assert not folder.built
     by_path = DatasetConfig(source="b.txt", split=ALL, vocabulary_from=str(folder.path))
     assert prepare(by_path, root, name="second", base=tmp_path).path == by_name.path
-    for bad, words in (("nobody", "no data set is called 'nobody'"), ("second", "itself")):
+    by_listed_name = DatasetConfig(source="b.txt", split=ALL, vocabulary_from=folder.path.name)
+    assert prepare(by_listed_name, root, name="second", base=tmp_path).path == by_name.path
+    for bad, words in (
+        ("datasets", "not a prepared data set"),
+        ("nobody", "no data set is called 'nobody'"),
+        ("second", "itself"),
+    ):
         config = DatasetConfig(source="b.txt", split=ALL, vocabulary_from=bad)
         with pytest.raises(DataError, match=words):
             prepare(config, root, name="second", base=tmp_path, others={"first": a})

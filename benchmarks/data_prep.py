@@ -1,9 +1,10 @@
 """How fast text becomes a finished data set, and in how much memory; beside pipelines of the usual kind.
 
-    pip install nltk regex            # the peers
+    pip install nltk regex nupunkt    # the peers
     python benchmarks/data_prep.py [--corpus movie-reviews.csv] [--repeat 5]
     python benchmarks/data_prep.py --memory-mb 1000       # peak memory for a large synthetic CSV, nothing else
     python benchmarks/data_prep.py --engines              # our CSV reader beside polars', nothing else
+    python benchmarks/data_prep.py --splitters            # sentence splitters on the test texts, nothing else
 
 Each timing is a process of its own with one thread, from the CSV file to a finished data set at word level: read, split
 into sentences, tokenise, keep the 8,000 most frequent words of the train split, write ids. Importing is not counted.
@@ -281,6 +282,35 @@ def _polars_column(path: Path, place: int = 0) -> list[str] | str:
     return frame.to_series(place).fill_null("").to_list()
 
 
+def splitters(shared: Path) -> None:
+    """Sentences that each splitter finds in the paragraphs of the test texts, and how fast.
+
+    In the film reviews each paragraph is one sentence, by the people who made the corpus.
+    """
+    import nupunkt
+    import sentencex
+    from nltk.tokenize.punkt import PunktSentenceTokenizer
+
+    each: dict[str, Splits] = {
+        "sentencex": lambda paragraph: sentencex.segment("en", paragraph),
+        "nupunkt": nupunkt.sent_tokenize,
+        "NLTK Punkt": PunktSentenceTokenizer().tokenize,
+    }
+    texts = {
+        "film reviews": "\n".join(_column(shared / "movie-reviews.csv", 2)).split("\n"),
+        "Reddit comments": "\n".join(_column(shared / "reddit-comments-sample.csv")).split("\n"),
+        "plays": (shared / "tinyshakespeare.txt").read_text().split("\n\n"),
+    }
+    for title, parts in texts.items():
+        paragraphs = [part.strip() for part in parts if part.strip()]
+        print(f"{title}: {len(paragraphs):,} paragraphs")
+        for name, split in each.items():
+            begin = time.process_time()
+            found = sum(len([s for s in split(paragraph) if s.strip()]) for paragraph in paragraphs)
+            rate = sum(map(len, paragraphs)) / 1e6 / (time.process_time() - begin)
+            print(f"    {name:10} {found:,} sentences, {rate:.1f} million characters per processor second")
+
+
 def main() -> None:
     """Parse the command line."""
     shared = Path(os.environ.get("TERRY_TEST_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
@@ -289,6 +319,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--memory-mb", type=int, help="only peak memory, for a synthetic file of this size")
     parser.add_argument("--engines", action="store_true", help="only our CSV reader beside polars'")
+    parser.add_argument("--splitters", action="store_true", help="only sentence splitters")
     parser.add_argument("--child", choices=PIPELINES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -299,6 +330,8 @@ def main() -> None:
     elif arguments.engines:
         os.environ["POLARS_MAX_THREADS"] = "1"
         engines(shared, arguments.corpus)
+    elif arguments.splitters:
+        splitters(shared)
     else:
         compare(arguments.corpus, arguments.repeat)
 

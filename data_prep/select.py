@@ -203,7 +203,10 @@ def _assign(
 ) -> None:
     """Write the final lengths and codes."""
     order = _Order.of(collected, config, roles) if selection.by is SplitBy.order else None
-    story_codes = np.where(roles > 0, roles, _by_hash(hashes, config)).astype(np.int64)
+    story_codes = np.empty(len(roles), dtype=np.uint8)
+    for begin in range(0, len(roles), CHUNK):
+        part = slice(begin, begin + CHUNK)
+        story_codes[part] = np.where(roles[part] > 0, roles[part], _by_hash(hashes[part], config))
     folder = collected.folder
     columns = (("lengths.u32", np.uint32), ("stories.u32", np.uint32), ("keep.u8", np.uint8))
     with (folder / "kept.lengths.u32").open("wb") as length_file, (folder / "kept.codes.u8").open("wb") as code_file:

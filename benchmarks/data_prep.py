@@ -4,7 +4,7 @@
     python benchmarks/data_prep.py [--corpus movie-reviews.csv] [--repeat 5]
     python benchmarks/data_prep.py --memory-mb 1000       # peak memory for a large synthetic CSV, nothing else
     python benchmarks/data_prep.py --engines              # our CSV reader beside polars', nothing else
-    python benchmarks/data_prep.py --splitters            # sentence splitters on the test texts, nothing else
+    python benchmarks/data_prep.py --splitters            # splitters of sentences and words, nothing else
 
 Each timing is a process of its own with one thread, from the CSV file to a finished data set at word level: read, split
 into sentences, tokenise, keep the 8,000 most frequent words of the train split, write ids. Importing is not counted.
@@ -311,6 +311,27 @@ def splitters(shared: Path) -> None:
             print(f"    {name:10} {found:,} sentences, {rate:.1f} million characters per processor second")
 
 
+def tokenisers(shared: Path) -> None:
+    """Words that our pattern finds in the film reviews and NLTK's word tokeniser, and how fast each is."""
+    import polars as pl
+    from nltk.tokenize import NLTKWordTokenizer
+
+    from terry.data_prep.config import Tokenizer
+    from terry.data_prep.tokens import tokenise
+
+    lines = "\n".join(_column(shared / "movie-reviews.csv", 2)).split("\n")
+    split = NLTKWordTokenizer().tokenize
+    each: dict[str, Callable[[], int]] = {
+        "our pattern, run by polars": lambda: len(tokenise(pl.Series(lines), Tokenizer.words)),
+        "NLTK word tokeniser": lambda: sum(len(split(line)) for line in lines),
+    }
+    for name, count in each.items():
+        begin = time.process_time()
+        found = count()
+        rate = sum(map(len, lines)) / 1e6 / (time.process_time() - begin)
+        print(f"{name}: {found:,} words, {rate:.1f} million characters per processor second")
+
+
 def main() -> None:
     """Parse the command line."""
     shared = Path(os.environ.get("TERRY_TEST_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
@@ -319,7 +340,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--memory-mb", type=int, help="only peak memory, for a synthetic file of this size")
     parser.add_argument("--engines", action="store_true", help="only our CSV reader beside polars'")
-    parser.add_argument("--splitters", action="store_true", help="only sentence splitters")
+    parser.add_argument("--splitters", action="store_true", help="only splitters of sentences and words")
     parser.add_argument("--child", choices=PIPELINES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -331,7 +352,9 @@ def main() -> None:
         os.environ["POLARS_MAX_THREADS"] = "1"
         engines(shared, arguments.corpus)
     elif arguments.splitters:
+        os.environ["POLARS_MAX_THREADS"] = "1"
         splitters(shared)
+        tokenisers(shared)
     else:
         compare(arguments.corpus, arguments.repeat)
 

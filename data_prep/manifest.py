@@ -12,6 +12,9 @@ from terry.data_prep.errors import DataError
 
 #: Version of the folder's layout; part of the content hash, so a new layout makes a new folder.
 FORMAT_VERSION = 1
+#: Raised whenever the same files and settings give other tokens than before, so that what older releases made is not
+#: taken for what this one would make. A test with a fixed result says when.
+RESULT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 VOCABULARY_NAME = "vocabulary.json"
 REPORT_NAME = "report.json"

@@ -31,6 +31,7 @@ from terry.data_prep.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     REPORT_NAME,
+    RESULT_VERSION,
     VOCABULARY_NAME,
     FileEntry,
     Manifest,
@@ -118,7 +119,7 @@ def _plain(value: Any) -> Any:
 
 def _tools(config: DatasetConfig) -> dict[str, str]:
     """Versions of what decides the result."""
-    tools = {"unicode": unicodedata.unidata_version}
+    tools = {"terry": str(RESULT_VERSION), "unicode": unicodedata.unidata_version}
     if config.level is Level.word:
         tools["polars"] = version("polars")
     if config.splitter is Splitter.rules:

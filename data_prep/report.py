@@ -194,8 +194,10 @@ def _file(file: FileReport) -> str:
 
 
 def _splits(report: Report) -> Table:
-    left_out = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in report.dropped.items() if n)
-    title = f"Kept: split by {report.split_by}" + (f"; left out: {left_out}" if left_out else "")
+    reasons = {"without text": report.empty_stories} | report.dropped
+    left_out = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in reasons.items() if n)
+    title = f"Kept of {report.stories:,} stories, split by {report.split_by}"
+    title += f"; left out: {left_out}" if left_out else ""
     table = _table("split", "examples", "tokens", "known words", title=title)
     for name, examples in report.examples.items():
         known = f"{report.coverage[name]:.2%}" if examples else "-"

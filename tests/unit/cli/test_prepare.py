@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.cli.conftest import Terry
 
-ROWS = 'id,body\n1,"The cat sat. The dog ran!"\n2,A cat?\n3,"Cut sho'
+ROWS = 'id,body\n1,"The cat sat. The dog ran!"\n2,A cat?\n3,[deleted]\n4,"Cut sho'
 ALL = ("split.train=1", "split.valid=0", "split.test=0")
 
 
@@ -27,12 +27,13 @@ def test_a_file_by_hand(terry: Terry, tmp_path: Path, comments: str) -> None:
     assert said.code == 0, said.err
     assert said.err.splitlines() == [f"comments: {p}" for p in ("hashing", "reading", "counting", "writing")]
     for words in (
-        "utf-8, csv, delimiter ',', quote \", column body: 3 rows, 1 of them ragged, 0 bytes replaced",
+        "utf-8, csv, delimiter ',', quote \", column body: 4 rows, 1 of them ragged, 0 bytes replaced",
+        "Kept of 2 stories, split by order; left out: 1 without text",
         "train 3 14 100.00%",
         "Lengths: half up to 4, mean 3.7, longest 4",
         "most frequent  'cat' 2  'the' 2  '!' 1",
         "The cat sat. The dog ran!  the cat sat. the dog ran!",
-        "1 of 3 rows did not fit and were left out; the first: line 4: a quotation mark is opened",
+        "1 of 4 rows did not fit and were left out; the first: line 5: a quotation mark is opened",
         "Made now:",
     ):
         assert " ".join(words.split()) in " ".join(said.out.split()), words
@@ -88,7 +89,7 @@ def test_of_a_sweep_file(terry: Terry, tmp_path: Path, comments: str) -> None:
         (["comments.csv", "level=octet"], "unknown value 'octet'; valid here: word, character"),
         (["comments.csv", "clean=[nfx]"], "clean: unknown value 'nfx'; did you mean 'nfc'?"),
         (["comments.csv", "split.train=2"], "split must be shares that add up to 1"),
-        (["comments.csv", "ragged=refuse"], "comments.csv:4: a quotation mark is opened in this row and never closed"),
+        (["comments.csv", "ragged=refuse"], "comments.csv:5: a quotation mark is opened in this row and never closed"),
         (["comments.csv", "vocabulary_from=nothing"], "no data set is called 'nothing'"),
         (["comments.csv", "--name=../up"], "../up"),
         (["level=word"], "no file is given"),

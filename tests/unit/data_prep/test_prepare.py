@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
 import json
 import os
 import subprocess
@@ -21,6 +22,7 @@ from rich.console import Console
 from terry.data_prep import collect, embeddings, publish, select
 from terry.data_prep.config import (
     Choose,
+    Clean,
     DatasetConfig,
     Deduplicate,
     Level,
@@ -214,6 +216,27 @@ def test_reading_ends_early_when_enough_is_read(make: Make, monkeypatch: pytest.
     assert examples(dataset) == [f"row {i} <sentence>" for i in range(20)]
     assert prepared.report.files[0].rows < 100
     assert any("ended early" in warning for warning in prepared.report.warnings)
+
+
+MIXED = (
+    'id,body\n1,"The &quot;cat&quot; sat.\nIt cost $3.50, didn\'t it?"\n2,"stray, quote\n3,Γειά σου Κόσμε. Τι κάνεις;\n'
+    '4,"你好，世界。我们走吧！ 👨‍👩‍👧 👍🏽 🇬🇷"\n5,[deleted]\n6,e\u0301te\u0301... and so on; see https://x.org/a?b=1.\n7,short,row\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "5a5cefa41b3bdda8"),
+        ({"unit": Unit.story, "clean": list(Clean)}, "4a3d760aa194b8c6"),
+        ({"unit": Unit.paragraph, "level": Level.character}, "3bd32cf6d3359129"),
+    ],
+)
+def test_the_same_text_gives_the_same_tokens_for_ever(make: Make, settings: dict[str, Any], expected: str) -> None:
+    """If this fails, and it was meant: raise RESULT_VERSION in manifest.py, and put the new values here."""
+    dataset = make(MIXED, suffix=".csv", split=ALL, **settings)[1]
+    found = hashlib.sha256(dataset.manifest.vocabulary_sha256.encode() + dataset.split("train").tokens.tobytes())
+    assert found.hexdigest()[:16] == expected
 
 
 def test_words_that_spell_special_tokens_are_unknown(make: Make) -> None:

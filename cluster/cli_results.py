@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ import click
 
 from terry.cluster.cli_common import (
     Session,
+    coloured,
     completed,
     needs_workspace,
     note,
+    paint,
     print_json,
     print_lines,
     say,
@@ -234,14 +237,15 @@ def plot(
     reader = Reader(current.workspace)
     records = [r for r in reader.select(selectors) if r.job.kind != "prepare"]
     curves = _curves(reader, records)
+    groups = _groups(records, by)
     if output is None:
-        _draw_in_terminal(curves, smoothing, as_json=current.as_json)
+        _draw_in_terminal(curves, groups, smoothing, as_json=current.as_json)
         return
     if output.suffix.lower() not in {".png", ".svg"}:
         raise UserError(f"{output} must end with .png or .svg")
     if not output.absolute().parent.is_dir():
         raise UserError(f"there is no folder {output.absolute().parent}")
-    draw(curves, output.absolute(), title=" ".join(selectors), smoothing=smoothing, group_of=_groups(records, by))
+    draw(curves, output.absolute(), title=" ".join(selectors), smoothing=smoothing, group_of=groups)
     if current.as_json:
         print_json({"file": str(output.absolute()), "runs": [curve.name for curve in curves]})
     else:
@@ -270,14 +274,11 @@ def _groups(records: Sequence[JobRecord], by: str | None) -> dict[str, str]:
     return {record.job.id: f"{by}={record.job.labels.get(by, '-')}" for record in records}
 
 
-def _draw_in_terminal(curves: Sequence[Curve], smoothing: float, *, as_json: bool) -> None:
-    from terry.logs.curve import curve_lines, smooth
+def _draw_in_terminal(curves: Sequence[Curve], groups: dict[str, str], smoothing: float, *, as_json: bool) -> None:
+    from terry.logs.terminal_plot import plot_lines
 
     if as_json:
         print_json(curves)
         return
-    columns = min(width() or 100, 120)
-    for curve in curves:
-        restarts = f", restarted at step {', '.join(f'{step:,}' for step in curve.restarts)}" if curve.restarts else ""
-        print_lines([f"{curve.name}: loss{restarts}"])
-        print_lines(curve_lines(curve.steps, smooth(curve.losses, smoothing), columns, 12))
+    painter = partial(paint, on=True) if coloured() else None
+    print_lines(plot_lines(curves, groups, smoothing, min(width() or 100, 120), painter))

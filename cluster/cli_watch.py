@@ -14,7 +14,6 @@ from terry.cluster.workspace import Workspace
 from terry.logs.feed import Wanted
 from terry.logs.live_screen import show
 from terry.logs.losses import LossHistory
-from terry.logs.plots import read_curve
 from terry.logs.screen import Request, Verb
 from terry.logs.snapshot import Known, Snapshots
 from terry.logs.status import status_lines
@@ -24,6 +23,9 @@ from terry.logs.view import Detail, View
 
 #: Lines of a job's output on its page.
 _LOG_LINES = 200
+
+#: Points of the curve on a job's page: more than a wide terminal has columns of dots.
+_CURVE_POINTS = 1000
 
 
 def watch_screen(current: Session, until_done: Collection[str] | None) -> ExitCode:
@@ -65,6 +67,7 @@ class WorkspaceSource:
         self._reader = Reader(workspace)
         self._snapshots = Snapshots()
         self._histories: dict[str, LossHistory] = {}
+        self._curve: tuple[str, LossHistory] | None = None  # of the job whose page is open
 
     def stamp(self) -> object:
         """Changes with the workspace."""
@@ -88,19 +91,22 @@ class WorkspaceSource:
                 job_id = record.job.id
                 if job_id not in self._histories:
                     self._histories[job_id] = LossHistory(self._reader.workspace.run(job_id))
-                found[job_id] = self._histories[job_id].update(record.attempt)
+                found[job_id] = self._histories[job_id].update(record.attempt, record.first_attempt)
         return found
 
     def _detail(self, record: JobRecord, known: Known) -> Detail:
         """The page of one job."""
         run = self._reader.workspace.run(record.job.id)
-        curve = read_curve(run, record.job.id, record.first_attempt)
+        if self._curve is None or self._curve[0] != record.job.id:
+            self._curve = record.job.id, LossHistory(run, _CURVE_POINTS, first_bytes=None)
+        curve = self._curve[1]
+        losses = curve.update(record.attempt, record.first_attempt)
         attempts = run.attempts()
         log = last_lines(attempts[-1][1].stdout, _LOG_LINES) if attempts else []
         return Detail(
             job_id=record.job.id,
             steps=curve.steps,
-            losses=curve.losses,
+            losses=losses,
             restarts=curve.restarts,
             log=tuple(log),
             story=tuple(story_lines(tell(self._reader, record, known))),

@@ -82,7 +82,22 @@ def _run(function: Callable[[RunContext], object], context: RunContext) -> int:
             error.add_note(f"and the last checkpoint could not be written: {failure}")
         raise
     context.flush()
-    return EXIT_STOPPED if context.asked_to_stop and not context.finished else 0
+    if context.asked_to_stop and not context.finished:
+        return EXIT_STOPPED
+    _draw(context)
+    return 0
+
+
+def _draw(context: RunContext) -> None:
+    """Leave the run's loss curve as a picture, where it has measured a loss. A run that is done never fails by it."""
+    if not context.measured:
+        return
+    try:
+        from terry.logs.plots import draw_loss_curve
+
+        draw_loss_curve(context.run, context.job_id, context.first_attempt)
+    except Exception as error:
+        print(f"warning: the loss curve could not be drawn: {error}", file=sys.stderr)
 
 
 def _set_environment(order: Order) -> None:

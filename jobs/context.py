@@ -181,6 +181,11 @@ class RunContext:
 
     # saying how it goes
 
+    @property
+    def measured(self) -> bool:
+        """True once this attempt may have measured something."""
+        return self._metrics is not None
+
     def log(self, step: int, /, **values: float) -> None:
         """Measurements of a step: to metrics.jsonl, TensorBoard and the dashboard. Raises OSError."""
         if self._metrics is None:

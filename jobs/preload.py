@@ -7,6 +7,8 @@ from terry.jobs import specfile
 #: `torch._dynamo` is here since building the first optimizer imports it: 1.15 s a job otherwise. Not here is polars,
 #: which must not be forked once it has threads: preparing a data set imports it in its own process.
 MODULES: tuple[str, ...] = (
+    "matplotlib.backends.backend_agg",  # the loss curve of a run that is done: 0.4 s a job otherwise
+    "matplotlib.figure",
     "numpy",
     "numpy.ctypeslib",
     "torch",
@@ -18,6 +20,7 @@ MODULES: tuple[str, ...] = (
     "terry.jobs.checkpoints",
     "terry.jobs.child",
     "terry.jobs.train",
+    "terry.logs.plots",
     "terry.models.trainer",
 )
 

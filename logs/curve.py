@@ -49,10 +49,15 @@ def curve_lines(
     return ["".join(text for text, _ in line) for line in lines]
 
 
-def chart(series: Sequence[Series], width: int, height: int, marks: Sequence[int] = ()) -> list[list[Piece]]:
-    """Curves in one frame: `height` lines of `width` characters. Where two meet, the later one is seen."""
-    lines = [[(x, y) for x, y in zip(one.steps, one.values, strict=True) if math.isfinite(y)] for one in series]
-    points = [point for line in lines for point in line]
+def chart(
+    series: Sequence[Series], width: int, height: int, marks: Sequence[int] = (), within: Sequence[Series] = ()
+) -> list[list[Piece]]:
+    """Curves in one frame: `height` lines of `width` characters. Where two meet, the later one is seen.
+
+    within: curves whose range the frame has, so that several charts can be held against each other.
+    """
+    lines = [_points(one) for one in series]
+    points = [point for one in within or series for point in _points(one)]
     if height < 3 or width < 20 or not points:
         nothing: list[Piece] = [(pad("(no losses yet)", width), None)]
         return [nothing][: max(0, height)]
@@ -71,9 +76,14 @@ def chart(series: Sequence[Series], width: int, height: int, marks: Sequence[int
     first, last = count(frame.first), f"step {count(frame.last)}"
     if marked:
         drawn.append([(" " * margin + marked, None)])
-        first += "   ^ restarted"
+        legend = "   ^ restarted"
+        first += legend if len(first) + len(legend) + len(last) < width - margin else ""
     drawn.append([(" " * margin + first + last.rjust(width - margin - len(first)), None)])
     return drawn
+
+
+def _points(one: Series) -> list[tuple[int, float]]:
+    return [(x, y) for x, y in zip(one.steps, one.values, strict=True) if math.isfinite(y)]
 
 
 @dataclass(frozen=True, slots=True)

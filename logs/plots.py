@@ -133,6 +133,8 @@ def _fill(axes: Axes, curves: Sequence[Curve], smoothing: float, group_of: dict[
                 curve.valid_steps, curve.valid_losses, "o--", color=colour, label=name, markersize=3, linewidth=0.9
             )
         for step in curve.restarts:
-            axes.axvline(step, color=colour, linestyle=":", linewidth=0.8)
-    if len(groups) > 1 or any(curve.valid_steps for curve in curves):
+            name = None if "restart" in named else "restarted here"
+            named.add("restart")
+            axes.axvline(step, color=colour, linestyle=":", linewidth=0.8, label=name)
+    if len(groups) > 1 or any(curve.valid_steps or curve.restarts for curve in curves):
         axes.legend(fontsize="small", ncols=1 + len(groups) // 12)

@@ -154,3 +154,28 @@ def test_rate_is_of_the_last_seconds() -> None:
     assert rate.at(50, 0.5) is None
     assert rate.at(100, 1.0) == 100.0
     assert rate.at(400, 2.0) == 200.0
+
+
+def test_a_finished_run_leaves_its_curve_and_tensorboard_reads_the_workspace(tmp_path: Path) -> None:
+    """`loss_curve.png`, and `tensorboard --logdir RUNS` finds the run: nothing has to be exported."""
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+
+    order = prepared(tmp_path, "training.epochs=1")
+    attempt = start(order)
+    assert attempt.wait() == 0
+    assert attempt.run.loss_curve.read_bytes().startswith(b"\x89PNG")
+    found = EventMultiplexer().AddRunsFromDirectory(str(workspace(tmp_path).runs)).Reload()
+    assert list(found.Runs()) == ["demo-0001/tb"]
+    measured = [row["step"] for row in read_series(attempt.run) if "loss" in row]
+    assert [scalar.step for scalar in found.Scalars("demo-0001/tb", "loss")] == measured
+
+
+def test_a_curve_that_cannot_be_drawn_fails_no_run(tmp_path: Path) -> None:
+    """It is done; the rest is a warning."""
+    order = prepared(tmp_path, "training.epochs=1")
+    run = workspace(tmp_path).run("demo-0001")
+    run.loss_curve.mkdir(parents=True)
+    attempt = start(order)
+    assert attempt.wait() == 0
+    assert result(attempt)["step"] > 0
+    assert "warning: the loss curve could not be drawn" in (attempt.folder / "stderr.log").read_text()

@@ -6,8 +6,9 @@ A line of a page such as
 
 is replaced by a table of that dataclass's settings: key, kind of value, default, and the `#:` comment of the field.
 `<!-- commands -->` becomes every verb of the command line, `<!-- api: terry.cluster.api:Workspace -->` a class with its
-methods, `<!-- module: terry.cluster.config -->` a module's docstring, its paragraphs of YAML as code. Built anew each
-time, so that no page can be older than the program.
+methods, `<!-- module: terry.cluster.config -->` a module's docstring, its paragraphs of YAML as code,
+`<!-- screen: tests/... -->` a screen that a test compares with what is drawn. Built anew each time, so that no page can
+be older than the program.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ import types
 import typing
 from collections.abc import Iterator
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 import yaml
 
-_MARK = re.compile(r"^<!-- (settings|commands|api|module)(?:: (.+?))? -->$", re.MULTILINE)
+_MARK = re.compile(r"^<!-- (settings|commands|api|module|screen)(?:: (.+?))? -->$", re.MULTILINE)
+_ROOT = Path(__file__).parent.parent
 _WIDE = 70
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "", Any: "anything"}
 
@@ -41,6 +44,8 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 def _generate(what: str, words: list[str]) -> str:
     if what == "commands":
         return "\n".join(command_lines())
+    if what == "screen":
+        return "\n".join(["```text", *(_ROOT / words[0]).read_text().rstrip().splitlines(), "```"])
     if what == "module":
         return "\n".join(module_lines(importlib.import_module(words[0]).__doc__ or ""))
     named = _named(words[0])

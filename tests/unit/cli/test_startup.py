@@ -22,6 +22,7 @@ def imported(code: str) -> set[str]:
         "import terry.cluster.cli",
         "from terry.cluster.cli import run; run(['--help'])",
         "from terry.cluster.cli import run; run(['-w', '/nonexistent', 'status'])",
+        "from terry.cluster import Workspace; Workspace.open('/nonexistent').jobs()",
         "import terry.cluster.cli_reader, terry.logs.status, terry.logs.story, terry.logs.results",
     ],
 )

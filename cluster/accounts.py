@@ -41,15 +41,14 @@ class Ledger:
 
     def change(self, kind: DeviceKind, owner: str, sweep: str, share: float, jobs: int, at: float) -> None:
         """From `at` on the user's sweep has `share` and `jobs` more (or less) in use."""
-        for name in ("", sweep):
-            key = (kind, owner, name)
+        for key in ((kind, owner, ""), (kind, owner, sweep)):
             account = self.accounts.get(key)
             if account is None:
-                account = self.accounts[key] = Account(kind=kind, owner=owner, sweep=name, at=at)
-            account.value, account.at = self._value(account, at), max(at, account.at)
+                account = self.accounts[key] = Account(kind=kind, owner=owner, sweep=key[2], at=at)
+            if at > account.at:
+                account.value, account.at = self._value(account, at), at
             account.jobs += jobs
-            # Sums of floats: what is nearly nothing is nothing.
-            account.rate = round(account.rate + share, 9) if account.jobs else 0.0
+            account.rate = account.rate + share if account.jobs else 0.0  # no rest of a sum of floats is left
 
     def used(self, key: Key, at: float) -> float:
         """Device-seconds that the account is worth at a time."""

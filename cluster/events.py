@@ -6,6 +6,7 @@ be added with a default, so that an old journal can always be read.
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 from datetime import datetime
@@ -271,6 +272,7 @@ class _Envelope(msgspec.Struct):
 _encoder = msgspec.json.Encoder()
 _events = msgspec.json.Decoder(Event)
 _envelopes = msgspec.json.Decoder(_Envelope)
+_USUAL_HEAD = re.compile(rb'\{"v":%d,"seq":(\d+),"epoch":(\d+),' % FORMAT_VERSION)
 _TAIL = len(b',"crc":"01234567"}')
 
 
@@ -290,12 +292,21 @@ def decode_line(line: bytes) -> Entry:
     if line[-_TAIL:] != b',"crc":"%08x"}' % zlib.crc32(body):
         raise BadLine("its checksum is wrong")
     try:
-        envelope = _envelopes.decode(line)
-        if envelope.v != FORMAT_VERSION:
-            raise UnknownVersion(
-                f"it has format {envelope.v}, and this program reads format {FORMAT_VERSION}: "
-                "use the version of terry-cluster that wrote it, or a later one"
-            )
-        return Entry(envelope.seq, envelope.epoch, _events.decode(line))
+        seq, epoch = _head(line)
+        return Entry(seq, epoch, _events.decode(line))
     except msgspec.DecodeError as error:
         raise BadLine(f"it is no event: {error}") from error
+
+
+def _head(line: bytes) -> tuple[int, int]:
+    """Number and epoch of a line. Most lines begin in one way, and need not be decoded twice for these two figures."""
+    found = _USUAL_HEAD.match(line)
+    if found is not None:
+        return int(found[1]), int(found[2])
+    envelope = _envelopes.decode(line)
+    if envelope.v != FORMAT_VERSION:
+        raise UnknownVersion(
+            f"it has format {envelope.v}, and this program reads format {FORMAT_VERSION}: "
+            "use the version of terry-cluster that wrote it, or a later one"
+        )
+    return envelope.seq, envelope.epoch

@@ -16,8 +16,8 @@ import msgspec
 MOST_VALUES = 64
 #: Ranks are so far apart: what takes nearly as long goes in order of submission.
 RANK_STEP = math.log(1.25)
-#: Rank of a job of which nothing is known: it goes first, so that something is learnt.
-UNKNOWN_RANK = 10_000
+#: Rank where nothing is known, or all jobs took alike. The unknown goes first, so that something is learnt.
+ALIKE = 10_000
 #: Stands in the place of a setting's values where they were too many. No setting is called so.
 _MANY = "\0"
 
@@ -63,6 +63,11 @@ class Effects(msgspec.Struct):
                 guess += cell.total / cell.count - mean
         return math.exp(min(self.high, max(self.low, guess)))
 
+    @property
+    def is_flat(self) -> bool:
+        """True where nothing is known, or all that was measured was nearly the same."""
+        return self.high - self.low < RANK_STEP
+
     @staticmethod
     def _learn(cells: dict[str, Cell], setting: str, value: float) -> None:
         if _MANY in cells:
@@ -86,14 +91,15 @@ class Profile(msgspec.Struct):
     ranked: Effects = msgspec.field(default_factory=Effects)  #: `seconds` when the waiting jobs were last put in order
 
     def learn_seconds(self, labels: Mapping[str, str], seconds: float) -> bool:
-        """True where so much was learnt that the waiting jobs should be put in order again: each time it doubles."""
+        """True where the waiting jobs should be put in order again: after 4, 16, 64 ... jobs, unless all took alike."""
         self.seconds.add(labels, max(seconds, 1e-3))
-        if self.seconds.count & (self.seconds.count - 1):
+        count = self.seconds.count
+        if count & (count - 1) or count.bit_length() % 2 == 0 or count == 1:
             return False
-        self.ranked = msgspec.json.decode(msgspec.json.encode(self.seconds), type=Effects)
-        return True
+        before, self.ranked = self.ranked, msgspec.json.decode(msgspec.json.encode(self.seconds), type=Effects)
+        return not (before.is_flat and self.ranked.is_flat)
 
     def rank(self, labels: Mapping[str, str]) -> int:
         """The higher, the longer a job takes and the earlier it should start (Graham 1969: longest first)."""
-        expected = self.ranked.expect(labels)
-        return UNKNOWN_RANK if expected is None else round(math.log(expected) / RANK_STEP)
+        expected = None if self.ranked.is_flat else self.ranked.expect(labels)
+        return ALIKE if expected is None else round(math.log(expected) / RANK_STEP)

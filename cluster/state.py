@@ -17,7 +17,7 @@ from terry.cluster.accounts import Account, Ledger
 from terry.cluster.events import FORMAT_VERSION
 from terry.cluster.model import DeviceKind, DeviceRecord, Job, JobRecord, JobState
 from terry.cluster.policy import HALF_LIFE_S
-from terry.cluster.profiles import UNKNOWN_RANK, Profile
+from terry.cluster.profiles import ALIKE, Profile
 from terry.cluster.room import Room
 from terry.cluster.waiting import LaneKey, Owned, Place, Waiting
 
@@ -63,7 +63,7 @@ class State:
         self.dependents: dict[str, list[str]] = {}  #: job id -> jobs that depend on it
         self.unmet: dict[str, int] = {}  #: job id -> dependencies not COMPLETED, where there are any
         self.on_device: dict[str, dict[str, float]] = {}  #: device id -> job id -> share
-        self.demands: dict[str, Demand] = {}  #: id of each PENDING job -> its queue in `pending`
+        self.demands: dict[str, tuple[Demand, Place]] = {}  #: id of each PENDING job -> where it stands in `pending`
         self.counts: dict[str, dict[JobState, int]] = {}  #: sweep -> jobs in each state
         self.room = Room()  #: what is free
         self.nodes: dict[str, list[str]] = {}  #: node -> ids of its devices
@@ -179,15 +179,24 @@ class State:
 
     def exclusively_used(self, device_id: str) -> bool:
         """True where a job has the device to itself."""
-        holders = self.on_device.get(device_id, {})
-        return len(holders) == 1 and any(demand_of(self.jobs[job_id]).exclusive for job_id in holders)
+        holders = self.on_device.get(device_id)
+        if holders is None or len(holders) != 1:
+            return False
+        (job_id,) = holders
+        record = self.jobs[job_id]
+        return record.exclusive or record.job.resources.exclusive
 
     def free(self, device_id: str) -> float:
         """Share of the device that could be granted now; 0 where it is offline, drained, or held exclusively."""
         record = self.devices[device_id]
-        if not record.online or record.drained or self.exclusively_used(device_id):
+        if not record.online or record.drained:
             return 0.0
-        return max(0.0, record.device.capacity - self.used(device_id))
+        holders = self.on_device.get(device_id)
+        if not holders:
+            return record.device.capacity
+        if self.exclusively_used(device_id):
+            return 0.0
+        return max(0.0, record.device.capacity - sum(holders.values()))
 
     def active(self) -> Iterable[JobRecord]:
         """Jobs that hold a share of a device."""
@@ -200,26 +209,26 @@ class State:
                 del self.unmet[dependent]
 
     def _place(self, record: JobRecord) -> Place:
-        job, rank = record.job, UNKNOWN_RANK
+        job, rank = record.job, ALIKE
         if self.longest_first and (profile := self.profiles.get(_profile_key(job))) is not None:
             rank = profile.rank(job.labels)
         return (-rank, self.order[job.id], job.id)
 
     def _enqueue(self, record: JobRecord) -> None:
-        demand = self.demands[record.job.id] = demand_of(record)
+        demand, place = self.demands[record.job.id] = demand_of(record), self._place(record)
         owners = self.pending.get(demand)
         if owners is None:
             owners = self.pending[demand] = {}
         owned = owners.get(record.job.owner)
         if owned is None:
             owned = owners[record.job.owner] = Owned()
-        owned.add(_lane(record), self._place(record), _timestamp(record))
+        owned.add(_lane(record), place, _timestamp(record))
 
     def _dequeue(self, record: JobRecord) -> None:
-        demand = self.demands.pop(record.job.id)
+        demand, place = self.demands.pop(record.job.id)
         owners = self.pending[demand]
         owned = owners[record.job.owner]
-        owned.remove(_lane(record), self._place(record))
+        owned.remove(_lane(record), place)
         if not owned:
             del owners[record.job.owner]
             if not owners:
@@ -227,11 +236,13 @@ class State:
 
     def _rank_again(self, sweep: str | None) -> None:
         """Put the waiting jobs of a sweep (None: of all) in order by what is known of their durations now."""
-        for owners in self.pending.values():
+        for demand, owners in self.pending.items():
             for owned in owners.values():
                 for key, lane in owned.lanes.items():
                     if sweep is None or key[1] == sweep:
-                        owned.lanes[key] = Waiting(self._place(self.jobs[place[2]]) for place in lane)
+                        places = [self._place(self.jobs[place[2]]) for place in lane]
+                        owned.lanes[key] = Waiting(places)
+                        self.demands.update((place[2], (demand, place)) for place in places)
 
     def _grant(self, record: JobRecord, at: float | None = None) -> None:
         """`at`: from when on it counts as use; None: it is counted already."""

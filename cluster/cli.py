@@ -17,6 +17,7 @@ from terry.cluster.cli_jobs import cancel, logs, pause, resubmit, resume
 from terry.cluster.cli_nodes import doctor, down, drain, init, nodes, undrain, up
 from terry.cluster.cli_results import compare, plot, results
 from terry.cluster.cli_sample import evaluate, sample
+from terry.cluster.cli_simulate import simulate
 from terry.cluster.cli_submit import submit
 from terry.cluster.cli_views import explain, status, wait, watch
 from terry.cluster.workspace import Workspace
@@ -28,7 +29,7 @@ VERBS: tuple[click.Command, ...] = (
     *(submit, watch, status, logs, explain, wait, results, compare, plot),
     *(cancel, pause, resume, resubmit),
     *(sample, evaluate),
-    *(check, prepare, datasets),
+    *(check, prepare, datasets, simulate),
     *(init, up, down, nodes, drain, undrain, doctor),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,7 @@ from terry.cluster.cli_common import now
 from terry.cluster.errors import InvalidTransition, JournalDamaged, UserError
 from terry.cluster.journal import read, segments
 from terry.cluster.machine import apply
-from terry.cluster.model import Job, JobRecord, JobState
+from terry.cluster.model import DeviceUse, Job, JobRecord, JobState
 from terry.cluster.policy_watch import watched_policy
 from terry.cluster.requests import read_jobs
 from terry.cluster.selectors import Ensembles, select, select_one
@@ -25,6 +25,10 @@ from terry.logs.view import ControllerView
 
 #: Why a job waits that no controller has read yet.
 NOT_TAKEN = "submitted; no controller has taken it yet"
+
+
+#: How busy a device was so long ago says nothing of now (its agent is polled every 30 s at least).
+_MEASURED = timedelta(seconds=60)
 
 
 class _Info(msgspec.Struct):
@@ -69,6 +73,7 @@ class Reader:
             jobs=jobs,
             devices=self.state.devices,
             progress={p.job_id: p for p in heard.progress} if heard else {},
+            device_stats=_recent(heard),
             outcomes={job_id: outcome for job_id, (_, outcome) in self._outcomes.items()},
             waits=self._waits,
         )
@@ -166,6 +171,11 @@ class Reader:
         ws = self.workspace
         journal = [(number, _stat(path)) for number, path in _segments(ws)[-2:]]
         return (journal, [(name, _stat(ws.sweeps / name)) for name in ws.sweep_names()])
+
+
+def _recent(heard: live.Live | None) -> dict[str, DeviceUse]:
+    """How busy the devices are, by id."""
+    return {use.device_id: use for use in heard.uses if heard.time - use.time < _MEASURED} if heard else {}
 
 
 def _segments(workspace: Workspace) -> list[tuple[int, Path]]:

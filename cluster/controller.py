@@ -163,6 +163,7 @@ class Controller:
             record = self.state.jobs.get(progress.job_id)
             if record is not None and record.state.holds_device and record.attempt == progress.attempt:
                 self._live.update(progress)
+        self._live.measured(poll.uses)
         self._show(now)
         self._tidy(now)
         self._snapshots.save_if_due(self.state, self._journal, now)

@@ -20,10 +20,11 @@ from pathlib import Path
 import msgspec
 
 from terry.cluster.agent_job import AgentJob
+from terry.cluster.device_meter import DeviceMeter
 from terry.cluster.forkserver_client import Exited, Forked, ForkserverClient, ForkserverLost, Ready
 from terry.cluster.gpu_port import GpuPort
 from terry.cluster.job_runtime import JobRuntime
-from terry.cluster.model import AttemptEnd, Device, EndReason, Progress, StopGoal
+from terry.cluster.model import AttemptEnd, Device, DeviceUse, EndReason, Progress, StopGoal
 from terry.cluster.ports import Ended, LaunchOrder, Refused, Report, Started
 from terry.cluster.processes import Process, describe, kill_all, with_environment
 
@@ -41,6 +42,7 @@ class AgentReply(msgspec.Struct, frozen=True, kw_only=True):
     running: tuple[tuple[str, int], ...]  #: attempts that it has accepted and whose end is not yet reported
     reports: tuple[tuple[int, Report], ...]  #: numbered; offered again until acknowledged
     progress: tuple[Progress, ...]
+    use: DeviceUse | None = None  #: how busy the device is
 
 
 class StaleOrder(RuntimeError):
@@ -65,6 +67,7 @@ class DeviceAgent:
         self._mark = mark
         self._log_path = log
         self._gpu = gpu
+        self._meter = DeviceMeter(self._device, gpu)
         self._changed = threading.Condition()
         self._epoch = 0
         self._jobs: dict[tuple[str, int], AgentJob] = {}
@@ -152,6 +155,7 @@ class DeviceAgent:
             running=tuple(self._jobs),
             reports=tuple(self._reports),
             progress=tuple(job.progress for job in self._jobs.values()),
+            use=self._meter.use,
         )
 
     def _note(self, action: Callable[[], None]) -> None:
@@ -308,6 +312,7 @@ class DeviceAgent:
             for job in [j for j in self._jobs.values() if j.waits_for_forkserver]:
                 self._start(job)
         self._look_at_gpu()
+        self._meter.look(now)
         for job in list(self._jobs.values()):
             job.enforce_limits(now)
 

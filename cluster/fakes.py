@@ -261,6 +261,8 @@ class FakeGpu:
         self.pids: frozenset[int] = frozenset()
         self.pending: list[int] = []  #: Xid errors that were not asked for yet
         self.used = 0
+        self.busy: float | None = None  #: utilisation, 0 to 1
+        self.celsius: float | None = None
 
     def processes(self) -> frozenset[int]:
         """See GpuPort."""
@@ -274,3 +276,11 @@ class FakeGpu:
     def memory_used(self) -> int:
         """See GpuPort."""
         return self.used
+
+    def utilisation(self) -> float | None:
+        """See GpuPort."""
+        return self.busy
+
+    def temperature(self) -> float | None:
+        """See GpuPort."""
+        return self.celsius

@@ -46,6 +46,14 @@ class GpuPort(Protocol):
         """Bytes of its memory that are in use, by whomever."""
         ...
 
+    def utilisation(self) -> float | None:
+        """Share of the last moments in which it computed, 0 to 1; None where the driver does not tell."""
+        ...
+
+    def temperature(self) -> float | None:
+        """Degrees Celsius; None where the driver does not tell."""
+        ...
+
 
 def fault_of(xid: int) -> str:
     """What an Xid says of the device, in words; empty for one that programs cause, too."""
@@ -95,6 +103,18 @@ class NvmlGpu:
         with self._told("memory"):
             return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used)
         return 0
+
+    def utilisation(self) -> float | None:
+        """See GpuPort."""
+        with self._told("utilisation"):
+            return int(self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu) / 100
+        return None
+
+    def temperature(self) -> float | None:
+        """See GpuPort."""
+        with self._told("temperature"):
+            return float(self._nvml.nvmlDeviceGetTemperature(self._handle, self._nvml.NVML_TEMPERATURE_GPU))
+        return None
 
     @contextlib.contextmanager
     def _told(self, what: str) -> Iterator[None]:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from terry.cluster.durable import write_json
-from terry.cluster.model import DeviceRecord, Progress
+from terry.cluster.model import DeviceRecord, DeviceUse, Progress
 from terry.cluster.workspace import Workspace
 
 #: Written at most so often, and at least so often even if nothing changed.
@@ -25,6 +25,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int  #: of the controller
     progress: tuple[Progress, ...] = ()
     devices: tuple[DeviceRecord, ...] = ()
+    uses: tuple[DeviceUse, ...] = ()
 
 
 class LiveWriter:
@@ -34,6 +35,7 @@ class LiveWriter:
         self._workspace = workspace
         self._epoch = epoch
         self._progress: dict[str, Progress] = {}
+        self._uses: dict[str, DeviceUse] = {}
         self._written_at: datetime | None = None
         self._changed = True
 
@@ -41,6 +43,10 @@ class LiveWriter:
         """Keep what a running job said last."""
         self._progress[progress.job_id] = progress
         self._changed = True
+
+    def measured(self, uses: Iterable[DeviceUse]) -> None:
+        """Keep how busy devices are. No reason to write the file sooner."""
+        self._uses.update({use.device_id: use for use in uses})
 
     def touch(self) -> None:
         """Something else that the file shows has changed."""
@@ -59,7 +65,13 @@ class LiveWriter:
         age = LONGEST if self._written_at is None else now - self._written_at
         if age < SHORTEST or (age < LONGEST and not self._changed):
             return
-        live = Live(time=now, epoch=self._epoch, progress=tuple(self._progress.values()), devices=tuple(devices))
+        live = Live(
+            time=now,
+            epoch=self._epoch,
+            progress=tuple(self._progress.values()),
+            devices=tuple(devices),
+            uses=tuple(self._uses.values()),
+        )
         self._written_at, self._changed = now, False
         try:
             write_json(self._workspace.live, live, sync=False)

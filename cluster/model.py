@@ -271,6 +271,17 @@ class DeviceRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceUse:
+    """How busy a device is, by whomever. Lives in live.json and the dashboard, never in the journal."""
+
+    device_id: str
+    time: datetime  #: when it was measured
+    utilisation: float | None = None  #: 0 to 1: of a GPU's time, or of all cores of the node
+    memory_used_bytes: int | None = None  #: of the GPU, or of the node
+    temperature_c: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a running attempt is. Lives in live.json and the dashboard, never in the journal."""
 

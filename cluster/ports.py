@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from terry.cluster.model import AttemptEnd, Device, Progress, StopGoal
+from terry.cluster.model import AttemptEnd, Device, DeviceUse, Progress, StopGoal
 
 
 class Clock(Protocol):
@@ -97,6 +97,7 @@ class Poll:
 
     reports: tuple[Report, ...] = ()
     progress: tuple[Progress, ...] = field(default=())
+    uses: tuple[DeviceUse, ...] = ()  #: of devices of which something was measured since
 
 
 class DevicePool(Protocol):

@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from terry.cluster.device_agent import AgentReply, StaleOrder
 from terry.cluster.errors import LostLease
-from terry.cluster.model import Device, DeviceKind, Progress, StopGoal
+from terry.cluster.model import Device, DeviceKind, DeviceUse, Progress, StopGoal
 from terry.cluster.ports import Appeared, LaunchOrder, NodeDied, Poll, Report, Vanished
 from terry.cluster.ray_actors import AgentActor, AgentSettings
 
@@ -65,6 +65,7 @@ class RayPool:
         self._scanned = 0.0
         self._reports: list[Report] = []
         self._progress: dict[str, Progress] = {}
+        self._uses: dict[str, DeviceUse] = {}
 
     # DevicePool
 
@@ -221,6 +222,8 @@ class RayPool:
             for key, goal in list(agent.stops.items()):
                 self._send_stop(agent, key, goal)
         self._progress.update({p.job_id: p for p in reply.progress})
+        if reply.use is not None:
+            self._uses[reply.use.device_id] = reply.use
 
     def _launched(self, agent: _Agent, future: Future[None]) -> None:
         agent.launches -= 1
@@ -257,8 +260,10 @@ class RayPool:
     def _hand_over(self) -> Poll:
         for agent in self._agents.values():
             agent.returned = agent.seen
-        poll = Poll(reports=tuple(self._reports), progress=tuple(self._progress.values()))
-        self._reports, self._progress = [], {}
+        poll = Poll(
+            reports=tuple(self._reports), progress=tuple(self._progress.values()), uses=tuple(self._uses.values())
+        )
+        self._reports, self._progress, self._uses = [], {}, {}
         return poll
 
 

@@ -11,6 +11,7 @@ from terry.cluster.model import (
     SUCCESSES,
     Attempt,
     DeviceRecord,
+    DeviceUse,
     EndReason,
     JobRecord,
     JobState,
@@ -44,15 +45,6 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceStats:
-    """What a node measured of a device just now."""
-
-    utilisation: float | None = None  #: 0 to 1
-    memory_used_bytes: int | None = None
-    temperature_c: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """All that the files of a workspace say at one moment."""
 
@@ -65,7 +57,7 @@ class Known:
     progress: Mapping[str, Progress] = field(default_factory=dict)  #: of jobs that run, by id
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)  #: of jobs that do not run, by id
     waits: Mapping[str, str] = field(default_factory=dict)  #: why jobs do not run, by id, where that was asked
-    device_stats: Mapping[str, DeviceStats] = field(default_factory=dict)
+    device_stats: Mapping[str, DeviceUse] = field(default_factory=dict)
     losses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     note: str = ""
 
@@ -211,7 +203,7 @@ def device_views(known: Known) -> tuple[DeviceView, ...]:
 
 
 def _device_view(record: DeviceRecord, jobs: list[JobRecord], known: Known) -> DeviceView:
-    device, stats = record.device, known.device_stats.get(record.device.id, DeviceStats())
+    device, stats = record.device, known.device_stats.get(record.device.id)
     condition = DeviceCondition.ONLINE if record.online else DeviceCondition.OFFLINE
     return DeviceView(
         id=device.id,
@@ -223,10 +215,10 @@ def _device_view(record: DeviceRecord, jobs: list[JobRecord], known: Known) -> D
         condition=DeviceCondition.DRAINED if record.drained else condition,
         reason=record.drain_reason,
         jobs=tuple(r.job.id for r in jobs),
-        utilisation=stats.utilisation,
-        memory_used_bytes=stats.memory_used_bytes,
+        utilisation=stats.utilisation if stats else None,
+        memory_used_bytes=stats.memory_used_bytes if stats else None,
         memory_bytes=device.memory_bytes or None,
-        temperature_c=stats.temperature_c,
+        temperature_c=stats.temperature_c if stats else None,
     )
 
 

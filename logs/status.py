@@ -8,7 +8,7 @@ from datetime import datetime
 
 from terry.cluster.model import JobState
 from terry.logs.eta import Eta
-from terry.logs.text import Column, count, duration, figure, plural, short, table
+from terry.logs.text import Column, count, duration, figure, plural, short, size, table
 from terry.logs.view import DeviceCondition, DeviceView, JobView, SweepView, View
 
 #: Rows that are shown where nobody asks for all.
@@ -47,6 +47,9 @@ _DEVICES = (
     Column(title="KIND"),
     Column(title="MODEL"),
     Column(title="USED", right=True),
+    Column(title="BUSY", right=True),
+    Column(title="MEMORY", right=True),
+    Column(title="TEMP", right=True),
     Column(title="STATE"),
     Column(title="JOBS"),
 )
@@ -165,4 +168,8 @@ def device_lines(devices: Sequence[DeviceView], *, width: int | None = None) -> 
 def _device_row(device: DeviceView) -> list[str]:
     state = device.condition + (f" ({device.reason})" if device.reason else "")
     used = f"{device.used:g}/{device.capacity:g}"
-    return [device.id, device.kind, device.model or "-", used, state, " ".join(device.jobs) or "-"]
+    busy = "-" if device.utilisation is None else f"{device.utilisation:.0%}"
+    full = f"/{size(device.memory_bytes)}" if device.memory_bytes else ""
+    memory = "-" if device.memory_used_bytes is None else f"{size(device.memory_used_bytes)}{full}"
+    heat = "-" if device.temperature_c is None else f"{device.temperature_c:.0f}°C"
+    return [device.id, device.kind, device.model or "-", used, busy, memory, heat, state, " ".join(device.jobs) or "-"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from terry.cluster.cli_reader import Reader
 from terry.cluster.events import Submitted, encode_line
+from terry.cluster.model import DeviceUse
 from tests.unit.cli.conftest import Terry
 from tests.unit.cli.world import START, World, busy
 
@@ -130,3 +132,16 @@ def test_an_empty_workspace(terry: Terry) -> None:
     assert "no run has finished yet" in terry("results").err
     assert "no data set was prepared yet" in terry("datasets").out
     assert terry("doctor").code == 0
+
+
+def test_nodes_shows_how_busy_devices_are(terry: Terry, world: World) -> None:
+    """As their agents measured a moment ago; what was measured long before says nothing."""
+    world.turn(times=2)
+    now = world.clock.now()
+    use = DeviceUse(device_id="seawolf:cpu", time=now, utilisation=0.87, memory_used_bytes=3 << 30, temperature_c=61.4)
+    world.progress(uses=(use,))
+    row = terry("nodes").out.splitlines()[-1]
+    assert all(word in row for word in ("87%", "3.0 GiB", "61°C"))
+    assert terry("nodes", "--json").json[0]["utilisation"] == 0.87
+    world.progress(uses=(replace(use, time=now - timedelta(seconds=90)),))
+    assert terry("nodes", "--json").json[0]["utilisation"] is None

@@ -13,7 +13,7 @@ from terry.cluster.cli_setup import make_workspace
 from terry.cluster.controller import Controller
 from terry.cluster.fakes import FakeClock, FakePool
 from terry.cluster.live import Live
-from terry.cluster.model import AttemptEnd, Device, DeviceKind, EndReason, JobRecord, Progress
+from terry.cluster.model import AttemptEnd, Device, DeviceKind, DeviceUse, EndReason, JobRecord, Progress
 from terry.cluster.workspace import Workspace
 from terry.jobs.submission import SubmitOptions, prepare_submission, publish
 
@@ -102,8 +102,8 @@ class World:
                 loss = 2 + 4 * math.exp(-step / 400)
                 stream.write(json.dumps({"step": step, "time": 0, "loss": loss, "tokens_per_s": 5000.0}) + "\n")
 
-    def progress(self, *steps: tuple[str, int], total: int = 1000) -> None:
-        """What live.json says of running jobs: (job id, step)."""
+    def progress(self, *steps: tuple[str, int], total: int = 1000, uses: tuple[DeviceUse, ...] = ()) -> None:
+        """What live.json says of running jobs: (job id, step); and of devices."""
         said = tuple(
             Progress(
                 job_id=job_id,
@@ -119,7 +119,7 @@ class World:
             )
             for job_id, step in steps
         )
-        live = Live(time=self.clock.now(), epoch=self.controller.state.epoch, progress=said)
+        live = Live(time=self.clock.now(), epoch=self.controller.state.epoch, progress=said, uses=uses)
         durable.write_json(self.workspace.live, live)
 
     def finish(self, job_id: str, loss: float = 2.5, steps: int = 1000) -> None:

@@ -4,7 +4,7 @@
 
 Measured: from SIGSEGV of a training to the next step done, and the steps redone; from SIGKILL of what drives the runs
 (Terry's controller, Tune's driver) until it is there again, and what became of the running training. Prints Markdown.
-Tune needs `pip install pandas tensorboardX` beside what Terry needs.
+Tune needs `pip install pandas pyarrow pydantic tensorboardX` beside what Terry needs.
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 import ray
 from ray import tune
 from benchmarks.toy_recovery import trainable
-environment = {{"env_vars": {{"PYTHONPATH": {root!r}}}}}
+path = os.pathsep.join([{root!r}, *filter(None, [os.environ.get("PYTHONPATH")])])
+environment = {{"env_vars": {{"PYTHONPATH": path}}}}
 ray.init(num_cpus=2, include_dashboard=False, runtime_env=environment)
 if sys.argv[1] == "run":
     tuner = tune.Tuner(trainable, param_space={{"steps": {steps}, "told": {told!r}}},
@@ -224,6 +225,7 @@ def main() -> None:
         if name == "Terry" or not options.without_tune:
             (folder / name).mkdir()
             columns[name] = measure(folder / name, options.times)
+            print(f"{name}: {columns[name]}", file=sys.stderr, flush=True)
     print(f"| median of {options.times} (least to most) | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for row in columns["Terry"]:
         print(f"| {row} | {' | '.join(column[row] for column in columns.values())} |")

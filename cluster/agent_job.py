@@ -9,7 +9,9 @@ import os
 import platform
 import select
 import signal
+import statistics
 import time
+from collections import deque
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from terry.cluster import durable, evidence
+from terry.cluster import durable, evidence, pulse
+from terry.cluster.disk_probe import SLOW_S, DiskProbe
 from terry.cluster.model import AttemptEnd, Device, EndReason, Progress, StopGoal
 from terry.cluster.ports import LaunchOrder
 from terry.cluster.processes import boot_id
@@ -28,7 +31,7 @@ _log = logging.getLogger(__name__)
 _HANG_AT_LEAST_S = 300.0
 _HANG_STEPS = 20
 _ABORT_GRACE_S = 10.0
-_DISK = {errno.ENOSPC, errno.EDQUOT}
+_WAITS = "waits for the disk"
 
 
 class AgentJob:
@@ -36,7 +39,8 @@ class AgentJob:
 
     def __init__(self, order: LaunchOrder, grace_s: float) -> None:
         self.order = order
-        self.run = Workspace(Path(order.workspace)).run(order.job_id)
+        self._workspace = Workspace(Path(order.workspace))
+        self.run = self._workspace.run(order.job_id)
         self.folder = self.run.attempt(order.attempt)
         self.progress = Progress(job_id=order.job_id, attempt=order.attempt)
         self.progress_fd: int | None = None
@@ -44,6 +48,10 @@ class AgentJob:
         self._grace_s = grace_s
         self._buffer = b""
         self._fresh = False
+        self._pace = Pace()
+        self._beat = pulse.Beat(0, 0)
+        self._pulse_fd: int | None = None
+        self._probe = DiskProbe(self.folder.root)
         self._pidfd: int | None = None
         self._pid: int | None = None
         self._goal: StopGoal | None = None
@@ -57,7 +65,12 @@ class AgentJob:
     # start
 
     def prepare(self, device: Device) -> str:
-        """Make the attempt's folder and launch.json. Returns why it must not be started, or an empty string."""
+        """Make the attempt's folder and launch.json. Returns why it must not be started, or an empty string.
+
+        Raises OSError.
+        """
+        if not self._workspace.exists:  # an empty mount point: nothing must be made in it
+            raise OSError(errno.ESTALE, "the workspace is not there; is its file system mounted?")
         if self.folder.launch.exists():
             return f"attempt {self.order.attempt} was started before"
         durable.make_folder(self.folder.root)
@@ -87,12 +100,12 @@ class AgentJob:
     @staticmethod
     def reason_of(error: OSError) -> EndReason:
         """Why an attempt could not be prepared."""
-        return EndReason.DISK_FULL if error.errno in _DISK else EndReason.LAUNCH_ERROR
+        return evidence.disk_reason(error) or EndReason.LAUNCH_ERROR
 
-    def forked(self, pid: int, progress_fd: int) -> None:
+    def forked(self, pid: int, progress_fd: int, pulse_fd: int) -> None:
         """The process runs."""
         os.set_blocking(progress_fd, False)
-        self.progress_fd, self._pid = progress_fd, pid
+        self.progress_fd, self._pulse_fd, self._pid = progress_fd, pulse_fd, pid
         self._started = self._moved = time.monotonic()
         with contextlib.suppress(ProcessLookupError):  # it has ended already, and its end is on the way
             self._pidfd = os.pidfd_open(pid)
@@ -122,13 +135,17 @@ class AgentJob:
         except msgspec.MsgspecError as error:
             _log.warning("%s: unreadable progress line: %s", self.order.job_id, error)
             return
-        if (progress.step, progress.phase, progress.epoch) != (
-            self.progress.step,
-            self.progress.phase,
-            self.progress.epoch,
-        ):
+        before = self.progress
+        if (progress.step, progress.phase, progress.epoch) != (before.step, before.phase, before.epoch):
             self._moved = time.monotonic()
         self.progress, self._fresh = progress, True
+
+    def _feel_pulse(self, now: float) -> None:
+        beat = pulse.look(self._pulse_fd) if self._pulse_fd is not None else self._beat
+        if beat != self._beat:
+            self._moved = now
+        self._beat = beat
+        self._pace.at(beat.step, now)
 
     def take_fresh(self) -> bool:
         """True once after each new progress."""
@@ -156,16 +173,30 @@ class AgentJob:
         """Time limit, hang, and the end of a grace period."""
         if self._pid is None:
             return
+        self._feel_pulse(now)
         if self._kill_at is not None:
             if now >= self._kill_at:
                 self._signal(signal.SIGKILL)
         elif self.order.time_limit_s is not None and now - self._started > self.order.time_limit_s:
             self._ended_for, self._kill_at = EndReason.TIME_LIMIT, now + self._grace_s
             self._signal(signal.SIGTERM)
-        elif now - self._moved > self._hang_after_s():
+        elif now - self._moved > self._hang_after_s() and not self._waits_for_disk(now):
             self._ended_for, self._kill_at = EndReason.HUNG, now + _ABORT_GRACE_S
             self._signal(signal.SIGABRT)  # faulthandler writes the stacks of all threads
             self._signal(signal.SIGCONT)
+
+    def _waits_for_disk(self, now: float) -> bool:
+        """Whether its silence is the disk's: it is asked now, and an answer that took long excuses the job."""
+        took = self._probe.ask(self._moved)
+        if took is None:
+            if self._probe.silent_s > SLOW_S and self.progress.phase != _WAITS:
+                _log.warning("%s stands still, and %s does not answer either", self.order.job_id, self.folder.root)
+                self.progress, self._fresh = replace(self.progress, phase=_WAITS), True
+            return True
+        if took > SLOW_S:
+            _log.warning("%s: the disk answers again, after %.0f s", self.order.job_id, took)
+            self._moved = now
+        return took > SLOW_S
 
     def saw_gpu(self, xids: tuple[int, ...], memory_used: int) -> None:
         """What its GPU said while it ran."""
@@ -175,8 +206,7 @@ class AgentJob:
     def _hang_after_s(self) -> float:
         if self.order.hang_after_s is not None:
             return self.order.hang_after_s
-        rate = self.progress.steps_per_s
-        return max(_HANG_AT_LEAST_S, _HANG_STEPS / rate if rate else 0.0)
+        return max(_HANG_AT_LEAST_S, _HANG_STEPS * self._pace.median_s)
 
     def _signal(self, number: int) -> None:
         if self._pidfd is not None:
@@ -196,8 +226,11 @@ class AgentJob:
 
     def ended(self, status: int | None, max_rss_bytes: int, cpu_s: float) -> AttemptEnd:
         """Judge the end and write exit.json."""
-        if self._pidfd is not None:
-            os.close(self._pidfd)
+        if self._pulse_fd is not None:
+            self._beat = pulse.look(self._pulse_fd)
+        for descriptor in (self._pidfd, self._pulse_fd):
+            if descriptor is not None:
+                os.close(descriptor)
         found = evidence.Evidence(
             status=status,
             ended_for=self._ended_for,
@@ -206,7 +239,7 @@ class AgentJob:
             early=evidence.read_report(self.folder.early),
             stack=evidence.read_stack(self.folder),
             out_of_memory_kills=evidence.out_of_memory_kills() - self._kills_before,
-            step=self.progress.step or None,
+            step=max(self._beat.step, self.progress.step) or None,
             checkpoint_step=evidence.newest_checkpoint_step(self.run, self.order.first_attempt),
             max_rss_bytes=max_rss_bytes,
             cpu_s=cpu_s,
@@ -220,5 +253,27 @@ class AgentJob:
             durable.write_json(self.folder.exit, end)
         except OSError as error:  # the journal will have it all the same
             _log.warning("%s: %s", self.folder.exit, error)
-            return replace(end, message=f"{end.message} (exit.json could not be written: {error.strerror})".strip())
+            return evidence.blame_disk(end, error)
         return end
+
+
+class Pace:
+    """How long a run's steps take, by looks at its step now and then."""
+
+    def __init__(self) -> None:
+        self._step = 0
+        self._since: float | None = None  # when `_step` was first seen
+        self._spans: deque[float] = deque(maxlen=101)  # seconds a step, between two looks that differ
+
+    def at(self, step: int, now: float) -> None:
+        """`step` was the last one done at `now` (monotonic, seconds)."""
+        if step == self._step:
+            return
+        if self._since is not None and step > self._step:
+            self._spans.append((now - self._since) / (step - self._step))
+        self._step, self._since = step, now
+
+    @property
+    def median_s(self) -> float:
+        """Seconds a step; 0 while too little is known."""
+        return statistics.median(self._spans) if self._spans else 0.0

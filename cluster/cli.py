@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from terry.cluster.cli_common import ExitCode, Session
 from terry.cluster.cli_data import check, datasets, prepare
 from terry.cluster.cli_jobs import cancel, logs, pause, resubmit, resume
 from terry.cluster.cli_nodes import doctor, down, drain, init, nodes, undrain, up
+from terry.cluster.cli_patience import Patience, patience
 from terry.cluster.cli_results import compare, plot, results
 from terry.cluster.cli_sample import evaluate, sample
 from terry.cluster.cli_simulate import simulate
@@ -81,7 +83,10 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
 @click.pass_context
 def main(context: click.Context, *, workspace: str | None, as_json: bool) -> None:
     """Sweeps of recurrent language models on every GPU a lab can reach: pinned, watched, resumed after a crash."""
-    context.obj = Session(workspace=Workspace.find(workspace, os.environ, Path.cwd()), as_json=as_json)
+    found = Workspace.find(workspace, os.environ, Path.cwd())
+    if isinstance(context.obj, Patience):
+        context.obj.folder = found.root
+    context.obj = Session(workspace=found, as_json=as_json)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -91,8 +96,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
         from terry.cluster.cli_complete import register
 
         register()
+    hoisted = hoist(given)
+    with patience(_guessed_workspace(hoisted)) as watcher:
+        return _run(hoisted, watcher)
+
+
+def _guessed_workspace(arguments: Sequence[str]) -> Path:
+    """Where to ask whether the disk answers, before anything is looked at."""
+    named = [after for flag, after in itertools.pairwise(arguments) if flag in {"-w", "--workspace"}]
+    return Path(next(iter(named), None) or os.environ.get("TERRY_WORKSPACE") or ".")
+
+
+def _run(arguments: Sequence[str], watcher: Patience) -> int:
     try:
-        code = main.main(args=hoist(given), prog_name=PROGRAM, standalone_mode=False)
+        code = main.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=watcher)
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):  # click turns an interrupt into Abort
         print("interrupted; the jobs go on", file=sys.stderr)
@@ -166,6 +183,7 @@ _REASONS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "not permitted",
     errno.ESTALE: "the network file system does not know the file any more; try again",
+    errno.ENOTCONN: "the network file system is gone for now",
     errno.EIO: "the disk or network file system reports an input/output error",
 }
 

@@ -166,7 +166,7 @@ class DeviceAgent:
 
     def run(self) -> None:
         """Clear what an earlier incarnation left, then serve until `close`."""
-        self._clear_predecessors()
+        self.clear_predecessors()
         self._selector.register(self._alarm, selectors.EVENT_READ, self._read_notes)
         self._start_forkserver()
         while not self._closed:
@@ -177,7 +177,11 @@ class DeviceAgent:
             self._forkserver.close()
         self._selector.close()
 
-    def _clear_predecessors(self) -> None:
+    def clear_predecessors(self) -> None:
+        """Make sure that no process of an earlier incarnation lives. To be called before anybody is told of this one.
+
+        Raises RuntimeError where one does not end: the kernel cannot kill what waits for a hung disk.
+        """
         own = os.getpid()
 
         def others() -> list[Process]:
@@ -209,7 +213,7 @@ class DeviceAgent:
             self._forkserver_failures = 0
         elif isinstance(message, Forked):
             job = self._by_number[message.id]
-            job.forked(message.pid, message.progress)
+            job.forked(message.pid, message.progress, message.pulse)
             self._selector.register(message.progress, selectors.EVENT_READ, lambda: self._read_progress(job))
             self._report(Started(job_id=job.order.job_id, attempt=job.order.attempt, pid=message.pid))
         else:
@@ -226,7 +230,7 @@ class DeviceAgent:
         self._forkserver_failures += 1
         self._forkserver_retry_at = time.monotonic() + min(60.0, 0.1 * 4 ** (self._forkserver_failures - 1))
         _log.warning("the forkserver ended (status %s)", status)
-        self._clear_predecessors()
+        self.clear_predecessors()
         for number, job in list(self._by_number.items()):
             del self._by_number[number]
             job.make_sure_it_is_gone()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -18,12 +20,22 @@ from terry.cluster.workspace import AttemptFolder, Run
 EXIT_STOPPED = 75
 #: Exit code of a job that found no room on the disk, not even to say so (sysexits.h: EX_IOERR).
 EXIT_DISK_FULL = 74
+#: Exit code of a job that found its workspace's file system gone (sysexits.h: EX_OSFILE).
+EXIT_DISK_LOST = 72
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: What file systems say that are gone: a network's, a broken disk's, one whose server has died. ETIMEDOUT (NFS mounted
+#: `soft`) counts only where a file is named: sockets say it, too.
+_DISK_LOST = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EREMOTEIO})
+
+_log = logging.getLogger(__name__)
 
 _STOPPED = {
     StopGoal.CANCEL: EndReason.CANCELLED,
     StopGoal.PAUSE: EndReason.PAUSED,
     StopGoal.PREEMPT: EndReason.PREEMPTED,
 }
+_NO_REPORT = "no error report; see stderr.log"
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>\S+)')
 
 
@@ -97,7 +109,9 @@ def _judge_exit(evidence: Evidence, code: int) -> tuple[EndReason, str]:
         return evidence.error.reason, evidence.error.message
     if code == EXIT_DISK_FULL:
         return EndReason.DISK_FULL, "no space left on the disk"
-    return EndReason.EXCEPTION, f"exit code {code}, no error report; see stderr.log"
+    if code == EXIT_DISK_LOST:
+        return EndReason.DISK_LOST, "the workspace's file system was gone"
+    return EndReason.EXCEPTION, f"exit code {code}, {_NO_REPORT}"
 
 
 def _judge_signal(evidence: Evidence, number: int) -> tuple[EndReason, str]:
@@ -131,12 +145,40 @@ def _where(stack: str) -> str:
     return f" in {frame['function']} ({place.parent.name}/{place.name}:{frame['line']})"
 
 
+def disk_reason(error: BaseException) -> EndReason | None:
+    """DISK_FULL or DISK_LOST where that is what the error says of a file system; else None."""
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in _DISK_FULL:
+        return EndReason.DISK_FULL
+    lost = error.errno in _DISK_LOST or (error.errno == errno.ETIMEDOUT and error.filename is not None)
+    return EndReason.DISK_LOST if lost else None
+
+
+def blame_disk(end: AttemptEnd, error: OSError) -> AttemptEnd:
+    """The end, judged again where exit.json cannot be written.
+
+    If the disk is gone for the agent, too, a bus error (of a mapped file) and an exit without a report are its doing.
+    """
+    silent = end.reason is EndReason.EXCEPTION and end.message.endswith(_NO_REPORT)
+    unexplained = silent or end.signal == signal.SIGBUS
+    reason = disk_reason(error) if unexplained else None
+    message = f"{end.message} (exit.json could not be written: {error.strerror})".strip()
+    return replace(end, reason=reason or end.reason, message=message)
+
+
 def read_stack(folder: AttemptFolder) -> str:
-    """What faulthandler wrote; empty where it had no reason to."""
+    """What faulthandler wrote; empty where it had no reason to, or where nothing can be read."""
     try:
         return folder.crash.read_text(encoding="utf-8", errors="replace")[-20_000:]
-    except FileNotFoundError:
+    except OSError as error:
+        _note_unreadable(folder.crash, error)
         return ""
+
+
+def _note_unreadable(path: Path, error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        _log.warning("%s cannot be read and is taken as absent: %s", path, error)
 
 
 def read_error(folder: AttemptFolder) -> ErrorReport | None:
@@ -148,7 +190,10 @@ def read_report(path: Path) -> ErrorReport | None:
     """What the process said of its end, if it lived to say it."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=ErrorReport)
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except msgspec.MsgspecError:
+        return None
+    except OSError as error:
+        _note_unreadable(path, error)
         return None
 
 
@@ -161,7 +206,8 @@ def newest_checkpoint_step(run: Run, first_attempt: int = 1) -> int | None:
 def _list(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)  # noqa: PTH208  (names are all we need)
-    except FileNotFoundError:
+    except OSError as error:
+        _note_unreadable(folder, error)
         return []
 
 

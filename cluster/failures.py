@@ -123,6 +123,15 @@ def _hold(record: JobRecord, end: AttemptEnd, _now: datetime) -> Decision:
     )
 
 
+def _after_disk_lost(record: JobRecord, end: AttemptEnd, now: datetime) -> Decision:
+    budget = _fresh(record.budget, end)
+    budget = replace(budget, disk=budget.disk + 1)
+    if budget.disk <= record.job.retry.disk:
+        return _again(record, end, now, budget, count=budget.disk)
+    words = f"held: {_cause(end)}; once the workspace's file system is back, `resume`"
+    return replace(_hold(record, end, now), budget=budget, words=words)
+
+
 def _complete(record: JobRecord, end: AttemptEnd, _now: datetime) -> Decision:
     words = "completed" if end.reason is EndReason.SUCCESS else "completed: stopped early"
     return _done(JobState.COMPLETED, record, words, _fresh(record.budget, end))
@@ -143,6 +152,7 @@ _RULES: tuple[tuple[frozenset[EndReason], _Rule], ...] = (
     (frozenset({EndReason.HOST_OUT_OF_MEMORY}), _after_host_oom),
     (frozenset({EndReason.LAUNCH_ERROR}), _after_launch_error),
     (frozenset({EndReason.DISK_FULL}), _hold),
+    (frozenset({EndReason.DISK_LOST}), _after_disk_lost),
     (frozenset({EndReason.BAD_INPUT}), _bad_input),
 )  # NOT_FINITE and TIME_LIMIT are final: they have no rule
 

@@ -6,7 +6,7 @@ packet:
 
     in   {"id": 7, "environment": {...}, "stdout": path, "stderr": path, "order": {...}}
     out  {"type": "ready", "pid": ...}                       once, when everything is imported
-         {"type": "forked", "id": 7, "pid": ...}             with the read end of the job's progress pipe attached
+         {"type": "forked", "id": 7, "pid": ...}             with the read end of the job's progress pipe and its pulse
          {"type": "exited", "id": 7, "pid": ..., "status": wait status, "max_rss_bytes": ..., "cpu_s": ...}
 
 It stays single-threaded (a fork copies only the calling thread), never initialises CUDA, and dies with its agent, as
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import errno
 import gc
 import importlib
 import os
@@ -33,11 +32,13 @@ from typing import Any, Never
 
 import msgspec
 
-from terry.cluster.evidence import EXIT_DISK_FULL
+from terry.cluster import pulse
+from terry.cluster.evidence import EXIT_DISK_FULL, EXIT_DISK_LOST, disk_reason
+from terry.cluster.model import EndReason
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_EXITS = {EndReason.DISK_FULL: EXIT_DISK_FULL, EndReason.DISK_LOST: EXIT_DISK_LOST}
 _OOM_SCORE = "800"
 _PACKET = 1 << 20  #: largest request; the socket's buffers are made at least as large
 
@@ -97,16 +98,19 @@ class Forkserver:
 
     def _fork(self, request: dict[str, Any]) -> None:
         read_end, write_end = os.pipe()
+        shared = pulse.make()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
+            request["order"]["pulse_fd"] = shared
             self._child(request, parent, write_end)
         os.close(write_end)
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = _Child(request["id"], pid, pidfd)
         self._selector.register(pidfd, selectors.EVENT_READ)
-        self._send({"type": "forked", "id": request["id"], "pid": pid}, [read_end])
-        os.close(read_end)
+        self._send({"type": "forked", "id": request["id"], "pid": pid}, [read_end, shared])
+        for descriptor in (read_end, shared):
+            os.close(descriptor)
 
     def _reap(self, child: _Child) -> None:
         # While the zombie stands its pid cannot be used again: only now is killing its group safe.
@@ -140,8 +144,8 @@ class Forkserver:
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1
         except BaseException as error:
-            full = isinstance(error, OSError) and error.errno in _DISK_FULL
-            code = EXIT_DISK_FULL if full else 1  # first: there may be no room for the traceback either
+            trouble = disk_reason(error)
+            code = _EXITS[trouble] if trouble else 1  # first: there may be no room for the traceback either
             traceback.print_exc()
         finally:
             _flush()

@@ -25,6 +25,7 @@ class Forked:
     id: int
     pid: int
     progress: int  #: read end of its progress pipe; the receiver closes it
+    pulse: int  #: see terry.cluster.pulse; the receiver closes it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,7 @@ class ForkserverClient:
     def receive(self) -> Ready | Forked | Exited | None:
         """The next message; None where there is none yet. Raises ForkserverLost."""
         try:
-            packet, fds, _, _ = socket.recv_fds(self._channel, _BUFFER, 1, socket.MSG_CMSG_CLOEXEC)
+            packet, fds, _, _ = socket.recv_fds(self._channel, _BUFFER, 2, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return None
         except ConnectionResetError as error:
@@ -127,5 +128,5 @@ def _message(message: dict[str, Any], fds: list[int]) -> Ready | Forked | Exited
     if kind == "ready":
         return Ready(message["pid"])
     if kind == "forked":
-        return Forked(progress=fds[0], **message)
+        return Forked(progress=fds[0], pulse=fds[1], **message)
     return Exited(**message)

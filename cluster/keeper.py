@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from terry.cluster import lease
+from terry.cluster.disk_probe import SLOW_S, DiskProbe
 from terry.cluster.locks import Lock
 from terry.cluster.processes import Process, find, kill
 from terry.cluster.ray_head import Head, end_head, is_well, ray_environment, read_head, runtime_folder, start_head
@@ -45,11 +46,13 @@ class Keeper:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._failures = 0
+        self._probe = DiskProbe(workspace.cluster)
 
     def run(self) -> None:
         """For ever. A failure is logged, and tried again after a pause that grows."""
         while True:
             try:
+                self._require_workspace()
                 head = self._ensure_head()
                 self._ensure_controller()
                 self._failures = 0
@@ -59,6 +62,11 @@ class Keeper:
                 pause = min(_PAUSE_MAX_S, 2.0 ** (self._failures - 1))
                 _log.error("%s; next try in %.0f s", error, pause)
                 time.sleep(pause)
+
+    def _require_workspace(self) -> None:
+        """Nothing must be made in the empty mount point of a file system that is gone for the moment."""
+        if not self._workspace.exists:
+            raise RuntimeError(f"{self._workspace.root} is not there now; is its file system mounted?")
 
     def _ensure_head(self) -> Head:
         head = read_head(self._workspace)
@@ -100,11 +108,22 @@ class Keeper:
                 dead, _, _ = select.select(fds, [], [], _LOOK_EVERY_S)
                 if dead:
                     break
-                if (silent := self._silent_controller()) is not None:
+                silent = self._silent_controller()
+                if silent is not None and self._disk_answers():
                     _log.warning("the controller has been silent for %.0f s: ending it", _SILENT_S)
                     kill([silent])  # Ray starts the next; if it does not, we do
                     return
         _log.warning("the Ray head has died")
+
+    def _disk_answers(self) -> bool:
+        """False where the controller's silence is its disk's: ending it would help nobody."""
+        took = self._probe.ask(time.monotonic() - _LOOK_EVERY_S * 2)
+        if took is None:
+            time.sleep(1.0)
+            took = self._probe.ask(time.monotonic() - _LOOK_EVERY_S * 2)
+        if took is None or took > SLOW_S:
+            _log.warning("the controller is silent, and so is its disk: waiting for both")
+        return took is not None and took <= SLOW_S
 
     def _silent_controller(self) -> Process | None:
         """The controller's process on this machine, if it lives and has not renewed its lease for too long."""

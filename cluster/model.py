@@ -66,6 +66,7 @@ class EndReason(_Name):
     PAUSED = "paused"
     CANCELLED = "cancelled"
     DISK_FULL = "disk_full"
+    DISK_LOST = "disk_lost"  #: the workspace's file system reports errors, or is not mounted
     LAUNCH_ERROR = "launch_error"  #: could not be started, or its device is not usable
     BAD_INPUT = "bad_input"  #: the job says that its configuration or input cannot work; trying again is no use
     STOPPED_EARLY = "stopped_early"  #: ended by the sweep's own rule (ASHA): a success of the rule, not of the run
@@ -120,6 +121,7 @@ class RetryPolicy:
     device_out_of_memory: int = 1  #: the next attempt has the device to itself
     host_out_of_memory: int = 1  #: the next attempt has fewer neighbours
     launch: int = 3  #: attempts that could not be started
+    disk: int = 20  #: attempts that found the workspace's file system gone; then the job is HELD, not FAILED
     backoff_s: float = 1.0  #: wait after the second failure in a row (the first is tried again at once); doubles
     backoff_max_s: float = 300.0  #: the longest wait
 
@@ -224,6 +226,7 @@ class Budget:
     device_out_of_memory: int = 0
     host_out_of_memory: int = 0
     launch: int = 0
+    disk: int = 0
     checkpoint_step: int | None = None  #: newest checkpoint when a failure was last counted
 
 

@@ -95,6 +95,7 @@ class AgentActor:
         mark = f"{workspace.id}/{device.id}"
         gpu = NvmlGpu(device.uuid) if kind is DeviceKind.GPU else None
         self._agent = DeviceAgent(device, self._settings.runtime, environment, log, mark, gpu)
+        self._agent.clear_predecessors()  # before `hello` says that nothing runs here
         self._ready.set()
         self._agent.run()
 

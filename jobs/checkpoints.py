@@ -103,6 +103,7 @@ class CheckpointStore:
         self._keep_last = max(1, keep_last)
         self._first_attempt = first_attempt
         self._before_publish = before_publish or (lambda _: None)
+        self._unusable: set[Path] = set()  # were passed over when this attempt began
         self._error: BaseException | None = None
         self._work: queue.Queue[tuple[Snapshot, bool] | None] = queue.Queue(maxsize=1)
         self._thread: threading.Thread | None = None
@@ -186,11 +187,13 @@ class CheckpointStore:
     def _retire(self) -> None:
         """Remove what is neither among the newest nor the best. Called only after a newer one was published.
 
-        Never what a later attempt wrote: this one may live on in a node that was cut off.
+        Never what a later attempt wrote: this one may live on in a node that was cut off. What was passed over as
+        damaged, often of a later step, does not count: it would push out the good one from which this attempt began.
         """
         mine = [p for p in self._visible() if _parse(p)[1] <= self._attempt]
-        best = [path for path in mine if is_best(path)]
-        keep = set(mine[-self._keep_last :]) | set(best[-1:])
+        good = [path for path in mine if path not in self._unusable]
+        best = [path for path in good if is_best(path)]
+        keep = set(good[-self._keep_last :]) | set(best[-1:])
         for path in [*self._abandoned(), *mine]:
             if path not in keep:
                 _discard(path)
@@ -207,13 +210,24 @@ class CheckpointStore:
     # read
 
     def load_latest(self, warn: Callable[[str], None] = _log.warning) -> Checkpoint | None:
-        """The newest valid checkpoint; a damaged one is passed over with a warning, for the one before."""
-        for path in reversed(self._visible()):
+        """The newest valid checkpoint; a damaged one is passed over with a warning, for the one before.
+
+        None only where there are none: where all are damaged, BadCheckpoint is raised, for to begin anew (and to remove
+        them in the end) is for a person to decide. Raises OSError where they cannot be read now.
+        """
+        there = list(reversed(self._visible()))
+        wrong = ""
+        for path in there:
             try:
                 return load(path)
-            except (BadCheckpoint, OSError) as error:
+            except (BadCheckpoint, FileNotFoundError) as error:
+                self._unusable.add(path)
+                wrong = wrong or str(error)
                 warn(f"{path.name} is passed over: {error}")
-        return None
+        if not there:
+            return None
+        advice = "put one back from a backup, or begin anew with `terry-cluster resubmit --from-scratch`"
+        raise BadCheckpoint(f"none of the run's {len(there)} checkpoints can be used ({wrong}); {advice}")
 
     def best(self) -> Path | None:
         """Folder of the newest checkpoint that was the best when it was written."""

@@ -3,14 +3,13 @@
 Called by the forkserver in a process that it has just forked: torch is imported, output goes to the attempt's files,
 and the kernel ends the process with its parent. Nothing heavy is imported here: a job's first step is 20 ms away.
 
-Exit codes: 0 done; 75 left as asked, go on later; 74 the disk is full (then error.json may have found no room);
-1 an error, told in the attempt's error.json.
+Exit codes: 0 done; 75 left as asked, go on later; 74 the disk is full and 72 it is gone (then error.json may not have
+been written); 1 an error, told in the attempt's error.json.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import faulthandler
 import importlib
 import io
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from terry.cluster import durable
-from terry.cluster.evidence import EXIT_DISK_FULL, EXIT_STOPPED, ErrorReport
+from terry.cluster.evidence import EXIT_DISK_FULL, EXIT_DISK_LOST, EXIT_STOPPED, ErrorReport, disk_reason
 from terry.cluster.model import EndReason
 from terry.cluster.workspace import AttemptFolder
 from terry.jobs import specfile
@@ -34,7 +33,7 @@ from terry.jobs.stop import StopFlag, Stopped
 
 EXIT_ERROR = 1
 
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_EXITS = {EndReason.DISK_FULL: EXIT_DISK_FULL, EndReason.DISK_LOST: EXIT_DISK_LOST}
 _DEVICE_MEMORY = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 _HOST_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
@@ -149,7 +148,7 @@ def _report(error: Exception, folder: AttemptFolder, context: RunContext | None)
     except OSError as failure:
         with contextlib.suppress(OSError):
             print(f"error.json could not be written: {failure}", file=sys.stderr)
-    return EXIT_DISK_FULL if reason is EndReason.DISK_FULL else EXIT_ERROR
+    return _EXITS.get(reason, EXIT_ERROR)
 
 
 def _one_line(error: Exception, reason: EndReason) -> str:
@@ -166,8 +165,8 @@ def reason_of(error: BaseException) -> EndReason:
         return EndReason.HOST_OUT_OF_MEMORY
     if name.endswith(".OutOfMemoryError") or any(sign in text for sign in _DEVICE_MEMORY):
         return EndReason.DEVICE_OUT_OF_MEMORY
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
-        return EndReason.DISK_FULL
+    if (trouble := disk_reason(error)) is not None:
+        return trouble
     if isinstance(error, FloatingPointError):  # terry.models.errors.NotFinite is one
         return EndReason.NOT_FINITE
     if any(kind.__name__ in _BAD_INPUT for kind in type(error).__mro__):
@@ -175,8 +174,8 @@ def reason_of(error: BaseException) -> EndReason:
     return EndReason.EXCEPTION
 
 
-#: What says that a file or a setting is at fault: terry.cluster.errors, terry.data_prep.errors, terry.models.
-_BAD_INPUT = frozenset({"UserError", "DataError", "ConfigError", "StateError"})
+#: What says that a file or a setting is at fault: in terry.cluster.errors, terry.data_prep.errors, terry.models, ...
+_BAD_INPUT = frozenset({"UserError", "DataError", "ConfigError", "StateError", "BadCheckpoint"})
 
 
 def _qualified(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from terry.cluster import durable
 from terry.cluster.errors import UserError
 from terry.cluster.evidence import ErrorReport
 from terry.cluster.model import EndReason
+from terry.cluster.pulse import Pulse
 from terry.cluster.workspace import Workspace
 from terry.jobs.halving import Halving, Verdict, group_of
 from terry.jobs.order import Order
@@ -79,6 +80,7 @@ class RunContext:
         self.asked_to_stop = False  #: True once `should_stop` has said so
         self._line = line
         self._progress = progress
+        self._pulse = Pulse(order.pulse_fd)
         self._stop = stop
         self._metrics: MetricsWriter | None = None
         self._events: EventWriter | None = None
@@ -203,7 +205,12 @@ class RunContext:
         """Fields of model.Progress that changed, for the dashboard: step, total_steps, epoch, loss, phase, ..."""
         if "step" in fields:
             self.step = fields["step"]
+        self._pulse.beat(self.step)
         self._progress.say(fields)
+
+    def beat(self) -> None:
+        """Still at work, though no step is done: in a long validation, say. A run without a sign is ended as hung."""
+        self._pulse.beat()
 
     def begin(self, start: int) -> None:
         """This attempt goes on from step `start` (FROM_SCRATCH: from none): what was measured later is void."""
@@ -212,6 +219,7 @@ class RunContext:
             self._events = EventWriter(self.run.tensorboard, self.attempt, start)
         self._metrics.start(start)
         self.step = max(start, 0)
+        self._pulse.beat(self.step)
 
     def sync(self) -> None:
         """Bring all measurements to the disk: before a checkpoint is published, and at the end."""

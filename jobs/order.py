@@ -27,6 +27,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     first_attempt: int = 1  #: checkpoints and metrics of earlier attempts do not count
     device_id: str = ""
     gpu_uuid: str = ""  #: empty: no GPU
+    pulse_fd: int = -1  #: memory shared with the agent, see terry.cluster.pulse; -1: none
 
     @classmethod
     def of(cls, order: dict[str, Any]) -> Order:

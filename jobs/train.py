@@ -159,7 +159,8 @@ class RunHooks(Hooks):
         self._ctx.save_snapshot(replace(snapshot, state={**snapshot.state, "made_of": self.made_of}), best=best)
 
     def should_stop(self) -> bool:
-        """Whether the job was asked to leave."""
+        """Whether the job was asked to leave. Asked at each batch, also of a validation, which does no step."""
+        self._ctx.beat()
         return self._ctx.should_stop()
 
     def prune(self, step: int, epoch: float, best_loss: float) -> bool:

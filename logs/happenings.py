@@ -27,6 +27,7 @@ _ENDS = {
     EndReason.PAUSED: "was paused",
     EndReason.CANCELLED: "was cancelled",
     EndReason.DISK_FULL: "found the disk full",
+    EndReason.DISK_LOST: "lost its file system",
     EndReason.LAUNCH_ERROR: "could not be started",
     EndReason.BAD_INPUT: "was given input that cannot work",
     EndReason.STOPPED_EARLY: "was stopped early by its sweep's rule",

@@ -28,6 +28,9 @@ _ADVICE = {
     "long, set hang_after.",
     EndReason.TIME_LIMIT: "Give it a longer time_limit; `terry-cluster resubmit {job}` goes on from its checkpoint.",
     EndReason.DISK_FULL: "Make room on the workspace's file system, then `terry-cluster resume {job}`.",
+    EndReason.DISK_LOST: "The workspace's file system reported errors, or is not mounted on that node: look at the "
+    "mount and the kernel's messages there. Terry tries again by itself; what it holds at last goes on after "
+    "`terry-cluster resume {job}`.",
     EndReason.LAUNCH_ERROR: "Look at the device: is it free, does its driver answer? `terry-cluster nodes` shows all.",
     EndReason.BAD_INPUT: "Trying again is no use: put the setting or the data right and submit the sweep again.",
 }

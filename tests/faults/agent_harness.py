@@ -39,6 +39,7 @@ class AgentHarness:
 
     def __init__(self, root: Path, gpu: GpuPort | None = None, runtime: JobRuntime = RUNTIME) -> None:
         self.workspace = Workspace(root)
+        self.workspace.queue.mkdir(parents=True, exist_ok=True)
         self.mark = f"{self.workspace.id}/here"
         self.device = Device(id="here:cpu", node="here", node_id="n", kind=DeviceKind.CPU, capacity=2.0)
         environment = {k: v for k, v in os.environ.items() if k != AGENT_VARIABLE}
@@ -62,12 +63,16 @@ class AgentHarness:
 
     def launch(self, entrypoint: str, job: str = "s-1", attempt: int = 1, **more: Any) -> None:
         """Start an attempt of a job with an entry point of tests/helpers."""
-        self.agent.launch(self._order(entrypoint, job, attempt, **more))
+        self.agent.launch(self.order(entrypoint, job, attempt, **more))
 
-    def _order(self, entrypoint: str, job: str, attempt: int, **more: Any) -> LaunchOrder:
-        parameters = more.pop("parameters", {})
+    def order(
+        self, entrypoint: str, job: str = "s-1", attempt: int = 1, *, write: bool = True, **more: Any
+    ) -> LaunchOrder:
+        """The order for it. `write`: also the job's line, which it needs."""
+        line = _line(job, entrypoint, more.pop("parameters", {}))
         path = self.workspace.root / f"{job}.jsonl"
-        path.write_bytes(_line(job, entrypoint, parameters))
+        if write:
+            path.write_bytes(line)
         return LaunchOrder(
             epoch=1,
             job_id=job,
@@ -77,7 +82,7 @@ class AgentHarness:
             workspace=str(self.workspace.root),
             spec_path=path.name,
             spec_offset=0,
-            spec_length=path.stat().st_size - 1,
+            spec_length=len(line) - 1,
             device_id=self.device.id,
             share=1.0,
             threads=1,
@@ -108,6 +113,14 @@ class AgentHarness:
             if any(p.job_id == job and p.step >= step for p in self.poll().progress):
                 return
         raise AssertionError(f"no progress\n{self.output()}")
+
+    def until_phase(self, phase: str, job: str = "s-1") -> None:
+        """Until the job is told to be in this phase."""
+        deadline = time.monotonic() + 90.0
+        while time.monotonic() < deadline:
+            if any(p.job_id == job and p.phase == phase for p in self.poll().progress):
+                return
+        raise AssertionError(f"never in the phase {phase!r}")
 
     def output(self) -> str:
         """What the jobs have printed, for a failed test."""

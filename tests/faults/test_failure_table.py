@@ -14,23 +14,28 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from terry.cluster import agent_job
 from terry.cluster import events as e
 from terry.cluster.fakes import FakeGpu
 from terry.cluster.model import AttemptEnd, EndReason, JobRecord, JobState, RetryPolicy
+from terry.cluster.ports import Ended
 from terry.jobs.checkpoints import CheckpointStore
+from tests.faults.absent_disk import AbsentDisk
 from tests.faults.agent_harness import LIGHT, AgentHarness
+from tests.faults.frozen_disk import frozen_disk
 from tests.faults.small_disk import SmallDisk, small_disk
 from tests.helpers.queue_values import Queue, make_cpu, make_gpu
 
 pytestmark = pytest.mark.timeout(180)
 
-NEVER = RetryPolicy(crash=0, exception=0, device_out_of_memory=0, host_out_of_memory=0, launch=0)
+NEVER = RetryPolicy(crash=0, exception=0, device_out_of_memory=0, host_out_of_memory=0, launch=0, disk=0)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +100,12 @@ def test_a_crash_at_the_same_step_again_and_again_is_called_a_loop(harness: Agen
         record = hand_in(queue, "s-1", harness.ended("loop-1", attempt))
     assert "a crash loop: 3 times at step 7" in record.reason
     assert record.avoid_devices == ("here:cpu",), "after two on one device, another"
+
+
+def test_the_step_of_a_crash_is_exact_however_fast_the_steps_are(harness: AgentHarness) -> None:
+    for attempt in (1, 2):
+        harness.launch("failing_jobs:crashes_at", "exact-1", attempt, parameters={"step": 54_321})
+        assert harness.ended("exact-1", attempt).step == 54_321
 
 
 def test_three_jobs_that_crash_on_a_device_drain_it(harness: AgentHarness) -> None:
@@ -202,6 +213,13 @@ def test_a_call_that_does_not_come_back_is_ended_and_shows_where_it_stood(harnes
     assert "stands_still" in end.message
     assert after(end).state is JobState.PENDING
     never(end)
+
+
+def test_a_job_that_is_at_work_without_doing_a_step_is_not_hung(harness: AgentHarness) -> None:
+    harness.launch("failing_jobs:validates", "valid-1", hang_after_s=0.8, parameters={"batches": 25})
+    begun = time.monotonic()
+    assert harness.ended("valid-1").reason is EndReason.HUNG
+    assert time.monotonic() - begun > 2.5, "not before it stood still"
 
 
 def test_a_stopped_process_is_a_hang(harness: AgentHarness) -> None:
@@ -338,6 +356,75 @@ def test_on_a_full_disk_the_job_is_held_and_its_last_checkpoint_stays(disk: Smal
     finally:
         harness.close()
         disk.clear(what)
+
+
+def test_while_the_disk_stands_still_nobody_is_called_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_job, "SLOW_S", 0.5)
+    with frozen_disk(tmp_path) as disk:
+        harness = AgentHarness(disk.folder, runtime=LIGHT)
+        try:
+            harness.launch("failing_jobs:writes", hang_after_s=4.0)  # longer than it takes to begin
+            harness.until_step(step=5)
+            disk.freeze()
+            harness.until_phase("waits for the disk")
+            deadline = time.monotonic() + 2.0
+            while time.monotonic() < deadline:
+                harness.poll()
+            assert not [r for r in harness.reports if isinstance(r, Ended)], "its silence is the disk's"
+            disk.thaw()
+            harness.until_phase("training")
+            (harness.run().root / "enough").touch()
+            assert harness.ended().reason is EndReason.SUCCESS
+        finally:
+            disk.thaw()
+            harness.close()
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[tuple[AgentHarness, AbsentDisk]]:
+    (tmp_path / "w").mkdir()
+    found, disk = AgentHarness(tmp_path / "w", runtime=LIGHT), AbsentDisk(tmp_path / "w")
+    yield found, disk
+    disk.lift()
+    found.close()
+
+
+def test_a_disk_that_is_gone_is_named_and_waited_for(mount: tuple[AgentHarness, AbsentDisk]) -> None:
+    harness, disk = mount
+    harness.launch("failing_jobs:looks")
+    harness.until_step(step=5)
+    hang(disk)
+    disk.lose()
+    end = harness.ended()
+    assert end.reason is EndReason.DISK_LOST, end
+    assert after(end, retry=NEVER).state is JobState.HELD, "never FAILED"
+    assert after(end).state is JobState.PENDING
+    order = harness.order("failing_jobs:looks", attempt=2, write=False)
+    harness.agent.launch(order)
+    assert harness.ended(attempt=2).reason is EndReason.DISK_LOST, "nor can it be started"
+    disk.lift()
+    (harness.run().root / "enough").touch()
+    harness.launch("failing_jobs:looks", attempt=3)
+    assert harness.ended(attempt=3).reason is EndReason.SUCCESS
+
+
+def test_in_an_empty_mount_point_nothing_is_started(tmp_path: Path) -> None:
+    harness = AgentHarness(tmp_path / "w", runtime=LIGHT)
+    try:
+        (tmp_path / "w").rename(tmp_path / "elsewhere")
+        (tmp_path / "w").mkdir()
+        harness.agent.launch(harness.order("failing_jobs:looks", write=False))
+        end = harness.ended()
+        assert end.reason is EndReason.DISK_LOST
+        assert "is its file system mounted?" in end.message
+        assert list((tmp_path / "w").iterdir()) == []
+    finally:
+        harness.close()
+
+
+def hang(disk: AbsentDisk) -> None:
+    if not disk.hang():
+        pytest.skip("a FUSE file system cannot be mounted here: that needs root and /dev/fuse")
 
 
 # stale attempts

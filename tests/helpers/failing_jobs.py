@@ -25,6 +25,42 @@ def asked(ctx: RunContext) -> None:
     DEEDS[ctx.parameters["deed"]]()
 
 
+def crashes_at(ctx: RunContext) -> None:
+    """In mid-sentence: nothing of the last steps was told in a line."""
+    for step in range(1, ctx.parameters["step"] + 1):
+        ctx.progress(step=step)
+    os.abort()
+
+
+def validates(ctx: RunContext) -> None:
+    """For a while it does no step, but is at work; then it stands still."""
+    ctx.progress(step=9, phase="validating")
+    for _ in range(ctx.parameters["batches"]):
+        ctx.beat()
+        threading.Event().wait(0.1)
+    threading.Event().wait()
+
+
+def looks(ctx: RunContext) -> None:
+    """Look at the disk, again and again, until it finds nothing to hold it back."""
+    step = 0
+    while not (ctx.run_dir / "enough").exists():
+        step += 1
+        ctx.progress(step=step, phase="training")
+        threading.Event().wait(0.01)
+
+
+def writes(ctx: RunContext) -> None:
+    """Write and sync, again and again, until told that it is enough."""
+    step = 0
+    while not (ctx.run_dir / "enough").exists():
+        step += 1
+        ctx.log(step, loss=1.0)
+        ctx.sync()
+        ctx.progress(phase="training")
+        threading.Event().wait(0.01)
+
+
 def diverges(ctx: RunContext) -> None:
     """As the guard says it."""
     from terry.models.errors import NotFinite

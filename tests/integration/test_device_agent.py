@@ -36,6 +36,7 @@ class Harness:
 
     def __init__(self, root: Path) -> None:
         self.workspace = Workspace(root)
+        self.workspace.queue.mkdir()
         self.mark = f"{self.workspace.id}/here:cpu"
         device = Device(id="here:cpu", node="here", node_id="n", kind=DeviceKind.CPU, capacity=2.0)
         environment = {k: v for k, v in os.environ.items() if k != AGENT_VARIABLE}

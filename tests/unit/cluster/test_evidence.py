@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def exited(code: int) -> int:
         (Evidence(status=exited(75), ended_for=EndReason.TIME_LIMIT), EndReason.TIME_LIMIT),
         (Evidence(status=exited(0), goal=StopGoal.CANCEL), EndReason.SUCCESS),
         (Evidence(status=exited(74)), EndReason.DISK_FULL),
+        (Evidence(status=exited(72)), EndReason.DISK_LOST),
         (Evidence(status=exited(1)), EndReason.EXCEPTION),
         (Evidence(status=exited(1), error=ErrorReport(reason=EndReason.NOT_FINITE)), EndReason.NOT_FINITE),
         (Evidence(status=signal.SIGSEGV), EndReason.CRASHED),
@@ -77,6 +79,45 @@ def test_a_run_that_its_sweeps_rule_ended_is_no_plain_success() -> None:
     assert (end.reason, end.message, end.step) == (EndReason.STOPPED_EARLY, "place 7 of 9", 40)
     killed = judge(Evidence(status=9, early=early))
     assert killed.reason is EndReason.KILLED, "it had not left yet: another attempt will say it again"
+
+
+GONE = OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+
+@pytest.mark.parametrize(
+    ("found", "error", "reason"),
+    [
+        (Evidence(status=signal.SIGBUS), GONE, EndReason.DISK_LOST),
+        (Evidence(status=exited(1)), GONE, EndReason.DISK_LOST),
+        (Evidence(status=exited(1)), OSError(errno.ENOSPC, "No space left on device"), EndReason.DISK_FULL),
+        (Evidence(status=signal.SIGBUS), OSError(errno.EACCES, "Permission denied"), EndReason.CRASHED),
+        (Evidence(status=signal.SIGSEGV), GONE, EndReason.CRASHED),
+        (
+            Evidence(status=exited(1), error=ErrorReport(reason=EndReason.EXCEPTION, message="KeyError: 'x'")),
+            GONE,
+            EndReason.EXCEPTION,
+        ),
+        (Evidence(status=exited(0)), GONE, EndReason.SUCCESS),
+    ],
+)
+def test_what_a_disk_that_is_gone_explains(found: Evidence, error: OSError, reason: EndReason) -> None:
+    end = evidence.blame_disk(judge(found), error)
+    assert end.reason is reason
+    assert "exit.json could not be written" in end.message
+
+
+def test_what_cannot_be_read_is_taken_as_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Workspace(tmp_path).run("a-1")
+
+    def gone(*_: object, **__: object) -> bytes:
+        raise GONE
+
+    for name in ("read_text", "read_bytes"):
+        monkeypatch.setattr(Path, name, gone)
+    monkeypatch.setattr("terry.cluster.evidence.os.listdir", gone)
+    assert evidence.read_error(run.attempt(1)) is None
+    assert evidence.read_stack(run.attempt(1)) == ""
+    assert evidence.newest_checkpoint_step(run) is None
 
 
 def test_a_half_written_report_counts_as_none(tmp_path: Path) -> None:

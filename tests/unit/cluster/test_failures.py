@@ -126,6 +126,21 @@ def test_a_full_disk_holds(queue: Queue) -> None:
     assert "No space left" in record.reason
 
 
+def test_a_lost_disk_is_tried_again_and_at_last_waited_for(queue: Queue) -> None:
+    queue.submit("s-2", retry=RetryPolicy(disk=3, backoff_s=2.0))
+    waits = []
+    for _ in range(3):
+        queue.start("s-2")
+        waits.append(_waited(queue.end("s-2", EndReason.DISK_LOST, message="runs/s-2: Stale file handle")))
+    assert waits == [None, 2.0, 4.0]
+    assert queue["s-2"].avoid_devices == (), "no device is to blame"
+    queue.start("s-2")
+    record = queue.end("s-2", EndReason.DISK_LOST, message="runs/s-2: Stale file handle")
+    assert record.state is JobState.HELD, "nothing is lost: it waits for a person"
+    assert "Stale file handle" in record.reason
+    assert "`resume`" in record.reason
+
+
 @pytest.mark.parametrize("reason", [EndReason.NOT_FINITE, EndReason.TIME_LIMIT, EndReason.BAD_INPUT])
 def test_what_trying_again_cannot_help_fails_at_once(queue: Queue, reason: EndReason) -> None:
     assert _end(queue, reason).state is JobState.FAILED

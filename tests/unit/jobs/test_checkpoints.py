@@ -100,6 +100,49 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     assert "step-000000002-a0001 is passed over" in said[0]
 
 
+def _spoil(path: Path) -> None:
+    (path / "model.safetensors").write_bytes(b"not what was written")
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_later_checkpoint_does_not_push_out_the_good_one(tmp_path: Path, keep: int) -> None:
+    first = CheckpointStore(tmp_path / "checkpoints", 1, keep_last=2)
+    first.save(snapshot(200))
+    _spoil(first.save(snapshot(300)))
+    second = CheckpointStore(tmp_path / "checkpoints", 2, keep_last=keep)
+    found = second.load_latest(lambda _: None)
+    assert found is not None
+    assert found.step == 200
+    for step in (250, 280, 310):
+        second.save(snapshot(step))
+        there = [load(path).step for path in checkpoints.checkpoints(tmp_path / "checkpoints")]
+        assert step in there, "what was just written stays"
+        assert len(there) == keep, "and nothing damaged counts"
+
+
+def test_where_all_are_damaged_nobody_begins_anew_by_himself(store: CheckpointStore, tmp_path: Path) -> None:
+    for step in (1, 2):
+        _spoil(store.save(snapshot(step)))
+    with pytest.raises(BadCheckpoint, match=r"none of the run's 2 checkpoints can be used.*--from-scratch"):
+        CheckpointStore(tmp_path / "checkpoints", 2).load_latest(lambda _: None)
+    assert len(folders(tmp_path)) == 2, "they stay, for a person to look at"
+    assert CheckpointStore(tmp_path / "checkpoints", 3, first_attempt=3).load_latest() is None
+
+
+def test_what_cannot_be_read_just_now_is_not_passed_over(
+    store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(snapshot(1))
+    store.save(snapshot(2))
+
+    def gone(path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", gone)
+    with pytest.raises(OSError, match="Input/output"):
+        CheckpointStore(tmp_path / "checkpoints", 2).load_latest()
+
+
 def test_a_checkpoint_of_a_later_format_is_refused_in_words(store: CheckpointStore) -> None:
     path = store.save(snapshot(1))
     manifest = path / "MANIFEST.json"

@@ -18,7 +18,7 @@ from terry.data_prep.errors import DataError
 class Format(Enum):
     """How a source file is laid out."""
 
-    auto = "auto"  #: by the file's name: .csv, .tsv/.tab, .jsonl/.ndjson, anything else is text
+    auto = "auto"  #: by the file's name: .csv, .tsv/.tab, .jsonl/.ndjson/.json, anything else is text
     csv = "csv"  #: rows with a delimiter (sniffed unless given) and quotes
     tsv = "tsv"  #: the same, delimited by tabs
     jsonl = "jsonl"  #: one JSON object a line

@@ -72,6 +72,16 @@ def _unpacked(raw: BinaryIO) -> BinaryIO:
     return raw
 
 
+#: First bytes of what people give us and we cannot read.
+_FOREIGN: Final = (
+    (b"\x28\xb5\x2f\xfd", "is packed by zstd: unpack it first"),
+    (b"PK\x03\x04", "is a zip archive or an office document: unpack it, or save it as CSV or text"),
+    (b"%PDF", "is a PDF: make it text first (pdftotext does)"),
+    (b"\xd0\xcf\x11\xe0", "is an old office document: save it as CSV or text"),
+    (b"SQLite format 3", "is a database: export the table as CSV"),
+)
+
+
 def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb", buffering=_BUFFER)
@@ -157,6 +167,9 @@ def _by_first_bytes(start: bytes, path: Path) -> str | None:
     """UTF with a mark, or UTF-16 without one; None where all bytes must be seen. Raises DataError for a binary file."""
     if (marked := _by_mark(start)) is not None:
         return marked
+    for magic, what in _FOREIGN:
+        if start.startswith(magic):
+            raise DataError(f"{path} {what}")
     sample = start[: 1 << 16]
     if (latin := _utf16_of_latin(sample)) is not None:
         return latin

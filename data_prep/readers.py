@@ -240,6 +240,10 @@ def _read_jsonl(source: Source, config: DatasetConfig, report: ReadReport) -> It
             try:
                 record = decoder.decode(line)
             except msgspec.DecodeError as error:
+                if report.rows == 1 and line.lstrip().startswith("["):
+                    raise DataError(
+                        f"{report.path} is one JSON array; what is read is one JSON object a line"
+                    ) from None
                 _bad_row(report, config, number, f"not a JSON object ({error})")
                 continue
             if not report.column:

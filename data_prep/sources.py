@@ -19,6 +19,7 @@ _FORMATS: Final = {
     ".tab": Format.tsv,
     ".jsonl": Format.jsonl,
     ".ndjson": Format.jsonl,
+    ".json": Format.jsonl,
     ".txt": Format.text,
     ".text": Format.text,
     ".md": Format.text,
@@ -75,11 +76,11 @@ def _expand(pattern: str, base: Path) -> list[Path]:
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file() and _known(p) and not _hidden(p, path))
         if not inside:
-            raise DataError(f"source {pattern!r}: the folder {path} has no files ending in {', '.join(_FORMATS)}")
+            raise DataError(f"{pattern!r}: the folder {path} has no files ending in {', '.join(_FORMATS)}")
         return inside
     matched = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207
     if not matched:
-        raise DataError(f"source {pattern!r}: there is no such file, and it matches none (looked for {path})")
+        raise DataError(f"{pattern!r}: there is no such file, and it matches none (looked for {path})")
     return matched
 
 

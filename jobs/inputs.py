@@ -47,6 +47,7 @@ def _names(config: DatasetConfig, head: bytes, delimiter: str | None) -> list[st
     if head[:2] in _PACKED or (b"\0" in head and config.encoding is None):
         return None
     text = head.decode(config.encoding or "utf-8-sig", errors="replace")
+    text = text.removeprefix("\ufeff")
     first = text.lstrip("\r\n").splitlines()[:1]
     if not first:
         return None

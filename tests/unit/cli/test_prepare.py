@@ -45,6 +45,13 @@ def test_a_file_by_hand(terry: Terry, tmp_path: Path, comments: str) -> None:
     assert str(folder) in again.out
 
 
+def test_a_marked_file_with_its_encoding_given(terry: Terry, tmp_path: Path) -> None:
+    (tmp_path / "marked.csv").write_bytes(ROWS.replace("body", "text").encode("utf-8-sig"))
+    said = terry("prepare", "marked.csv", "encoding=utf-8", "column=id", *ALL)
+    assert said.code == 0, said.err
+    assert "utf-8-sig, csv" in said.out
+
+
 def test_listing(terry: Terry, tmp_path: Path, comments: str) -> None:
     assert terry("prepare", comments, "--name", "first", *ALL).code == 0
     made = terry("prepare", comments, "--name=second", "level=character", "unit=story", *ALL, "--json").json

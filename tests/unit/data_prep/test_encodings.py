@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,12 @@ def test_detect(tmp_path: Path, content: bytes, name: str) -> None:
 def test_binary_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"file\.txt is not text: .* say in which `encoding`"):
         detect(saved(tmp_path, bytes(range(256)) * 20))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.txt", "words")
+    for content, words in ((archive.getvalue(), "zip archive"), (b"\x28\xb5\x2f\xfd words", "packed by zstd: unpack")):
+        with pytest.raises(DataError, match=rf"file\.txt is .*{words}"):
+            detect(saved(tmp_path, content))
 
 
 def test_bytes_far_into_the_file_count(tmp_path: Path) -> None:
@@ -79,7 +87,7 @@ def test_any_bytes_can_be_read(tmp_path_factory: pytest.TempPathFactory, content
     try:
         encoding = detect(path)
     except DataError as error:
-        assert "is not text" in str(error)  # noqa: PT017  that it is raised at all is up to the bytes
+        assert "file.txt is " in str(error)  # noqa: PT017  that it is raised at all is up to the bytes
         encoding = "utf-8"
     with open_text(path, encoding, newline=None) as (file, _):
         file.read()

@@ -318,6 +318,8 @@ def test_json_lines(tmp_path: Path) -> None:
     assert (report.rows, report.ragged, report.column) == (5, 2, "body")
     with pytest.raises(DataError, match=r"file\.jsonl:3: not a JSON object"):
         texts(path, ragged=Ragged.refuse)
+    with pytest.raises(DataError, match="is one JSON array"):
+        texts(written(tmp_path, '[\n{"body": "y"}\n]\n', "array.json"))
     with pytest.raises(DataError, match=r"say which `column` .* 'x'"):
         texts(written(tmp_path, '{"x": "y"}\n', "other.jsonl"))
 

@@ -81,7 +81,9 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     corpus(tmp_path / "a.csv")
     longest = min(duration(tmp_path / f"timed-{i}", tmp_path) for i in range(3))
     undisturbed = make(tmp_path / "undisturbed", tmp_path)
-    root, rng, hits, left_over = tmp_path / "root", random.Random(), 0, 0
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")  # shown where the test fails
+    root, rng, hits, left_over = tmp_path / "root", random.Random(seed), 0, 0
     root.mkdir()
     for _ in range(KILLS):
         hits += killed(start(root, tmp_path), rng.uniform(0, longest))

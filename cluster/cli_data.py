@@ -168,28 +168,27 @@ def datasets(current: Session) -> None:
 
     Example: terry-cluster datasets --json
     """
-    from terry.logs.text import Column, count, size, table
+    from terry.logs.text import Column, count, short, size, table
 
     needs_workspace(current)
     found = list(_manifests(current))
     if current.as_json:
         print_json([{"folder": str(folder), **_manifest_document(manifest)} for folder, manifest in found])
         return
-    titles = ["DATA SET", "UNIT", "LEVEL", "VOCABULARY", "COVERAGE", "EXAMPLES", "TOKENS", "SIZE"]
+    titles = ["DATA SET", "UNIT", "VOCABULARY", "COVERAGE", "EXAMPLES", "TOKENS", "SIZE"]
     rows = [
         [
             folder.name,
-            manifest.unit.name,
-            manifest.level.name,
+            f"{manifest.unit.name}, {manifest.level.name}",
             count(manifest.vocabulary_size),
             f"{manifest.coverage:.1%}",
             count(sum(split.examples for split in manifest.splits.values())),
-            count(sum(split.tokens for split in manifest.splits.values())),
+            short(sum(split.tokens for split in manifest.splits.values())),
             size(sum(file.bytes for file in manifest.files.values())),
         ]
         for folder, manifest in found
     ]
-    columns = [Column(title=title, right=number > 2) for number, title in enumerate(titles)]
+    columns = [Column(title=title, right=number > 1) for number, title in enumerate(titles)]
     print_lines(table(columns, rows) or ["no data set was prepared yet; `terry-cluster prepare FILE` does"])
 
 

@@ -62,8 +62,8 @@ def test_listing(terry: Terry, tmp_path: Path, comments: str) -> None:
     assert listed[1]["folder"] == made[0]["folder"]
     assert [entry["level"] for entry in listed] == ["word", "character"]
     table = terry("datasets").out.splitlines()
-    assert table[0].split() == ["DATA", "SET", "UNIT", "LEVEL", "VOCABULARY", "COVERAGE", "EXAMPLES", "TOKENS", "SIZE"]
-    assert table[1].split()[1:7] == ["sentence", "word", "13", "100.0%", "3", "14"]
+    assert table[0].split() == ["DATA", "SET", "UNIT", "VOCABULARY", "COVERAGE", "EXAMPLES", "TOKENS", "SIZE"]
+    assert table[1].split()[1:7] == ["sentence,", "word", "13", "100.0%", "3", "14"]
     (tmp_path / "runs" / "datasets" / ".building-x").mkdir()
     (Path(listed[0]["folder"]) / "vocabulary.json").write_text("{}")
     said = terry("datasets", "--json")

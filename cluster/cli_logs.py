@@ -48,17 +48,47 @@ def print_log(reader: Reader, record: JobRecord, *, follow: bool, stderr: bool) 
     if not follow:
         if not printer.anything:
             note(f"{record.job.id} is {record.state} and has not printed anything")
+        _hint(reader, record, stderr=stderr)
         return ExitCode.DONE
-    told = False
+    told = ""
     while not record.state.is_final:
-        if not told and not record.state.holds_device:
-            note(f"{record.job.id} is {record.state}; waiting for it to start")
-        told = True
+        told = _say_why_silent(reader, record, told)
         time.sleep(_LOOK_S)
         # The state first: what was printed before a job's end is then on disk when the end is known.
         record = reader.jobs()[record.job.id]
         printer.catch_up(record)
-    return ExitCode.DONE if record.state is JobState.COMPLETED else ExitCode.FAILED
+    if record.state is JobState.COMPLETED:
+        return ExitCode.DONE
+    _hint(reader, record, stderr=stderr)
+    return ExitCode.FAILED
+
+
+def _say_why_silent(reader: Reader, record: JobRecord, told: str) -> str:
+    """Where the job does not run: say once why not, and again when that has changed. Returns what was said last."""
+    if record.state.holds_device:
+        return ""
+    why = f"{record.job.id} is {record.state}; waiting for it to start"
+    if reader.read().controller.advice:
+        why += ": no controller runs; `terry-cluster up` starts one"
+    if why != told:
+        note(why)
+    return why
+
+
+def _hint(reader: Reader, record: JobRecord, *, stderr: bool) -> None:
+    """Where to look next, if there is more to see."""
+    attempts = reader.workspace.run(record.job.id).attempts()
+    if not stderr and any(_size(folder.stderr) for _, folder in attempts):
+        note(f"there is more on standard error: `terry-cluster logs {record.job.id} --stderr`")
+    if record.state is JobState.FAILED:
+        note(f"{record.job.id} failed: `terry-cluster explain {record.job.id}` tells why")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 class _Printer:

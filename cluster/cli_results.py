@@ -65,6 +65,7 @@ def results(current: Session, selectors: tuple[str, ...], *, form: str, output: 
 
     needs_workspace(current)
     reader = Reader(current.workspace)
+    _check_folder(output)
     rows = best_first(result_rows(reader, selectors))
     chosen = Format.JSON if current.as_json else Format(form)
     if chosen is Format.PARQUET:
@@ -77,6 +78,11 @@ def results(current: Session, selectors: tuple[str, ...], *, form: str, output: 
         sys.stdout.write(_text(rows, chosen))
     if not rows:
         note("no run has finished yet; `terry-cluster status` shows how they stand")
+
+
+def _check_folder(output: Path | None) -> None:
+    if output is not None and not output.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {output.absolute().parent}")
 
 
 def result_rows(reader: Reader, selectors: Sequence[str]) -> list[ResultRow]:
@@ -151,7 +157,8 @@ def compare(current: Session, selectors: tuple[str, ...]) -> None:
     reader = Reader(current.workspace)
     records = [r for r in reader.select(selectors) if r.job.kind not in _NO_RUNS]
     if len(records) < 2:
-        raise UserError(f"{len(records) or 'no'} run is not enough to compare: name two or more, or a whole sweep")
+        few = records[0].job.id if records else "no run"
+        raise UserError(f"that means {few}, which is not enough to compare: name two or more runs, or a whole sweep")
     found = set_side_by_side([_compared(reader, record) for record in records])
     if current.as_json:
         print_json(found)
@@ -243,8 +250,7 @@ def plot(
         return
     if output.suffix.lower() not in {".png", ".svg"}:
         raise UserError(f"{output} must end with .png or .svg")
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"there is no folder {output.absolute().parent}")
+    _check_folder(output)
     draw(curves, output.absolute(), title=" ".join(selectors), smoothing=smoothing, group_of=groups)
     if current.as_json:
         print_json({"file": str(output.absolute()), "runs": [curve.name for curve in curves]})

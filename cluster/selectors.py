@@ -53,7 +53,9 @@ def _state(selector: str) -> JobState:
     try:
         return JobState(name)
     except ValueError:
-        raise UserError(f"{name!r} is no state; the states are {', '.join(JobState)}") from None
+        near = difflib.get_close_matches(name, list(JobState), n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ";"
+        raise UserError(f"{name!r} is no state{hint} The states are {', '.join(JobState)}") from None
 
 
 def _named(name: str, jobs: Mapping[str, JobRecord], ensembles: Ensembles) -> set[str]:

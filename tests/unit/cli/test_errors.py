@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from terry.cluster.cli import VERBS
 from terry.cluster.workspace import Workspace
 from tests.unit.cli.conftest import Terry
 from tests.unit.cli.world import World
@@ -166,3 +169,27 @@ def test_interrupt(terry: Terry, world: World, monkeypatch: pytest.MonkeyPatch) 
     said = terry("wait", "cells")
     assert said.code == 130
     assert "the jobs go on" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("status", "state:runing"), "'runing' is no state; did you mean 'running'?"),
+        (("results", "-o", "/nowhere/r.csv", "--format", "csv"), "there is no folder /nowhere"),
+        (("compare", "cells-0001"), "that means cells-0001, which is not enough to compare"),
+    ],
+)
+def test_what_is_wrong_and_what_would_be_right(
+    terry: Terry, world: World, arguments: tuple[str, ...], words: str
+) -> None:
+    """One line, exit code 2."""
+    world.submit("cells", 2)
+    said = terry(*arguments)
+    assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
+    assert words in said.err
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_each_verb_has_an_example(verb: click.Command) -> None:
+    """`--help` shows how it is used, in a line that can be copied."""
+    assert re.search(rf"Example: terry-cluster (-w \S+ )?{verb.name}\b", verb.help or "")

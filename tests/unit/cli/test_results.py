@@ -167,7 +167,7 @@ def test_compare_needs_two(terry: Terry, world: World) -> None:
     world.submit("cells", 2)
     said = terry("compare", "cells-0001")
     assert (said.code, said.out) == (2, "")
-    assert "name two or more, or a whole sweep" in said.err
+    assert "name two or more runs, or a whole sweep" in said.err
     damaged = next(iter(world.workspace.submissions("cells")))[1] / "jobs.jsonl"
     damaged.write_bytes(damaged.read_bytes().replace(b'"config"', b'"confid"'))
     said = terry("compare", "cells")

@@ -135,6 +135,55 @@ def test_logs_follow_until_the_end(
     assert said.out.splitlines()[1:] == ["first", "second", "last"]
 
 
+def test_logs_follow_across_attempts(terry: Terry, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It crashes, waits a moment for its turn, goes on: one text, with a header for each attempt."""
+    world.submit("cells", 1)
+    world.turn(times=3)
+    write_log(world, "cells-0001", 1, "first")
+    moments = iter(
+        [
+            lambda: world.crash("cells-0001"),
+            lambda: world.turn(5.0, times=3),
+            lambda: write_log(world, "cells-0001", 2, "second\n"),
+            lambda: world.finish("cells-0001"),
+        ]
+    )
+    monkeypatch.setattr("terry.cluster.cli_logs.time.sleep", lambda _: next(moments)())
+    said = terry("logs", "cells-0001", "-f")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert [line for line in lines if "==>" not in line] == ["first", "second"]
+    assert [line[:13] for line in lines if "==>" in line] == ["==> attempt 1", "==> attempt 2"]
+
+
+def test_logs_say_why_nothing_comes_and_where_there_is_more(
+    terry: Terry, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody runs the queue; later: the job failed, and what it said of that is on standard error."""
+    world.submit("cells", 1)
+    world.stop_controller()
+
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("terry.cluster.cli_logs.time.sleep", stop)
+    said = terry("logs", "cells-0001", "-f")
+    assert said.code == 130
+    assert "cells-0001 is pending; waiting for it to start: no controller runs" in said.err
+
+
+def test_logs_of_a_failed_job_lead_on(terry: Terry, world: World) -> None:
+    """To standard error, where there is something on it, and to its story."""
+    busy(world)
+    folder = world.workspace.run("cells-0003").attempt(1)
+    folder.stderr.write_text("Traceback ...\n")
+    said = terry("logs", "cells-0003", "-f")
+    assert said.code == 1
+    assert "there is more on standard error: `terry-cluster logs cells-0003 --stderr`" in said.err
+    assert "`terry-cluster explain cells-0003` tells why" in said.err
+    assert "more on standard error" not in terry("logs", "cells-0003", "--stderr").err
+
+
 def _end(world: World, fails: bool) -> None:
     write_log(world, "cells-0001", 1, "last\n")
     if fails:

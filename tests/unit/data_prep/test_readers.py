@@ -9,7 +9,7 @@ import io
 import json
 import lzma
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pytest
@@ -163,6 +163,7 @@ fields = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
     quote=st.sampled_from("\"'"),
     line_end=st.sampled_from(["\n", "\r\n", "\r"]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC]),
 )
 def test_csv_round_trip(
     tmp_path_factory: pytest.TempPathFactory,
@@ -171,9 +172,10 @@ def test_csv_round_trip(
     quote: str,
     line_end: str,
     encoding: str,
+    quoting: Literal[0, 1, 2],
 ) -> None:
     out = io.StringIO(newline="")
-    writer = csv.writer(out, delimiter=delimiter, quotechar=quote, quoting=csv.QUOTE_ALL, lineterminator=line_end)
+    writer = csv.writer(out, delimiter=delimiter, quotechar=quote, quoting=quoting, lineterminator=line_end)
     writer.writerows([["id", "body"], *rows])
     path = tmp_path_factory.mktemp("round") / "file.csv"
     path.write_bytes(out.getvalue().encode(encoding))

@@ -6,7 +6,7 @@ Only rows that are visible are drawn, so a frame costs the same for ten jobs and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from rich.cells import cell_len, set_cell_size
@@ -16,7 +16,7 @@ from terry.cluster.model import JobState
 from terry.logs.curve import Series, chart
 from terry.logs.palette import BAD, BUSY, GOOD, STATES, WARNING
 from terry.logs.screen import Mode, Screen, position
-from terry.logs.status import eta_words, remark, steps
+from terry.logs.status import eta_words, remark, settings, steps
 from terry.logs.text import count, duration, figure, plural, printable, short, size, sparkline
 from terry.logs.view import (
     Attention,
@@ -264,11 +264,15 @@ _COLUMNS = (
     _Column(title="ETA", width=6, keep=3, cell=lambda j, _v, _w: duration(j.eta_seconds)),
     _Column(title="DEVICE", width=14, keep=8, cell=lambda j, _v, _w: j.device or "-", right=False),
     _Column(title="VALID", width=8, keep=10, cell=lambda j, _v, _w: figure(j.valid_loss)),
+    _Column(title="SETTINGS", width=20, keep=11, cell=lambda j, _v, _w: printable(settings(j)), right=False),
     _Column(title="NOTE", width=24, keep=9, cell=lambda j, _v, _w: printable(remark(j)), right=False),
 )
 
 #: Columns that take what is left on a wide terminal, and how much of it at most.
-_GROWING = {"STEP": 17, "CURVE": 16, "NOTE": 1000}
+_GROWING = {"STEP": 17, "CURVE": 16, "SETTINGS": 40, "NOTE": 1000}
+
+#: Where there is no column for settings, they stand in place of a note that is empty.
+_NOTE_OR_SETTINGS = replace(_COLUMNS[-1], cell=lambda j, _v, _w: printable(remark(j) or settings(j)))
 
 
 def _layout(width: int, longest: int) -> tuple[int, list[tuple[_Column, int]]]:
@@ -283,7 +287,10 @@ def _layout(width: int, longest: int) -> tuple[int, list[tuple[_Column, int]]]:
         more = min(left, _GROWING[title] - widths[title])
         widths[title] += more
         left -= more
-    return name, [(c, widths[c.title]) for c in _COLUMNS if c in kept]
+    columns = [c for c in _COLUMNS if c in kept]
+    if "SETTINGS" not in widths and "NOTE" in widths:
+        columns[-1] = _NOTE_OR_SETTINGS
+    return name, [(c, widths[c.title]) for c in columns]
 
 
 def _job_lines(view: View, screen: Screen, listed: Sequence[JobView], width: int, rows: int) -> list[Text]:
@@ -337,7 +344,7 @@ def _page(view: View, screen: Screen, area: Size) -> tuple[list[Text], int]:
     detail = view.detail if view.detail is not None and view.detail.job_id == job.id else None
     if detail is None:
         return [*lines, Text("reading ...", "dim")], screen.scroll
-    lines += [_rule("loss", area.width), *_curve(detail, area)]
+    lines += [_rule("loss", area.width), *_curve(detail, area)] if detail.steps else []
     rest = [*(Text(printable(x)) for x in detail.story), _rule("log", area.width)]
     rest += [Text(printable(x)) for x in detail.log] or [Text("(it has not printed anything)", "dim")]
     room = max(1, area.height - len(lines) - 1)

@@ -140,7 +140,7 @@ def job_row(job: JobView) -> list[str]:
         short(job.tokens_per_s),
         job.device or "-",
         duration(job.eta_seconds),
-        remark(job),
+        remark(job) or settings(job),
     ]
 
 
@@ -149,6 +149,11 @@ def steps(job: JobView) -> str:
     if job.step is None:
         return "-"
     return f"{count(job.step)}/{count(job.total_steps)}" if job.total_steps else count(job.step)
+
+
+def settings(job: JobView) -> str:
+    """What tells the job from the others of its sweep: `cell=gru lr=0.001`."""
+    return " ".join(f"{key}={value}" for key, value in job.labels.items())
 
 
 def remark(job: JobView) -> str:

@@ -20,7 +20,7 @@ from terry.logs.view import View
 from tests.unit.logs.views import detail, job, many, view
 
 GOLDEN = Path(__file__).with_name("golden")
-SIZES = [Size(80, 24), Size(120, 40), Size(200, 50)]
+SIZES = [Size(80, 24), Size(120, 40), Size(200, 60)]
 
 
 @pytest.fixture(autouse=True)

@@ -111,6 +111,11 @@ def coloured(stream: TextIO | None = None) -> bool:
     return (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def has_screen() -> bool:
+    """True where a dashboard can be shown: keyboard and output are a terminal that can move its cursor."""
+    return sys.stdout.isatty() and sys.stdin.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def paint(text: str, style: str, *, on: bool) -> str:
     """The text in a style of terry.logs.palette, where colours are on."""
     from terry.logs.palette import sgr

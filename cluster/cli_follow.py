@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
-from terry.cluster.cli_common import ExitCode, Session, note, now, print_json, say
+from terry.cluster.cli_common import ExitCode, Session, has_screen, note, now, print_json, say
 from terry.cluster.cli_reader import Reader
 from terry.cluster.model import JobRecord, JobState
 from terry.logs.happenings import of_job
@@ -22,9 +22,7 @@ _LOOK_S, _SUMMARY_S = 0.2, 15.0
 
 def follow(current: Session, job_ids: Sequence[str], *, watch: bool, timeout_s: float | None = None) -> ExitCode:
     """Until these jobs have ended: with the dashboard where there is a terminal for it, else in plain lines."""
-    import sys
-
-    if watch and sys.stdout.isatty() and sys.stdin.isatty() and not current.as_json:
+    if watch and has_screen() and not current.as_json:
         from terry.cluster.cli_watch import watch_screen
 
         return watch_screen(current, frozenset(job_ids))

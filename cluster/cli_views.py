@@ -10,6 +10,7 @@ import click
 from terry.cluster.cli_common import (
     Session,
     coloured,
+    has_screen,
     needs_workspace,
     now,
     one_job,
@@ -19,6 +20,7 @@ from terry.cluster.cli_common import (
     selectors,
     width,
 )
+from terry.cluster.errors import UserError
 
 if TYPE_CHECKING:
     from terry.cluster.cli_reader import Reader
@@ -88,12 +90,12 @@ def watch(current: Session, *, until_done: bool) -> int:
 
     Example: terry-cluster watch
     """
-    import sys
-
     from terry.cluster.cli_reader import Reader
 
+    if current.as_json and not until_done:
+        raise UserError("`watch` never ends, so it is no JSON document; `status --json` tells how things stand now")
     needs_workspace(current)
-    if sys.stdout.isatty() and sys.stdin.isatty() and not current.as_json:
+    if has_screen() and not current.as_json:
         from terry.cluster.cli_watch import watch_screen
 
         return watch_screen(current, frozenset(Reader(current.workspace).jobs()) if until_done else None)

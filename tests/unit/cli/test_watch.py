@@ -15,6 +15,7 @@ import pytest
 
 from terry.cluster import inbox
 from terry.cluster.model import JobState
+from tests.unit.cli.conftest import Terry
 from tests.unit.cli.world import World, busy
 
 _PATIENCE_S = 90.0  # only a broken program waits so long; a busy machine may wait some
@@ -276,3 +277,25 @@ def test_until_done_prints_how_all_ended(world: World) -> None:
     after = text.rpartition("\x1b[?1049l")[2]
     assert "8/8" in after
     assert after.count("2.5000") == 8, "with the figures of rows that had no room on the screen, too"
+
+
+def test_a_terminal_without_a_cursor_gets_lines(world: World, window: Open) -> None:
+    """TERM=dumb (an editor's shell): no escape sequence at all."""
+    world.submit("cells", 1)
+    world.turn(times=3)
+    shown = window(TERM="dumb")
+    shown.shows("1 running")
+    world.finish("cells-0001")
+    world.turn()
+    shown.shows("cells-0001 done after 1,000 steps")
+    shown.child.kill(signal.SIGINT)
+    assert shown.ends() == 130
+    assert b"\x1b" not in shown.raw
+
+
+def test_watch_is_no_json_document(terry: Terry, world: World) -> None:
+    """It never ends; what would be right is said."""
+    world.submit("cells", 1)
+    said = terry("watch", "--json")
+    assert (said.code, said.out) == (2, "")
+    assert "`status --json`" in said.err

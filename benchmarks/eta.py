@@ -1,6 +1,6 @@
 """How good the ETA of a sweep is: 40 equal trainings on 2 slots, for real; what `watch` predicted, and what was true.
 
-    python benchmarks/eta.py [--runs 40] [--epochs 6]
+    python benchmarks/eta.py [--runs 40] [--epochs 2]
 
 Prints the error of the predicted total, in percent of the true one, as the sweep goes on. Aim: 20% after a quarter.
 """
@@ -29,10 +29,10 @@ def sweep(runs: int, epochs: int) -> str:
     """Runs that differ in nothing but their seed, two at once."""
     settings = {
         "name": "equal",
-        "datasets": {"words": {"source": str(TEXT), "column": "body", "vocabulary_size": 2000}},
+        "datasets": {"words": {"source": str(TEXT), "column": "body", "vocabulary_size": 1000}},
         "run": {
             "data": {"dataset": "words", "batch_size": 32, "bptt": 20},
-            "model": {"cell": "gru", "hidden_size": 48, "embedding_size": 48},
+            "model": {"cell": "gru", "hidden_size": 24, "embedding_size": 24},
             "training": {"epochs": epochs},
             # Half of the cores each: two slots, whatever the machine.
             "resources": {"cpus": max(1, len(os.sched_getaffinity(0)) // 2)},
@@ -80,7 +80,7 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=40)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

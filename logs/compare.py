@@ -77,7 +77,7 @@ def compare_lines(found: Comparison, *, width: int | None = None) -> list[str]:
     """The comparison for people: `*` marks the lowest loss; of two runs also how far the figures lie apart."""
     rows = [["state", *found.states], *([key, *map(_setting, values)] for key, values in found.settings.items())]
     rows += [[key, *map(_hash, values)] for key, values in found.made_of.items()]
-    figures = [[name, *_figures(name, values)] for name, values in found.figures.items()]
+    figures = [[name, *_figures(name, values)] for name, values in found.figures.items() if _tells(values)]
     if len(found.runs) == 2:
         rows = [[*row, ""] for row in rows]
         figures = [[*row, _apart(found.figures[row[0]])] for row in figures]
@@ -90,6 +90,12 @@ def compare_lines(found: Comparison, *, width: int | None = None) -> list[str]:
     same = f"{plural(found.alike, 'setting')} {'is' if found.alike == 1 else 'are'} alike"
     nothing = "" if found.settings else "; the runs differ in no setting"
     return [*lines, "", same + nothing]
+
+
+def _tells(values: Sequence[Any]) -> bool:
+    """Numbers, and short texts that differ; hashes and names of checkpoints are for `--json`."""
+    texts = [value for value in values if isinstance(value, str)]
+    return not texts or (_differ(values) and max(map(len, texts)) <= 16)
 
 
 def _setting(value: Any) -> str:

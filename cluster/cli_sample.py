@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -134,8 +135,9 @@ def _home(reader: Reader, chosen: Cast) -> Any:
 
 
 def _ensemble_job(reader: Reader, mixture: Mixture) -> str:
+    """The job of an ensemble of that name and with these members; empty where there is none."""
     for job_id, record in reader.jobs().items():
-        if record.job.kind == "evaluate" and record.job.labels.get("ensemble") == mixture.name:
+        if record.job.labels.get("ensemble") == mixture.name and record.job.depends_on == mixture.members:
             return job_id
     return ""
 
@@ -164,11 +166,26 @@ def evaluate(current: Session, /, selectors: tuple[str, ...], **options: Any) ->
 
     if not current.as_json:
         note(chosen.describe())
-    document = measure(chosen, split, _device(options["device"])).document()
+    with _shown_progress(f"{chosen.mixture.name} on {split}") as progress:
+        document = measure(chosen, split, _device(options["device"]), progress).document()
     if current.as_json:
         print_json(document)
     else:
         print_lines(_report_lines(document))
+
+
+@contextmanager
+def _shown_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error while something is done, where that is a terminal; to be told (done, of how many)."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _report_lines(document: dict[str, Any]) -> list[str]:
@@ -202,12 +219,9 @@ def _choose(
     current: Session, given: tuple[str, ...], options: dict[str, Any]
 ) -> tuple[Mixture, list[JobRecord], Reader]:
     """The members that are meant, with the ensemble's own settings where one is named."""
-    import msgspec
-
     from terry.cluster.cli_reader import Reader
     from terry.jobs.asked import Mixture
-    from terry.jobs.library import ensemble_named
-    from terry.models.averages import Average, Weighting
+    from terry.jobs.library import CHANGEABLE, changed, ensemble_named
 
     needs_workspace(current)
     reader = Reader(current.workspace)
@@ -219,20 +233,8 @@ def _choose(
     ids = tuple(record.job.id for record in records)
     if mixture is None:
         mixture = Mixture(name=ids[0] if len(ids) == 1 else "+".join(given), members=ids)
-    changes: dict[str, Any] = {}
-    if options["members"]:
-        changes["best"] = options["members"]
-    if options["average"]:
-        changes["average"] = Average(options["average"])
-    if options["weights"]:
-        changes["weights"] = Weighting(options["weights"])
-    if options["snapshots"]:
-        changes["snapshots"] = options["snapshots"]
-    if options["average_weights"]:
-        if changes.get("snapshots", mixture.snapshots) < 2:
-            raise UserError("--average-weights needs --snapshots of 2 or more to average")
-        changes["average_weights"] = True
-    return msgspec.structs.replace(mixture, **changes), records, reader
+    options = {**options, "best": options["members"]}
+    return changed(mixture, **{key: options[key] for key in CHANGEABLE if options[key]}), records, reader
 
 
 def _device(given: str | None) -> str:

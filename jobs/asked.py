@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -15,10 +16,10 @@ class Mixture(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str  #: of the ensemble, or the run's id
     members: tuple[str, ...]  #: ids of runs
-    best: int | None = None  #: only so many, those with the lowest validation loss
+    best: Annotated[int, msgspec.Meta(ge=1)] | None = None  #: only so many, those with the lowest validation loss
     average: Average = Average.arithmetic
     weights: Weighting = Weighting.equal
-    snapshots: int = 1  #: newest checkpoints of each run that take part
+    snapshots: Annotated[int, msgspec.Meta(ge=1)] = 1  #: newest checkpoints of each run that take part
     average_weights: bool = False  #: a run's snapshots are one member with the mean of their weights
 
 

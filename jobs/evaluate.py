@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -73,10 +74,10 @@ def main(ctx: RunContext) -> None:
     chosen = cast(ctx.workspace, asked.mixture)
     print(chosen.describe(), flush=True)
 
-    def before_batch(done: int) -> None:
+    def before_batch(done: int, total: int) -> None:
         if ctx.should_stop():
             ctx.leave()
-        ctx.progress(step=done, phase="evaluating")
+        ctx.progress(step=done, total_steps=total, phase="evaluating")
 
     report = evaluate(chosen, asked.split, ctx.device, before_batch)
     document = report.document()
@@ -88,14 +89,20 @@ def evaluate(
     chosen: Cast,
     split: EvaluatedSplit,
     device: torch.device | str,
-    before_batch: Callable[[int], None] = lambda _: None,
+    before_batch: Callable[[int, int], None] = lambda *_: None,
 ) -> Report:
-    """Read a split as the first member read its validation data. Raises UserError where there is nothing to read."""
+    """Read a split as the first member read its validation data. Raises UserError where there is nothing to read.
+
+    `before_batch` is called with the batches done so far and how many there are; it may raise.
+    """
     dataset = chosen.dataset()
     config = chosen.first.config
     part = dataset.split(split)
-    if valid_batches(config, part) is None:
+    source = valid_batches(config, part)
+    if source is None:
         raise UserError(_nothing_to_read(dataset, split))
+    at_once = chosen.at_once(device)
+    total = len(source) * math.ceil(len(chosen.members) / at_once)
 
     def batches() -> Any:
         source = valid_batches(config, part)
@@ -107,8 +114,8 @@ def evaluate(
         batches,
         average=chosen.mixture.average,
         weights=chosen.weights,
-        at_once=chosen.at_once(device),
-        before_batch=before_batch,
+        at_once=at_once,
+        before_batch=lambda done: before_batch(done, total),
     )
     return Report(cast=chosen, split=split, dataset=dataset.manifest.name, reading=_reading(chosen), found=found)
 

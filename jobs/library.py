@@ -26,7 +26,7 @@ from terry.jobs import checkpoints
 from terry.jobs.asked import Mixture, SampleAsked
 from terry.jobs.records import Known, SubmissionInfo
 from terry.jobs.spec import RunConfig
-from terry.models.averages import Average, Weighting
+from terry.models.averages import Weighting
 from terry.models.ensemble import Ensemble, mean_weights, weights_by_loss
 from terry.models.language_model import LanguageModel
 from terry.models.state import load_weights
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from terry.jobs.sample import Sample
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+#: What of an ensemble can be other than its sweep file says, when it is used.
+CHANGEABLE = ("best", "average", "weights", "snapshots", "average_weights")
 
 #: Members may fill so much of the memory that is free.
 _SHARE_OF_MEMORY = 0.5
@@ -72,6 +75,7 @@ class Member:
         except (checkpoints.BadCheckpoint, OSError) as error:
             raise UserError(f"{self.name} cannot be read: {error}") from error
         model = LanguageModel(self.run.config.model, self.run.vocabulary_size)
+        model.vocabulary_sha256 = self.run.vocabulary_sha256
         load_weights(model, states[0] if len(states) == 1 else mean_weights(states))
         return model.to(device).eval()
 
@@ -288,6 +292,20 @@ def named(workspace: Workspace, selector: str) -> Mixture:
     )
 
 
+def changed(mixture: Mixture, **changes: Any) -> Mixture:
+    """The same runs in another way: best, average, weights, snapshots, average_weights. Raises UserError."""
+    unknown = sorted(changes.keys() - set(CHANGEABLE))
+    if unknown:
+        raise UserError(f"unknown settings: {', '.join(unknown)}; there are {', '.join(CHANGEABLE)}")
+    try:
+        made = msgspec.convert({**msgspec.to_builtins(mixture), **changes}, Mixture)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{mixture.name} cannot be read so: {error}") from None
+    if made.average_weights and made.snapshots < 2:
+        raise UserError("averaging weights needs `snapshots` of 2 or more to average")
+    return made
+
+
 # for notebooks
 
 
@@ -338,19 +356,12 @@ def load(
     workspace: Path | str,
     selector: str,
     device: torch.device | str = "cpu",
-    *,
-    average: str = "",
-    best: int | None = None,
+    **changes: Any,
 ) -> Trained:
     """Open a run's or an ensemble's model from a workspace, on any device.
 
-    selector: a run's id, an ensemble's or a sweep's name. average, best: instead of what the ensemble says.
-    Raises UserError, a ValueError.
+    selector: a run's id, an ensemble's or a sweep's name. changes: average, weights, best, snapshots, average_weights,
+    instead of what the ensemble says in its sweep file. Raises UserError, a ValueError.
     """
     place = Workspace(Path(workspace).expanduser().resolve())
-    mixture = named(place, selector)
-    if average:
-        mixture = msgspec.structs.replace(mixture, average=Average(average))
-    if best is not None:
-        mixture = msgspec.structs.replace(mixture, best=best)
-    return Trained(cast(place, mixture), device)
+    return Trained(cast(place, changed(named(place, selector), **changes)), device)

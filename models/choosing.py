@@ -52,8 +52,9 @@ class Chooser:
             rows = [i for i, tokens in enumerate(seen) for _ in tokens]
             columns = [token for tokens in seen for token in tokens]
             log_q[rows, columns] *= self._choice.repetition_penalty
-        log_q.index_fill_(1, self._banned, -math.inf).div_(self._choice.temperature)
-        return log_q.sub_(log_q.amax(1, keepdim=True)).exp_()
+        log_q.index_fill_(1, self._banned, -math.inf)
+        # First the largest becomes 0: a temperature near 0 would make all of them minus infinity.
+        return log_q.sub_(log_q.amax(1, keepdim=True)).div_(self._choice.temperature).exp_()
 
 
 def pick(q: Tensor, numbers: Tensor, space: Workspace | None = None) -> Tensor:

@@ -50,6 +50,12 @@ class Ensemble:
         sizes = sorted({member.vocabulary_size for member in self.members})
         if len(sizes) > 1:
             raise ConfigError(f"members of an ensemble must share one vocabulary; theirs have {sizes} tokens")
+        known = {member.vocabulary_sha256 for member in self.members} - {""}
+        if len(known) > 1:
+            raise ConfigError(
+                f"members of an ensemble must share one vocabulary; theirs are {len(known)} different ones of "
+                f"{sizes[0]} tokens"
+            )
         for member in self.members:
             member.eval()
 

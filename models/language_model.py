@@ -30,6 +30,7 @@ class LanguageModel(nn.Module):
             raise ConfigError(f"a vocabulary has at least 2 tokens, not {vocabulary_size}")
         self.config = config
         self.vocabulary_size = vocabulary_size
+        self.vocabulary_sha256 = ""  #: hash of the vocabulary, where whoever made the model knows it
         self.embedding = self._make_embedding(embedding)
         self.layers = nn.ModuleList(self._make_layers())
         size = config.output_size

@@ -166,7 +166,7 @@ def test_as_a_job(place: Workspace, capsys: pytest.CaptureFixture[str], monkeypa
         ),
         (("sample", "three", "--min-words", "9", "--max-words", "3"), "at least 9 and at most 3 words"),
         (("sample", "three", "--top-p", "2"), "top-p must be"),
-        (("evaluate", "three", "--average-weights"), "--snapshots of 2 or more"),
+        (("evaluate", "three", "--average-weights"), "averaging weights needs `snapshots` of 2 or more"),
         (("evaluate", "three", "--device", "tpu:7"), "'tpu:7' cannot be used here"),
     ],
 )
@@ -230,6 +230,19 @@ def test_three_lines_of_python(place: Workspace) -> None:
     both = Ensemble([*load(place.root, "demo-0001").members, *load(place.root, "demo-0002").members])
     log_p, _ = both.log_probabilities(torch.tensor([[1, 5]]), both.initial_state(1))
     assert log_p.exp().sum(-1).flatten().tolist() == pytest.approx([1, 1], abs=1e-5)
+    assert isinstance(both.members[0].vocabulary_sha256, str)
+    assert load(place.root, "three", best=1, weights="loss").cast.outvoted
+    assert len(load(place.root, "demo-0001", snapshots=2).members) == 2
+    with pytest.raises(ValueError, match="members of an ensemble must share one vocabulary"):
+        Ensemble([*load(place.root, "demo-0001").members, *load(place.root, "demo-0004").members])
+    for wrong, words in (
+        ({"average": "median"}, "Invalid enum value 'median'"),
+        ({"best": 0}, ">= 1"),
+        ({"averge": "geometric"}, "unknown settings: averge; there are best, average"),
+        ({"average_weights": True}, "of 2 or more"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            load(place.root, "three", **wrong)
     with pytest.raises(ValueError, match="unknown settings: temprature"):
         three.write(1, temprature=2)
     with pytest.raises(ValueError, match="no run, ensemble or sweep 'nobody'"):

@@ -167,6 +167,11 @@ def test_impossible_weights_are_refused(weights: list[float]) -> None:
 def test_members_of_different_vocabularies_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"one vocabulary; theirs have \[11, 12\] tokens"):
         Ensemble([model(1), model(2, vocabulary=12)])
+    one, other = model(1), model(2)
+    one.vocabulary_sha256, other.vocabulary_sha256 = "a", "b"
+    Ensemble([one, model(3)])
+    with pytest.raises(ConfigError, match="one vocabulary; theirs are 2 different ones of 11 tokens"):
+        Ensemble([one, other])
     with pytest.raises(ConfigError, match="at least one member"):
         Ensemble([])
 

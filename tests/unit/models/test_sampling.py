@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from terry.models.averages import Average
 from terry.models.choice import Choice
-from terry.models.choosing import pick
+from terry.models.choosing import nucleus_bound, pick
 from terry.models.ensemble import Ensemble
 from terry.models.errors import ConfigError
 from terry.models.sampling import Sampler, Shape, Text
@@ -123,6 +123,29 @@ def test_top_k_one_takes_the_likeliest() -> None:
     ensemble = Ensemble([model(1)])
     log_p, _ = ensemble.log_probabilities(torch.tensor([[END]]), ensemble.initial_state(1))
     assert {text.ids[0] for text in texts} == {int(log_p[0, 0].argmax())}
+
+
+def test_a_temperature_near_0_takes_the_likeliest_too_and_a_high_one_anything() -> None:
+    shape = Shape(prompt=(END,), ends=frozenset(range(11)), banned=frozenset({0}))
+    ensemble = Ensemble([model(1)])
+    likeliest = {text.ids for text in draw(ensemble, 3, shape, top_k=1)}
+    assert {text.ids for text in draw(ensemble, 30, shape, temperature=1e-300)} == likeliest
+    assert {text.ids for text in draw(ensemble, 300, shape, temperature=1e300)} == {(i,) for i in range(1, 11)}
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 0.999999])
+def test_the_nucleus_is_the_same_however_it_is_found(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    q = torch.randn(7, 40, dtype=torch.float64).mul_(3).softmax(1)
+    bounds = []
+    for first in (1, 2, 8, 64):
+        monkeypatch.setattr("terry.models.choosing._LIKELIEST", first)
+        bounds.append(nucleus_bound(q, share))
+    assert all(torch.equal(bound, bounds[0]) for bound in bounds)
+    for row, bound in zip(q, bounds[0].flatten(), strict=True):
+        inside = row[row >= bound]
+        assert float(inside.sum()) >= share
+        assert float(inside.sum() - inside.min()) < share
 
 
 def test_a_small_top_p_takes_the_likeliest_too() -> None:

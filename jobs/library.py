@@ -110,16 +110,20 @@ class Cast:
         return Dataset.open(self.first.dataset)
 
     def ensemble(self, device: torch.device | str) -> Ensemble:
-        """All members in memory."""
+        """All members in memory, where they can be with the copies in float64 that drawing needs. Raises UserError."""
+        need, free = 3 * sum(member.bytes for member in self.members), _free_memory(device)
+        if need > free:
+            raise UserError(
+                f"{len(self.members)} members need about {need / 1e9:.1f} GB on {device}, and {free / 1e9:.1f} GB are "
+                "free there: take another device, or only the best of them (`--members N`, `best=N`)"
+            )
         models = [member.open(device) for member in self.members]
         return Ensemble(models, average=self.mixture.average, weights=self.weights)
 
     def at_once(self, device: torch.device | str) -> int:
         """How many members may be in memory together."""
-        where = torch.device(device)
-        free = torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else psutil.virtual_memory().available
         largest = max(member.bytes for member in self.members)
-        return max(1, min(len(self.members), int(free * _SHARE_OF_MEMORY / max(1, largest))))
+        return max(1, min(len(self.members), int(_free_memory(device) * _SHARE_OF_MEMORY / max(1, largest))))
 
     def describe(self) -> str:
         """Who takes part, in words."""
@@ -134,6 +138,11 @@ class Cast:
         if self.outvoted:
             words += f"; others are better than {_few(self.outvoted)}"
         return words
+
+
+def _free_memory(device: torch.device | str) -> int:
+    where = torch.device(device)
+    return torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else psutil.virtual_memory().available
 
 
 def _few(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import torch
 
 from terry.cluster.cli import run as terry
 from terry.cluster.workspace import Workspace
+from terry.jobs.library import Cast, cast, named
 from terry.jobs.submission import publish
 from terry.jobs.train import valid_batches
 from terry.models import Ensemble, load
@@ -26,6 +27,11 @@ PREPARED = ("demo-prepare-long", "demo-prepare-short")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Runs 1, 2 and 4 are trained, 3 is not; 4 has another vocabulary."""
     return train(tmp_path_factory.mktemp("trained"), (*PREPARED, "demo-0001", "demo-0002", "demo-0004"))
+
+
+def load_cast(place: Workspace) -> Cast:
+    """Who takes part in the ensemble `three`."""
+    return cast(place, named(place, "three"))
 
 
 def told(place: Workspace, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -217,8 +223,25 @@ def test_of_two_ensembles_with_one_name_none_is_guessed(tmp_path: Path, capsys: 
 def test_what_is_said_of_who_takes_part(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     steps = json.loads(place.run("demo-0001").result.read_bytes())["step"]
     assert f"demo-0001: its weights after step {steps}\n" in told(place, capsys, "sample", "demo-0001")[2]
-    words = "three: 1 of 3 members; not finished: demo-0003; others are better than demo-000"
+    loss = {job: json.loads(place.run(job).result.read_bytes())["best_loss"] for job in ("demo-0001", "demo-0002")}
+    better, worse = sorted(loss, key=loss.__getitem__)
+    words = f"three: 1 of 3 members; not finished: demo-0003; others are better than {worse}\n"
     assert words in told(place, capsys, "sample", "three", "--members", "1")[2]
+    assert load(place.root, "three", best=1).cast.first.id == better
+
+
+def test_members_that_do_not_fit_into_memory(
+    place: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluated in turns, to the same figures; refused where all are needed at each word."""
+    usual = document(place, capsys, "evaluate", "three")
+    monkeypatch.setattr("terry.jobs.library._free_memory", lambda _: 100)
+    assert load_cast(place).at_once("cpu") == 1
+    assert document(place, capsys, "evaluate", "three") == usual
+    code, out, err = told(place, capsys, "sample", "three")
+    assert (code, out) == (2, "")
+    assert "2 members need about 0.0 GB on cpu" in err
+    assert "--members N" in err
 
 
 def test_three_lines_of_python(place: Workspace) -> None:

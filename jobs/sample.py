@@ -155,8 +155,9 @@ def encode_seed(vocabulary: Vocabulary, text: str) -> list[int]:
     lacking = list(dict.fromkeys(piece for piece in pieces if vocabulary.id_of(piece) == vocabulary.unknown))
     near = {piece: difflib.get_close_matches(piece, vocabulary.tokens[len(SPECIAL) :], n=2) for piece in lacking[:5]}
     hints = [f"{piece!r}" + (f" (it has {', '.join(found)})" if found else "") for piece, found in near.items()]
+    kind = "characters" if vocabulary.level is Level.character else "words"
     raise UserError(
-        f"the seed text has words that the model's vocabulary of {len(vocabulary):,} lacks: {', '.join(hints)}"
+        f"the seed text has {kind} that the model's vocabulary of {len(vocabulary):,} lacks: {', '.join(hints)}"
     )
 
 

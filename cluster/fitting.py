@@ -81,6 +81,14 @@ class Fitting:
         self.kept.append(Kept(device, record.job.id, free, until))
         self._room.set(device, 0.0)
 
+    def may_lend(self, demand: Demand) -> bool:
+        """True where some room that is kept for another job could be lent to one of this demand."""
+        return not demand.exclusive and any(self._lends(kept, demand) for kept in self.kept)
+
+    @staticmethod
+    def _lends(kept: Kept, demand: Demand) -> bool:
+        return kept.until is not None and kept.free + EPSILON >= demand.share and matches(kept.device, demand)
+
     def borrow(self, demand: Demand, record: JobRecord) -> Device | None:
         """Back-fill: room that is kept for another job, where this one will be gone before that one can start."""
         expected = self._state.expected_seconds(record.job)
@@ -88,7 +96,7 @@ class Fitting:
             return None
         ends = self._now + expected * TIME_MARGIN
         for kept in self.kept:
-            lent = kept.until is not None and ends <= kept.until and kept.free + EPSILON >= demand.share
+            lent = self._lends(kept, demand) and kept.until is not None and ends <= kept.until
             if lent and self._suits(kept.device, demand, record, frozenset(demand.avoid)):
                 kept.free -= demand.share
                 self._filled.setdefault(kept.device.id, []).append(record)

@@ -22,7 +22,7 @@ from terry.cluster.turns import Turn, Turns
 __all__ = ["Placement", "Plan", "Policy", "plan", "why_waiting"]
 
 #: Jobs that are looked at in one plan for room that is kept for others.
-_BORROWERS_MOST = 100
+_BORROWERS_MOST = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +71,16 @@ class _Run:
         fitting, turns = Fitting(self._state, self._now, self._policy), Turns(self._state, self._now, self._policy)
         while len(self.placements) < self._policy.placements_per_turn and (turn := turns.next()) is not None:
             if not fitting.has(turn.demand.kind):
-                turns.drop()
+                turns.close(turn.demand)
                 continue
             device = self._device(fitting, turn)
             if device is not None:
                 self._grant(turn, device)
                 turns.placed(turn)
-            elif self._may_lend(fitting):
+            elif self._borrowers < _BORROWERS_MOST and fitting.may_lend(turn.demand):
                 turns.skip(turn)  # the next one may be shorter
             else:
-                turns.drop()
+                turns.close(turn.demand)
         self.wakes = turns.wakes
 
     def _device(self, fitting: Fitting, turn: Turn) -> Device | None:
@@ -95,9 +95,6 @@ class _Run:
             return None
         self._borrowers += 1
         return fitting.borrow(demand, record)
-
-    def _may_lend(self, fitting: Fitting) -> bool:
-        return self._borrowers < _BORROWERS_MOST and any(kept.until is not None for kept in fitting.kept)
 
     def _grant(self, turn: Turn, device: Device) -> None:
         job_id = turn.record.job.id

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from time import perf_counter
 
 from terry.cluster import events as e
@@ -21,6 +22,7 @@ from terry.cluster.events import Event, Follow, Stop
 from terry.cluster.machine import State, apply, is_stale
 from terry.cluster.model import AttemptEnd, Device, DeviceKind, EndReason, Job, JobState, StopGoal
 from terry.cluster.policy import Policy
+from terry.cluster.room import Class
 from terry.cluster.schedule import plan, why_waiting
 
 #: When simulated time begins.
@@ -70,9 +72,9 @@ class Outcome:
     ends_s: dict[str, float] = field(default_factory=dict)
     used_s: Counter[tuple[DeviceKind, str]] = field(default_factory=Counter)  #: kind, user -> device-seconds held
     capacity: dict[DeviceKind, float] = field(default_factory=dict)
-    contended_s: dict[DeviceKind, float] = field(default_factory=dict)  #: time while a job waited for the kind
-    contended_used_s: dict[DeviceKind, float] = field(default_factory=dict)  #: device-seconds held in that time
-    contended_there_s: dict[DeviceKind, float] = field(default_factory=dict)  #: device-seconds that were there in it
+    #: By kind: device-seconds of devices of such a model that a job waited for one, and how much of them was held.
+    contended_there_s: dict[DeviceKind, float] = field(default_factory=dict)
+    contended_used_s: dict[DeviceKind, float] = field(default_factory=dict)
     restarts: int = 0
     preempted: int = 0
     node_deaths: int = 0
@@ -84,7 +86,7 @@ class Outcome:
 @dataclass(slots=True)
 class _Running:
     attempt: int
-    kind: DeviceKind
+    device: Class
     share: float
     placed_s: float
     began_s: float  # working, not starting
@@ -119,8 +121,8 @@ class Simulation:
         self._wake: float | None = None
         self._open = 0  # jobs that have not ended
         self._lives: Counter[str] = Counter()
-        self._held: Counter[DeviceKind] = Counter()
-        self._there: Counter[DeviceKind] = Counter()
+        self._held: Counter[Class] = Counter()
+        self._there: Counter[Class] = Counter()
         self._away: set[str] = set()  # nodes
         self._all_arrived = False
 
@@ -155,8 +157,8 @@ class Simulation:
         )
         for device in self._world.devices:
             self._record(e.DeviceSeen(time=self.now, device=device))
-            self._there[device.kind] += device.capacity  # type: ignore[assignment]
-        self.outcome.capacity = dict(self._there)
+            self._there[device.kind, device.model] += device.capacity  # type: ignore[assignment]
+            self.outcome.capacity[device.kind] = self.outcome.capacity.get(device.kind, 0.0) + device.capacity
         for node in dict.fromkeys(device.node for device in self._world.devices):
             self._plan_death(node)
         self._next_arrival()
@@ -249,12 +251,12 @@ class Simulation:
         self._record(e.AttemptStarted(time=self.now, job_id=job_id, attempt=attempt, pid=1))
         granted = self.state.jobs[job_id].allocation
         assert granted is not None
-        speed = self._world.speeds.get(self.state.devices[granted.device].device.model, 1.0)
+        device = self.state.devices[granted.device].device
+        key, speed = (device.kind, device.model), self._world.speeds.get(device.model, 1.0)
         done = self._done.get(job_id, 0.0)
-        kind = self.state.devices[granted.device].device.kind
-        run = _Running(attempt, kind, granted.share, self.now_s, self.now_s + self._world.start_s, speed, done)
+        run = _Running(attempt, key, granted.share, self.now_s, self.now_s + self._world.start_s, speed, done)
         self._running[job_id] = run
-        self._held[kind] += granted.share  # type: ignore[assignment]
+        self._held[key] += granted.share  # type: ignore[assignment]
         ends = run.began_s + max(0.0, self._known[job_id].seconds - done) / speed
         if self._world.crash_every_s is not None:
             crash = run.began_s + self._random.expovariate(1 / self._world.crash_every_s)
@@ -293,9 +295,9 @@ class Simulation:
     def _stop_working(self, job_id: str, run: _Running, *, whole: bool) -> float:
         """The job's process is gone; returns the seconds of its work that are saved: all, or up to a checkpoint."""
         del self._running[job_id]
-        self._held[run.kind] -= run.share  # type: ignore[assignment]
+        self._held[run.device] -= run.share  # type: ignore[assignment]
         owner = self.state.jobs[job_id].job.owner
-        self.outcome.used_s[run.kind, owner] += run.share * (self.now_s - run.placed_s)  # type: ignore[assignment]
+        self.outcome.used_s[run.device[0], owner] += run.share * (self.now_s - run.placed_s)  # type: ignore[assignment]
         done = run.done_s + max(0.0, self.now_s - run.began_s) * run.speed
         saved = done if whole else max(run.done_s, done // self._world.checkpoint_s * self._world.checkpoint_s)
         self._done[job_id] = saved
@@ -331,27 +333,35 @@ class Simulation:
         (self._away.discard if sign > 0 else self._away.add)(node)
         for device in self._world.devices:
             if device.node == node:
-                self._there[device.kind] += sign * device.capacity  # type: ignore[assignment]
+                self._there[device.kind, device.model] += sign * device.capacity  # type: ignore[assignment]
 
     # the meter
 
     def _advance(self, to_s: float) -> None:
         """Time goes by: what is there and held while jobs wait is counted."""
         seconds, outcome = to_s - self.now_s, self.outcome
-        for kind in {demand.kind for demand in self.state.pending}:
+        for key in self._wanted():
             for table, value in (
-                (outcome.contended_s, 1.0),
-                (outcome.contended_used_s, self._held[kind]),
-                (outcome.contended_there_s, self._there[kind]),
+                (outcome.contended_used_s, self._held[key]),
+                (outcome.contended_there_s, self._there[key]),
             ):
-                table[kind] = table.get(kind, 0.0) + value * seconds
+                table[key[0]] = table.get(key[0], 0.0) + value * seconds
         self.now_s = to_s
+
+    def _wanted(self) -> set[Class]:
+        """Kinds and models of devices that some job waits for."""
+        return {
+            key
+            for demand in self.state.pending
+            for key in self._there
+            if key[0] is demand.kind and (demand.device is None or fnmatchcase(key[1], demand.device))
+        }
 
     def used_s(self) -> Counter[tuple[DeviceKind, str]]:
         """Device-seconds that each user has held so far, also of what runs now."""
         used = Counter(self.outcome.used_s)
         for job_id, run in self._running.items():
-            used[run.kind, self.state.jobs[job_id].job.owner] += run.share * (self.now_s - run.placed_s)  # type: ignore[assignment]
+            used[run.device[0], self.state.jobs[job_id].job.owner] += run.share * (self.now_s - run.placed_s)  # type: ignore[assignment]
         return used
 
     def _is_stuck(self) -> bool:

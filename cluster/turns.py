@@ -82,6 +82,7 @@ class Turns:
         self.shares = Shares(state, now, policy)
         self.wakes: list[datetime] = []  #: ends of back-offs of jobs that were passed over
         self._taken: set[str] = set()
+        self._closed: set[Demand] = set()
         self._cursors: dict[tuple[int, tuple[int, str]], int] = {}
         self._pairs: list[tuple[Demand, str, Owned]] = []
         self._next: dict[int, tuple[JobRecord, bool]] = {}
@@ -89,10 +90,10 @@ class Turns:
         heapq.heapify(self._heap)
 
     def next(self) -> Turn | None:
-        """The job whose turn it is; None where none is left. It stays next until `placed`, `skip` or `drop`."""
+        """The job whose turn it is; None where none is left. It stays next until `placed`, `skip` or `close`."""
         while self._heap:
             index = self._heap[0][-1]
-            fresh = self._key(index)
+            fresh = None if self._pairs[index][0] in self._closed else self._key(index)
             if fresh is None:
                 heapq.heappop(self._heap)
             elif fresh > self._heap[0]:
@@ -110,9 +111,9 @@ class Turns:
         """This job has found no room; another one of its demand might."""
         self._taken.add(turn.record.job.id)
 
-    def drop(self) -> None:
-        """No more jobs of this demand and user in this plan."""
-        heapq.heappop(self._heap)
+    def close(self, demand: Demand) -> None:
+        """No more jobs of this demand in this plan."""
+        self._closed.add(demand)
 
     def _first_key(self, demand: Demand, owner: str) -> Key:
         """A key that is surely not above the right one, and cheap."""

@@ -46,7 +46,7 @@ def test_four_equal_jobs_on_two_gpus_take_twice_as_long_as_one() -> None:
 def test_what_nobody_waits_for_is_not_contended() -> None:
     outcome = play("1x2", [*arrivals(10), *arrivals(10, at_s=50.0)])
     assert outcome.makespan_s == 60.0
-    assert outcome.contended_s == {}
+    assert outcome.contended_there_s == {}
 
 
 def test_a_fast_model_takes_less_time() -> None:

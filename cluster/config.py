@@ -5,7 +5,7 @@ notify:
   timeout: 30                                                # seconds; then it is ended
   on: [sweep, failure]                                       # a sweep's end; a job's final failure
 
-`policy:` is described in terry.cluster.policy_file.
+`policy:` is described in terry.cluster.policy_file, `nodes:` and `head:` in terry.cluster.nodes_file.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Any
 import yaml
 
 from terry.cluster.errors import UserError
+from terry.cluster.nodes_file import NodesConfig, nodes_of
 from terry.cluster.policy import Policy
 from terry.cluster.policy_file import policy_of
 from terry.cluster.workspace import Workspace
 from terry.cluster.yaml_section import Section
 
-#: Keys of the file. What `nodes` holds is read by whom it concerns.
-KEYS = ("nodes", "policy", "notify")
+#: Keys of the file.
+KEYS = ("nodes", "head", "policy", "notify")
 _NOTIFY_KEYS = ("command", "timeout", "on")
 
 
@@ -51,7 +52,7 @@ class WorkspaceConfig:
 
     notify: Notify | None = None
     policy: Policy = field(default_factory=Policy)
-    sections: dict[str, object] = field(default_factory=dict)  #: `nodes`, as it stands there
+    nodes: NodesConfig = field(default_factory=NodesConfig)
 
 
 def read(workspace: Workspace) -> WorkspaceConfig:
@@ -78,8 +79,7 @@ def parse(text: str, file: Path) -> WorkspaceConfig:
     section.allow(KEYS)
     notify = _notify(section.part("notify")) if section.has("notify") else None
     policy = policy_of(section.part("policy")) if section.values.get("policy") is not None else Policy()
-    rest = {k: v for k, v in section.values.items() if k not in {"notify", "policy"}}
-    return WorkspaceConfig(notify=notify, policy=policy, sections=rest)
+    return WorkspaceConfig(notify=notify, policy=policy, nodes=nodes_of(section))
 
 
 def _notify(section: Section) -> Notify:

@@ -74,13 +74,15 @@ def module_lines(text: str) -> list[str]:
 def settings_lines(config: type, prefix: str = "") -> list[str]:
     """A table of a configuration's settings. A field's metadata `key` is what it is called in the file.
 
-    prefix: where they stand in the file; sections below it are headed by their whole name.
+    prefix: where they stand in the file; sections below it are headed by their whole name. What a class inherits is
+    shown where it comes from.
     """
     lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
     comments, hints = field_comments(config), typing.get_type_hints(config)
     for field in dataclasses.fields(config):
         key = field.metadata.get("key", field.name)
-        if not key or not field.compare:  # nothing that stands in a file
+        own = field.name in inspect.get_annotations(config)
+        if not key or not field.compare or not own:  # nothing that stands in a file, or stands there already
             continue
         name = f"{prefix}.{key}" if prefix else key
         kind, meaning = hints[field.name], comments.get(field.name, "")

@@ -25,14 +25,10 @@ def test_a_line_of_shell_or_a_list_of_arguments() -> None:
     assert found == Notify(command=("mail", "a b"), timeout_s=5.0, occasions=frozenset({Occasion.FAILURE}))
 
 
-def test_other_sections_are_left_to_whom_they_concern() -> None:
-    assert parse("nodes: [quattro]\n", FILE).sections == {"nodes": ["quattro"]}
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("nodes: []\nnotfiy: {}\n", "terry.yaml:2: terry.yaml has no key 'notfiy'; did you mean 'notify'?"),
+        ("nodes: {}\nnotfiy: {}\n", "terry.yaml:2: terry.yaml has no key 'notfiy'; did you mean 'notify'?"),
         ("notify:\n  comand: x\n", "terry.yaml:2: notify has no key 'comand'; did you mean 'command'?"),
         ("notify:\n  timeout: 3\n", "terry.yaml:2: notify.command must be a line of shell"),
         ("notify: {command: [1, 2]}\n", "terry.yaml:1: notify.command must be"),

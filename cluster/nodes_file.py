@@ -1,0 +1,344 @@
+"""`nodes:` and `head:` of terry.yaml, read and checked: where devices come from.
+
+head: seawolf                    # where Ray's head, controller and keeper run; left out: chosen by `up`
+
+nodes:                           # groups of machines, by a name of your own
+  here: {kind: local}            # the machine on which `up` is called
+  lab:
+    kind: ssh
+    hosts: [seawolf, quattro]    # as `ssh HOST` knows them
+    setup: source ~/terry/bin/activate
+    devices: {leave_out: [cpu, "NVIDIA T400*"]}
+    labels: [fast]               # `run.resources.node: fast` asks for them
+    ports: 20000-20100           # what the firewall lets through between these machines
+  queue:
+    kind: slurm
+    partition: main
+    gres: gpu:1
+    time: 4:00:00
+    max: 3                       # nodes at most; they come when jobs wait, and go when none do
+  grown: {kind: ray, address: "10.0.0.7:6379"}
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from terry.cluster.workspace import NAME
+from terry.cluster.yaml_section import Section
+
+#: What `ssh` may be given as a host: nothing that it would take for an option.
+_HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
+_PORTS_NEEDED = 20
+
+
+class NodeKind(StrEnum):
+    """Where a group's machines come from."""
+
+    LOCAL = "local"  #: the machine on which `up` is called
+    SSH = "ssh"  #: machines that `ssh` reaches without asking anything
+    SLURM = "slurm"  #: jobs of a Slurm cluster
+    RAY = "ray"  #: a Ray cluster that runs already
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceChoice:
+    """Which of a machine's devices are used: index, UUID or model of a GPU (globs), or `cpu`."""
+
+    use: tuple[str, ...] = ()  #: only these; left out: all
+    leave_out: tuple[str, ...] = ()  #: not these
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSetup:
+    """How a machine is to be used: what all groups have in common."""
+
+    #: lines of shell that are run on the machine before Python, such as `module load cuda`
+    setup: tuple[str, ...] = ()
+    #: the Python of the environment with terry-cluster on these machines; left out: the same path as here
+    python: str | None = None
+    #: the devices to be used
+    devices: DeviceChoice = field(default_factory=DeviceChoice)
+    #: CPU cores to be used; left out: all that the system grants
+    cpus: int | None = None
+    #: names that jobs may ask for by `run.resources.node`
+    labels: tuple[str, ...] = ()
+    #: interface, address or network (`eth0`, `10.0.0.0/24`) to be used; left out: the one that leads to the head
+    interface: str | None = None
+    #: the only ports on which Ray listens there, 20 at least: `20000-20100`; left out: any that are free
+    ports: str | None = None
+
+    @property
+    def port_range(self) -> tuple[int, int] | None:
+        """First and last of `ports`."""
+        if self.ports is None:
+            return None
+        first, _, last = self.ports.partition("-")
+        return int(first), int(last)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalGroup(NodeSetup):
+    """The machine on which `up` is called."""
+
+    name: str = field(metadata={"key": ""})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshGroup(NodeSetup):
+    """Machines by the user's own ssh."""
+
+    name: str = field(metadata={"key": ""})
+    hosts: tuple[str, ...]  #: names by which your own `ssh` reaches the machines without asking for anything
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmGroup(NodeSetup):
+    """Jobs of a Slurm cluster, each a node. Any other `slurm_*` key is handed to `sbatch` as `--*`."""
+
+    name: str = field(metadata={"key": ""})
+    partition: str | None = None  #: Slurm's partition
+    gres: str | None = None  #: generic resources of each node, such as `gpu:2`
+    time: str | None = None  #: time limit of each job, as Slurm writes it
+    account: str | None = None  #: Slurm's account
+    #: nodes that are kept even when nothing waits
+    least: int = field(default=0, metadata={"key": "min"})
+    #: nodes at most
+    most: int = field(default=1, metadata={"key": "max"})
+    options: dict[str, str | int | bool] = field(default_factory=dict, metadata={"key": ""})  #: `slurm_*`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayGroup(NodeSetup):
+    """A Ray cluster that runs already."""
+
+    name: str = field(metadata={"key": ""})
+    address: str  #: `host:port` of its head
+
+
+Group = LocalGroup | SshGroup | SlurmGroup | RayGroup
+
+GROUPS: dict[NodeKind, type[Group]] = {
+    NodeKind.LOCAL: LocalGroup,
+    NodeKind.SSH: SshGroup,
+    NodeKind.SLURM: SlurmGroup,
+    NodeKind.RAY: RayGroup,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodesConfig:
+    """All of it. No groups: this machine."""
+
+    groups: tuple[Group, ...] = ()
+    head: str | None = None  #: a host where Ray's head, controller and keeper shall run
+
+    @property
+    def hosts(self) -> dict[str, SshGroup]:
+        """Host -> its group."""
+        return {host: group for group in self.groups if isinstance(group, SshGroup) for host in group.hosts}
+
+    @property
+    def here(self) -> LocalGroup | None:
+        """The group that is the machine on which `up` is called. A file without groups means that machine."""
+        local = [group for group in self.groups if isinstance(group, LocalGroup)]
+        return local[0] if local else None if self.groups else LocalGroup(name="here")
+
+    @property
+    def has_others(self) -> bool:
+        """True where machines other than the head's may join."""
+        return any(not isinstance(group, LocalGroup) for group in self.groups)
+
+
+def nodes_of(root: Section) -> NodesConfig:
+    """What terry.yaml says of nodes. Raises UserError: file, line, what would be right."""
+    groups: list[Group] = []
+    if root.values.get("nodes") is not None:
+        table = root.part("nodes")
+        for name in table.values:
+            groups.append(_group(table, name))
+            _check_apart(table, str(name), groups)
+    return NodesConfig(groups=tuple(groups), head=_head(root))
+
+
+def _head(root: Section) -> str | None:
+    if not root.has("head"):
+        return None
+    value = root.values["head"]
+    if not isinstance(value, str) or not _HOST.fullmatch(value):
+        raise root.error("head", f"must be the name of a host, not {value!r}")
+    return value
+
+
+def _group(table: Section, name: object) -> Group:
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise table.error(str(name), "cannot be a group's name; A-Z a-z 0-9 . _ - can be used")
+    section = table.part(name)
+    kind = _kind(section)
+    owner = GROUPS[kind]
+    options = {k: v for k, v in section.values.items() if kind is NodeKind.SLURM and str(k).startswith("slurm_")}
+    keys = {f.metadata.get("key", f.name): f for f in fields(owner) if f.metadata.get("key") != ""}
+    section.allow(["kind", *keys, *options])
+    given: dict[str, Any] = {f.name: _READERS[key](section, key) for key, f in keys.items() if section.has(key)}
+    for key, f in keys.items():
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in given:
+            raise section.error(key, f"is missing: a group of kind {kind} needs it")
+    if kind is NodeKind.SLURM:
+        given["options"] = {str(k).removeprefix("slurm_"): _option(section, str(k)) for k in options}
+        if given.get("least", 0) > given.get("most", 1):
+            raise section.error("min", "must not be above `max`")
+    return owner(name=name, **given)
+
+
+def _kind(section: Section) -> NodeKind:
+    value = section.values.get("kind")
+    try:
+        return NodeKind(value)  # type: ignore[arg-type]
+    except ValueError:
+        near = difflib.get_close_matches(str(value), [*map(str, NodeKind)], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise section.error("kind", f"must be one of {', '.join(NodeKind)}, not {value!r}{hint}") from None
+
+
+def _check_apart(table: Section, name: str, groups: list[Group]) -> None:
+    """A machine belongs to one group: otherwise nobody knows which settings count."""
+    new = groups[-1]
+    for old in groups[:-1]:
+        if isinstance(new, LocalGroup) and isinstance(old, LocalGroup):
+            raise table.error(name, f"is of kind local, as {old.name} is: this machine is one")
+        if isinstance(new, SshGroup) and isinstance(old, SshGroup) and (twice := set(new.hosts) & set(old.hosts)):
+            raise table.error(name, f"has the host {min(twice)}, which {old.name} has already")
+
+
+def _text(section: Section, key: str) -> str:
+    value = section.values[key]
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise section.error(key, f"must be text, not {value!r}")
+    return str(value)
+
+
+def _texts(section: Section, key: str) -> tuple[str, ...]:
+    value = section.values[key]
+    found = value if isinstance(value, list) else [value]
+    if not all(isinstance(v, str | int) and not isinstance(v, bool) and str(v).strip() for v in found):
+        raise section.error(key, f"must be text, or a list of it, not {value!r}")
+    return tuple(str(v) for v in found)
+
+
+def _lines(section: Section, key: str) -> tuple[str, ...]:
+    return tuple(line for text in _texts(section, key) for line in text.splitlines() if line.strip())
+
+
+def _hosts(section: Section, key: str) -> tuple[str, ...]:
+    found = _texts(section, key)
+    for host in found:
+        if not _HOST.fullmatch(host):
+            raise section.error(key, f"has {host!r}: a host is a name, an address, or a `Host` of ~/.ssh/config")
+    names = [node_name(host) for host in found]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice or not found:
+        raise section.error(key, f"has {twice[0]!r} twice" if twice else "must name a host at least")
+    return found
+
+
+def _labels(section: Section, key: str) -> tuple[str, ...]:
+    found = _texts(section, key)
+    for label in found:
+        if not _LABEL.fullmatch(label):
+            raise section.error(key, f"has {label!r}: a label is made of A-Z a-z 0-9 -, 32 at most")
+    return found
+
+
+def _count(least: int) -> Any:
+    def read(section: Section, key: str) -> int:
+        value = section.values[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise section.error(key, f"must be a whole number, {least} or more, not {value!r}")
+        return value
+
+    return read
+
+
+def _devices(section: Section, key: str) -> DeviceChoice:
+    part = section.part(key)
+    part.allow(("use", "leave_out"))
+    return DeviceChoice(**{name: _texts(part, str(name)) for name in part.values})
+
+
+def _interface(section: Section, key: str) -> str:
+    value = _text(section, key)
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,14}", value):
+            raise section.error(key, f"must be an interface, an address or a network, not {value!r}") from None
+    return value
+
+
+def _ports(section: Section, key: str) -> str:
+    value = _text(section, key)
+    found = re.fullmatch(r"\s*(\d{1,5})\s*-\s*(\d{1,5})\s*", value)
+    if found is None or not 1024 <= int(found[1]) <= int(found[2]) <= 65535:
+        raise section.error(key, f"must be a range within 1024-65535, such as 20000-20100, not {value!r}")
+    if int(found[2]) - int(found[1]) + 1 < _PORTS_NEEDED:
+        raise section.error(key, f"must hold {_PORTS_NEEDED} ports at least, not {value!r}")
+    return f"{found[1]}-{found[2]}"
+
+
+def _time(section: Section, key: str) -> str:
+    value = section.values[key]
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 60:  # YAML 1.1 reads 4:00:00 in base 60
+        return f"{value // 3600}:{value // 60 % 60:02d}:{value % 60:02d}"
+    text = _text(section, key)
+    if not re.fullmatch(r"(\d+-)?\d+(:\d\d){0,2}", text):
+        raise section.error(key, f"must be a time limit as Slurm writes it, such as 4:00:00, not {value!r}")
+    return text
+
+
+def _address(section: Section, key: str) -> str:
+    value = _text(section, key)
+    if not re.fullmatch(r"[A-Za-z0-9._-]+:\d{1,5}", value):
+        raise section.error(key, f"must be host:port of a Ray cluster's head, not {value!r}")
+    return value
+
+
+def _option(section: Section, key: str) -> str | int | bool:
+    value = section.values[key]
+    if not isinstance(value, str | int | bool):
+        raise section.error(key, f"must be text, a number, or true, not {value!r}")
+    return value
+
+
+_READERS: dict[str, Any] = {
+    "setup": _lines,
+    "python": _text,
+    "devices": _devices,
+    "cpus": _count(1),
+    "labels": _labels,
+    "interface": _interface,
+    "ports": _ports,
+    "hosts": _hosts,
+    "partition": _text,
+    "gres": _text,
+    "time": _time,
+    "account": _text,
+    "min": _count(0),
+    "max": _count(0),
+    "address": _address,
+}
+
+
+def node_name(host: str) -> str:
+    """What a node is called in lists: its host's first part."""
+    bare = host.rpartition("@")[2]
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        return bare.split(".")[0]
+    return bare.replace(".", "-")

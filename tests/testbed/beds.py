@@ -1,0 +1,86 @@
+"""The test beds for pytest: hosts with sshd of their own, or a Slurm cluster."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+
+@functools.cache
+def why_not() -> str:
+    """Why there can be no bed here; empty where there can be one."""
+    if os.geteuid() != 0:
+        return "the test beds need root (namespaces, sshd): run the tests as root"
+    spaces = ["unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "true"]
+    if subprocess.run(spaces, capture_output=True, check=False).returncode != 0:
+        return "the test beds need namespaces, which cannot be made here (in a container? it must be privileged)"
+    return ""
+
+
+class Bed:
+    """Hosts that stand in one state folder. `shared` is the folder that all of them see."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.shared = state / "shared"
+
+    def up(self, *hosts: str) -> None:
+        """Start the hosts, those that are missing."""
+        self._script("hosts_up.sh", *self._shares(), *hosts)
+
+    def slurm_up(self, *nodes: str, accounting: bool = True) -> None:
+        """Start a Slurm cluster of nodes such as `seawolf:2` (GPUs), beside the host `login`."""
+        self._script("slurm_up.sh", *self._shares(), *([] if accounting else ["--no-accounting"]), *nodes)
+
+    def down(self) -> None:
+        """End all hosts with every process on them, and remove the state."""
+        self._script("hosts_down.sh", "--purge")
+
+    def slurm_down(self) -> None:
+        """The same for a Slurm cluster."""
+        self._script("slurm_down.sh", "--purge")
+
+    def on(self, host: str, *command: str, timeout: float = 120.0, **kinds: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on a host, to its end. kinds: variables of its environment."""
+        return subprocess.run(
+            [str(self.state / "bin" / "on"), host, *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+            cwd=self.shared,
+            env={**os.environ, **kinds},
+        )
+
+    def cut(self, host: str) -> None:
+        """Pull the host's network cable."""
+        self._tool("cut", host)
+
+    def uncut(self, host: str) -> None:
+        """Plug it in again."""
+        self._tool("uncut", host)
+
+    def crash(self, host: str) -> None:
+        """Power cut; `up` starts the host again."""
+        self._tool("crash", host)
+
+    def _tool(self, name: str, host: str) -> None:
+        subprocess.run([str(self.state / "bin" / name), host], check=True, timeout=30.0)
+
+    @staticmethod
+    def _shares() -> list[str]:
+        """The project and its Python are on all hosts, wherever they stand."""
+        return [word for folder in sorted({str(ROOT), sys.prefix, sys.base_prefix}) for word in ("--share", folder)]
+
+    def _script(self, name: str, *arguments: str) -> None:
+        command: Sequence[str] = [str(HERE / name), "--state", str(self.state), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400.0)
+        if done.returncode != 0:
+            raise AssertionError(f"{name}: {done.stdout}{done.stderr}")

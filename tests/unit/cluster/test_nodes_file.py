@@ -1,0 +1,112 @@
+"""`nodes:` of terry.yaml: what is read, and what is said of a mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from terry.cluster.config import parse
+from terry.cluster.errors import UserError
+from terry.cluster.nodes_file import (
+    DeviceChoice,
+    LocalGroup,
+    NodesConfig,
+    RayGroup,
+    SlurmGroup,
+    SshGroup,
+    node_name,
+)
+
+FILE = Path("/w/terry.yaml")
+
+
+def test_all_kinds_mixed() -> None:
+    found = parse(
+        """
+head: seawolf
+nodes:
+  here: {kind: local, cpus: 2}
+  lab:
+    kind: ssh
+    hosts: [seawolf, ann@quattro.example.org]
+    setup: |
+      module load cuda
+      source env
+    python: ~/env/bin/python
+    devices: {use: [0, "NVIDIA H100*"], leave_out: cpu}
+    labels: fast
+    interface: 10.0.0.0/24
+    ports: 20000 - 20100
+  queue: {kind: slurm, partition: main, gres: gpu:2, time: 4:00:00, min: 1, max: 3, slurm_qos: long}
+  grown: {kind: ray, address: "10.0.0.7:6379"}
+""",
+        FILE,
+    ).nodes
+    lab = SshGroup(
+        name="lab",
+        hosts=("seawolf", "ann@quattro.example.org"),
+        setup=("module load cuda", "source env"),
+        python="~/env/bin/python",
+        devices=DeviceChoice(use=("0", "NVIDIA H100*"), leave_out=("cpu",)),
+        labels=("fast",),
+        interface="10.0.0.0/24",
+        ports="20000-20100",
+    )
+    queue = SlurmGroup(
+        name="queue", partition="main", gres="gpu:2", time="4:00:00", least=1, most=3, options={"qos": "long"}
+    )
+    grown = RayGroup(name="grown", address="10.0.0.7:6379")
+    assert found == NodesConfig(head="seawolf", groups=(LocalGroup(name="here", cpus=2), lab, queue, grown))
+    assert found.hosts == {"seawolf": lab, "ann@quattro.example.org": lab}
+    assert lab.port_range == (20000, 20100)
+    assert found.has_others
+
+
+def test_without_groups_it_is_this_machine() -> None:
+    found = parse("policy: {}\n", FILE).nodes
+    assert found == NodesConfig()
+    assert found.here is not None
+    assert not found.has_others
+
+
+def test_with_other_machines_this_one_is_in_it_only_if_asked_for() -> None:
+    assert parse("nodes: {lab: {kind: ssh, hosts: quattro}}\n", FILE).nodes.here is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nodes: [quattro]\n", "terry.yaml:1: nodes must be made of `key: value`"),
+        ("nodes:\n  a: {hosts: [b]}\n", "terry.yaml:2: a.kind must be one of local, ssh, slurm, ray, not None"),
+        ("nodes:\n  a: {kind: shh}\n", "did you mean 'ssh'?"),
+        ("nodes:\n  a:\n    kind: ssh\n", "terry.yaml:3: a.hosts is missing: a group of kind ssh needs it"),
+        ("nodes:\n  a:\n    kind: ssh\n    host: b\n", "terry.yaml:4: a has no key 'host'; did you mean 'hosts'?"),
+        ("nodes: {a: {kind: ssh, hosts: [-oProxyCommand=x]}}\n", "has '-oProxyCommand=x': a host is a name"),
+        ("nodes: {a: {kind: ssh, hosts: [b, b.example.org]}}\n", "a.hosts has 'b' twice"),
+        ("nodes: {a: {kind: ssh, hosts: []}}\n", "a.hosts must name a host"),
+        ("nodes: {a: {kind: ssh, hosts: b}, c: {kind: ssh, hosts: [b]}}\n", "nodes.c has the host b, which a has"),
+        ("nodes: {a: {kind: local}, b: {kind: local}}\n", "nodes.b is of kind local, as a is"),
+        ("nodes: {a: {kind: local, cpus: 0}}\n", "a.cpus must be a whole number, 1 or more, not 0"),
+        ("nodes: {a: {kind: local, labels: [a b]}}\n", "a.labels has 'a b'"),
+        ("nodes: {a: {kind: local, ports: 20000-20005}}\n", "a.ports must hold 20 ports"),
+        ("nodes: {a: {kind: local, ports: 80-200}}\n", "a.ports must be a range within 1024-65535"),
+        ("nodes: {a: {kind: local, interface: 'a b'}}\n", "a.interface must be an interface"),
+        ("nodes: {a: {kind: local, devices: {us: 0}}}\n", "devices has no key 'us'; did you mean 'use'?"),
+        ("nodes: {a: {kind: slurm, min: 2, max: 1}}\n", "a.min must not be above `max`"),
+        ("nodes: {a: {kind: slurm, time: soon}}\n", "a.time must be a time limit"),
+        ("nodes: {a: {kind: slurm, slurm_qos: [1]}}\n", "a.slurm_qos must be text"),
+        ("nodes: {a: {kind: ray, address: here}}\n", "a.address must be host:port"),
+        ("nodes: {../a: {kind: local}}\n", "cannot be a group's name"),
+        ("head: [a]\n", "terry.yaml.head must be the name of a host"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(text: str, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse(text, FILE)
+    assert said in str(error.value)
+
+
+def test_a_node_is_called_by_the_first_part_of_its_host() -> None:
+    assert node_name("ann@quattro.example.org") == "quattro"
+    assert node_name("10.0.0.7") == "10-0-0-7"

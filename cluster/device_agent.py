@@ -25,8 +25,10 @@ from terry.cluster.forkserver_client import Exited, Forked, ForkserverClient, Fo
 from terry.cluster.gpu_port import GpuPort
 from terry.cluster.job_runtime import JobRuntime
 from terry.cluster.model import AttemptEnd, Device, DeviceUse, EndReason, Progress, StopGoal
-from terry.cluster.ports import Ended, LaunchOrder, Refused, Report, Started
-from terry.cluster.processes import Process, describe, kill_all, with_environment
+from terry.cluster.occupancy import EVERY_S as OCCUPANCY_EVERY_S
+from terry.cluster.occupancy import Occupancy
+from terry.cluster.ports import Blocked, Ended, LaunchOrder, Refused, Report, Started
+from terry.cluster.processes import Process, kill_all, with_environment
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class AgentReply(msgspec.Struct, frozen=True, kw_only=True):
     reports: tuple[tuple[int, Report], ...]  #: numbered; offered again until acknowledged
     progress: tuple[Progress, ...]
     use: DeviceUse | None = None  #: how busy the device is
+    blocked: str = ""  #: why it takes no jobs just now
 
 
 class StaleOrder(RuntimeError):
@@ -60,6 +63,7 @@ class DeviceAgent:
         log: Path,
         mark: str,
         gpu: GpuPort | None = None,
+        lock: Path | None = None,
     ) -> None:
         self._device = replace(device, agent=uuid.uuid4().hex)
         self._runtime = runtime
@@ -68,6 +72,7 @@ class DeviceAgent:
         self._log_path = log
         self._gpu = gpu
         self._meter = DeviceMeter(self._device, gpu)
+        self._occupancy = Occupancy(device.id, gpu, lock, self._own_pids) if gpu is not None else None
         self._changed = threading.Condition()
         self._epoch = 0
         self._jobs: dict[tuple[str, int], AgentJob] = {}
@@ -156,6 +161,7 @@ class DeviceAgent:
             reports=tuple(self._reports),
             progress=tuple(job.progress for job in self._jobs.values()),
             use=self._meter.use,
+            blocked=self._occupancy.reason if self._occupancy else "",
         )
 
     def _note(self, action: Callable[[], None]) -> None:
@@ -253,12 +259,13 @@ class DeviceAgent:
             return
         job.waits_for_forkserver = False
         try:
-            refusal = self._taken_by_others() or job.prepare(self._device)
+            blocked = self._take_device()
+            refusal = blocked or job.prepare(self._device)
         except OSError as error:
             self._could_not_prepare(job, error)
             return
         if refusal:
-            self._report(Refused(job_id=job.order.job_id, attempt=job.order.attempt, message=refusal), ends=job)
+            self._refuse(job, refusal, blocked=bool(blocked))
             return
         self._numbers += 1
         self._by_number[self._numbers] = job
@@ -267,12 +274,25 @@ class DeviceAgent:
         except ForkserverLost:
             self._lost_forkserver()
 
-    def _taken_by_others(self) -> str:
-        """Who else computes on the GPU, in words; empty where nobody does."""
-        if self._gpu is None or not (there := self._gpu.processes()):
+    def _refuse(self, job: AgentJob, message: str, *, blocked: bool = False) -> None:
+        key = (job.order.job_id, job.order.attempt)
+        self._report(Refused(job_id=key[0], attempt=key[1], message=message, blocked=blocked), ends=job)
+
+    def _take_device(self) -> str:
+        """Make sure that nobody else uses it, nor will while jobs of ours do. Who does, in words; empty: nobody."""
+        if self._occupancy is None:
             return ""
-        others = sorted(there - {p.pid for p in with_environment(AGENT_VARIABLE, self._mark)})
-        return f"{self._device.id} is in use by somebody else: {', '.join(map(describe, others))}" if others else ""
+        taken, news = self._occupancy.take(time.monotonic())
+        if news:  # before the refusal: the queue must not place the next job here
+            self._tell_blocked()
+        return taken
+
+    def _tell_blocked(self) -> None:
+        assert self._occupancy is not None
+        self._report(Blocked(device_id=self._device.id, reason=self._occupancy.reason))
+
+    def _own_pids(self) -> set[int]:
+        return {p.pid for p in with_environment(AGENT_VARIABLE, self._mark)}
 
     def _look_at_gpu(self) -> None:
         if self._gpu is not None and self._by_number:
@@ -284,7 +304,7 @@ class DeviceAgent:
         end = AttemptEnd(reason=job.reason_of(error), message=f"{job.folder.root}: {error.strerror}")
         key = (job.order.job_id, job.order.attempt)
         if end.reason is EndReason.LAUNCH_ERROR:
-            self._report(Refused(job_id=key[0], attempt=key[1], message=end.message), ends=job)
+            self._refuse(job, end.message)
         else:
             self._report(Ended(job_id=key[0], attempt=key[1], end=end), ends=job)
 
@@ -303,12 +323,15 @@ class DeviceAgent:
         with self._changed:
             if ends is not None:
                 del self._jobs[(ends.order.job_id, ends.order.attempt)]
+                if not self._jobs and self._occupancy is not None:
+                    self._occupancy.release()
             self._counter += 1
             self._reports.append((self._counter, report))
             self._changed.notify_all()
 
     def _until_next_check(self) -> float:
-        return 0.25 if self._jobs else 5.0 if self._forkserver else 0.1
+        idle = OCCUPANCY_EVERY_S if self._occupancy else 5.0
+        return 0.25 if self._jobs else idle if self._forkserver else 0.1
 
     def _check_jobs(self, now: float) -> None:
         if self._forkserver is None and now >= self._forkserver_retry_at:
@@ -317,6 +340,8 @@ class DeviceAgent:
                 self._start(job)
         self._look_at_gpu()
         self._meter.look(now)
+        if self._occupancy is not None and self._occupancy.look(now):
+            self._tell_blocked()
         for job in list(self._jobs.values()):
             job.enforce_limits(now)
 

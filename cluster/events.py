@@ -110,6 +110,7 @@ class LaunchFailed(_Event, frozen=True, kw_only=True, tag=True):
     job_id: str
     attempt: int
     message: str
+    blocked: bool = False  #: by somebody else who uses the device: it costs the job nothing
 
 
 class AttemptEnded(_Event, frozen=True, kw_only=True, tag=True):
@@ -157,6 +158,14 @@ class DeviceSeen(_Event, frozen=True, kw_only=True, tag=True):
     """A device offers itself: new, back, or with a new agent or node life."""
 
     device: Device
+    blocked: str = ""  #: why it takes no jobs just now
+
+
+class DeviceBlocked(_Event, frozen=True, kw_only=True, tag=True):
+    """A device takes no new jobs for now, as its agent says; with an empty reason: it takes them again."""
+
+    device_id: str
+    reason: str
 
 
 class DeviceGone(_Event, frozen=True, kw_only=True, tag=True):
@@ -206,6 +215,7 @@ Event: TypeAlias = (
     | Resubmitted
     | PriorityChanged
     | DeviceSeen
+    | DeviceBlocked
     | DeviceGone
     | NodeLost
     | DeviceDrained

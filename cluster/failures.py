@@ -18,7 +18,14 @@ CRASHES = frozenset({EndReason.CRASHED, EndReason.HUNG, EndReason.KILLED})
 SUSPICIOUS = frozenset({EndReason.CRASHED, EndReason.HUNG})
 #: Causes that are nobody's fault: no budget is spent.
 FREE = frozenset(
-    {EndReason.NODE_LOST, EndReason.AGENT_LOST, EndReason.PREEMPTED, EndReason.PAUSED, EndReason.CANCELLED}
+    {
+        EndReason.NODE_LOST,
+        EndReason.AGENT_LOST,
+        EndReason.DEVICE_BLOCKED,
+        EndReason.PREEMPTED,
+        EndReason.PAUSED,
+        EndReason.CANCELLED,
+    }
 )
 #: After so many crashes on one device the job goes elsewhere.
 CRASHES_PER_DEVICE = 2

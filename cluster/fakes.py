@@ -16,7 +16,18 @@ from pathlib import Path
 import msgspec
 
 from terry.cluster.model import AttemptEnd, Device, EndReason, Progress, StopGoal
-from terry.cluster.ports import Appeared, Ended, LaunchOrder, NodeDied, Poll, Refused, Report, Started, Vanished
+from terry.cluster.ports import (
+    Appeared,
+    Blocked,
+    Ended,
+    LaunchOrder,
+    NodeDied,
+    Poll,
+    Refused,
+    Report,
+    Started,
+    Vanished,
+)
 from terry.cluster.workspace import AttemptFolder, Workspace
 
 _REASONS = {
@@ -61,6 +72,7 @@ class _Agent:
     alive: bool = True
     epoch: int = 0
     processes: dict[tuple[str, int], _Process] = field(default_factory=dict)
+    blocked: str = ""
     reports: list[Report] = field(default_factory=list)  # not acknowledged yet
 
 
@@ -125,6 +137,9 @@ class FakePool:
             return
         key = (order.job_id, order.attempt)
         if key in agent.processes or any(_names(report, key) for report in agent.reports):
+            return
+        if agent.blocked:
+            self._offer(agent, Refused(job_id=key[0], attempt=key[1], message=agent.blocked, blocked=True))
             return
         folder = _folder(order)
         if folder.launch.exists():
@@ -193,6 +208,12 @@ class FakePool:
             agent.device = replace(agent.device, node_id=f"{node}@{self._lives}")
             self.restart_agent(agent.device.id)
 
+    def block(self, device_id: str, reason: str) -> None:
+        """Somebody else uses the device from now on; with an empty reason: no longer."""
+        agent = self._agents[device_id]
+        agent.blocked = reason
+        self._offer(agent, Blocked(device_id=device_id, reason=reason))
+
     def is_alive(self, device_id: str) -> bool:
         """True where the device's agent lives."""
         return self._agents[device_id].alive
@@ -207,7 +228,8 @@ class FakePool:
         agent.epoch = self._epoch
         for report in agent.reports:
             self._deliver(report, agent.device.id)
-        self._deliver(Appeared(device=agent.device, running=tuple(agent.processes)), None)
+        there = Appeared(device=agent.device, running=tuple(agent.processes), blocked=agent.blocked)
+        self._deliver(there, None)
 
     def _lose_connection(self, agent: _Agent) -> None:
         self._deliver(Vanished(device_id=agent.device.id, reason="it did not answer"), None)

@@ -211,7 +211,8 @@ def _attempt_started(state: State, event: e.AttemptStarted) -> Iterable[Command]
 
 
 def _launch_failed(state: State, event: e.LaunchFailed) -> Iterable[Command]:
-    end = AttemptEnd(reason=EndReason.LAUNCH_ERROR, message=event.message)
+    reason = EndReason.DEVICE_BLOCKED if event.blocked else EndReason.LAUNCH_ERROR
+    end = AttemptEnd(reason=reason, message=event.message)
     return _end(state, state.jobs[event.job_id], end, event.time)
 
 
@@ -288,9 +289,13 @@ def _finish(state: State, record: JobRecord, to: JobState, now: datetime, reason
 
 def _device_seen(state: State, event: e.DeviceSeen) -> Iterable[Command]:
     known = state.devices.get(event.device.id)
-    state.put_device(
-        DeviceRecord(device=event.device) if known is None else _device(known, device=event.device, online=True)
-    )
+    record = DeviceRecord(device=event.device) if known is None else known
+    state.put_device(_device(record, device=event.device, online=True, blocked=event.blocked))
+    return ()
+
+
+def _device_blocked(state: State, event: e.DeviceBlocked) -> Iterable[Command]:
+    state.put_device(_device(state.devices[event.device_id], blocked=event.reason))
     return ()
 
 
@@ -422,6 +427,7 @@ _HANDLERS: dict[type, _Handler] = {
     e.Resubmitted: _resubmitted,
     e.PriorityChanged: _priority_changed,
     e.DeviceSeen: _device_seen,
+    e.DeviceBlocked: _device_blocked,
     e.DeviceGone: _device_gone,
     e.NodeLost: _node_lost,
     e.DeviceDrained: _device_drained,

@@ -68,6 +68,7 @@ class EndReason(_Name):
     DISK_FULL = "disk_full"
     DISK_LOST = "disk_lost"  #: the workspace's file system reports errors, or is not mounted
     LAUNCH_ERROR = "launch_error"  #: could not be started, or its device is not usable
+    DEVICE_BLOCKED = "device_blocked"  #: not started: somebody else uses the device just now
     BAD_INPUT = "bad_input"  #: the job says that its configuration or input cannot work; trying again is no use
     STOPPED_EARLY = "stopped_early"  #: ended by the sweep's own rule (ASHA): a success of the rule, not of the run
 
@@ -270,6 +271,7 @@ class DeviceRecord:
     online: bool = True
     drained: bool = False
     drain_reason: str = ""
+    blocked: str = ""  #: why its agent takes no jobs for now: somebody else computes on it; empty: it takes them
     crashes: tuple[tuple[datetime, str], ...] = ()  #: (when, job id) of recent crashes on it
 
 

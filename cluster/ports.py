@@ -57,6 +57,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=T
     job_id: str
     attempt: int
     message: str
+    blocked: bool = False  #: the device takes no jobs for now; the job is not to blame
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
@@ -72,6 +73,14 @@ class Appeared(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
 
     device: Device
     running: tuple[tuple[str, int], ...] = ()
+    blocked: str = ""  #: why it takes none just now, for people
+
+
+class Blocked(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """A device takes no new jobs until further notice: somebody else uses it. What runs on it goes on."""
+
+    device_id: str
+    reason: str  #: for people; empty: it takes jobs again
 
 
 class Vanished(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
@@ -88,7 +97,7 @@ class NodeDied(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     node_id: str
 
 
-Report = Started | Refused | Ended | Appeared | Vanished | NodeDied
+Report = Started | Refused | Ended | Appeared | Blocked | Vanished | NodeDied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

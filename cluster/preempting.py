@@ -89,7 +89,7 @@ def _make_room(state: State, demand: Demand, record: JobRecord, rule: Preemption
 
 
 def _may_use(known: DeviceRecord, demand: Demand) -> bool:
-    usable = known.online and not known.drained and known.device.id not in demand.avoid
+    usable = known.online and not known.drained and not known.blocked and known.device.id not in demand.avoid
     return usable and known.device.capacity + EPSILON >= demand.share and matches(known.device, demand)
 
 

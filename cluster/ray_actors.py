@@ -20,6 +20,7 @@ import ray
 
 from terry.cluster import node_probe
 from terry.cluster.device_agent import AgentReply, DeviceAgent
+from terry.cluster.device_lock import lock_of
 from terry.cluster.errors import UserError
 from terry.cluster.gpu_port import NvmlGpu
 from terry.cluster.job_runtime import JobRuntime
@@ -94,7 +95,8 @@ class AgentActor:
         environment = {**job_environment(), "CUDA_VISIBLE_DEVICES": device.uuid}
         mark = f"{workspace.id}/{device.id}"
         gpu = NvmlGpu(device.uuid) if kind is DeviceKind.GPU else None
-        self._agent = DeviceAgent(device, self._settings.runtime, environment, log, mark, gpu)
+        lock = lock_of(device.uuid) if kind is DeviceKind.GPU else None
+        self._agent = DeviceAgent(device, self._settings.runtime, environment, log, mark, gpu, lock)
         self._agent.clear_predecessors()  # before `hello` says that nothing runs here
         self._ready.set()
         self._agent.run()

@@ -218,7 +218,7 @@ class RayPool:
         # Ends first: an attempt whose end is reported is not missing from `running`, it is over.
         self._reports += fresh
         if first:
-            self._reports.append(Appeared(device=reply.device, running=reply.running))
+            self._reports.append(Appeared(device=reply.device, running=reply.running, blocked=reply.blocked))
             for key, goal in list(agent.stops.items()):
                 self._send_stop(agent, key, goal)
         self._progress.update({p.job_id: p for p in reply.progress})

@@ -64,7 +64,11 @@ class _Why:
             return f"waits for {self._noun}: it asks for {demand.share:g}, and the largest device has {largest:g}"
         if not usable:
             return f"waits for {self._noun}: all that match are drained ({able[0].drain_reason})"
-        return self._limited() or self._busy([r.device for r in usable])
+        blocked = [r for r in usable if r.blocked]
+        if len(blocked) == len(usable):
+            more = f", and so are {len(blocked) - 1} more" if len(blocked) > 1 else ""
+            return f"waits for {self._noun}: {blocked[0].blocked}{more}"
+        return self._limited() or self._busy([r.device for r in usable if not r.blocked], len(blocked))
 
     def _limited(self) -> str:
         job = self._record.job
@@ -83,7 +87,7 @@ class _Why:
             return f"{rate:g} of at most {most:g} {noun} in use"
         return f"{self._state.ledger.jobs(owner, sweep)} of at most {limit.jobs} jobs run"
 
-    def _busy(self, devices: list[Device]) -> str:
+    def _busy(self, devices: list[Device], blocked: int = 0) -> str:
         demand, state = self._demand, self._state
         free = sum(state.free(d.id) for d in devices)
         many = f"{len(devices)} GPU{'s' if len(devices) > 1 else ''}"
@@ -91,8 +95,9 @@ class _Why:
         if demand.exclusive and free > EPSILON:
             return f"waits for a device to itself ({what} in use by others)"
         if free + EPSILON < demand.share:
+            others = f", {blocked} more in use by others" if blocked else ""
             all_busy = f"all {what} busy" if free <= EPSILON else f"{what} busy but for {free:g}; it asks for "
-            return self._whose_turn(all_busy if free <= EPSILON else f"{all_busy}{demand.share:g}")
+            return self._whose_turn((all_busy if free <= EPSILON else f"{all_busy}{demand.share:g}") + others)
         fitting = [d for d in devices if state.free(d.id) + EPSILON >= demand.share]
         return self._unfit(fitting) or self._whose_turn("") or "starts in a moment"
 

@@ -26,11 +26,15 @@ def events_of(state: State, workspace: Workspace, report: ports.Report, now: dat
             yield Stop(job_id=report.job_id, attempt=report.attempt, goal=StopGoal.CANCEL)
         yield e.AttemptStarted(time=now, job_id=report.job_id, attempt=report.attempt, pid=report.pid)
     elif isinstance(report, ports.Refused):
-        yield e.LaunchFailed(time=now, job_id=report.job_id, attempt=report.attempt, message=report.message)
+        yield e.LaunchFailed(
+            time=now, job_id=report.job_id, attempt=report.attempt, message=report.message, blocked=report.blocked
+        )
     elif isinstance(report, ports.Ended):
         yield e.AttemptEnded(time=now, job_id=report.job_id, attempt=report.attempt, end=report.end)
     elif isinstance(report, ports.Appeared):
         yield from _appeared(state, workspace, report, now)
+    elif isinstance(report, ports.Blocked):
+        yield e.DeviceBlocked(time=now, device_id=report.device_id, reason=report.reason)
     elif isinstance(report, ports.Vanished):
         yield e.DeviceGone(time=now, device_id=report.device_id, reason=report.reason)
     else:
@@ -39,7 +43,7 @@ def events_of(state: State, workspace: Workspace, report: ports.Report, now: dat
 
 def _appeared(state: State, workspace: Workspace, report: ports.Appeared, now: datetime) -> Iterator[Event | Command]:
     """Put right what the queue believes of a device by what its agent knows."""
-    yield e.DeviceSeen(time=now, device=report.device)
+    yield e.DeviceSeen(time=now, device=report.device, blocked=report.blocked)
     running = set(report.running)
     for record in _held(state, report.device.id):
         if (record.job.id, record.attempt) not in running:

@@ -7,6 +7,7 @@ would have it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from terry.cluster import events as e
@@ -81,7 +82,10 @@ def is_stale(state: State, event: Event) -> bool:
         return isinstance(event, e.AttemptStarted) and record.attempts[-1].started_at is not None
     if isinstance(event, e.DeviceSeen):
         known = state.devices.get(event.device.id)
-        return known is not None and known.online and known.device == event.device
+        return known == replace(known, device=event.device, blocked=event.blocked, online=True) if known else False
+    if isinstance(event, e.DeviceBlocked):
+        seen = state.devices.get(event.device_id)
+        return seen is None or seen.blocked == event.reason
     if isinstance(event, e.DeviceGone):
         device = state.devices.get(event.device_id)
         return device is None or not device.online
@@ -111,7 +115,7 @@ def _check_epoch(state: State, event: e.ControllerStarted) -> None:
         raise InvalidTransition(f"epoch {event.epoch} after epoch {state.epoch}")
 
 
-def _check_device(state: State, event: e.DeviceGone | e.DeviceDrained | e.DeviceUndrained) -> None:
+def _check_device(state: State, event: e.DeviceBlocked | e.DeviceGone | e.DeviceDrained | e.DeviceUndrained) -> None:
     if event.device_id not in state.devices:
         raise InvalidTransition(f"no device {event.device_id!r} was ever seen")
 
@@ -159,6 +163,7 @@ def is_on_life(known: DeviceRecord, event: e.NodeLost) -> bool:
 _FURTHER: dict[type, Callable[[State, Any], None]] = {
     e.Submitted: _check_new,
     e.ControllerStarted: _check_epoch,
+    e.DeviceBlocked: _check_device,
     e.DeviceGone: _check_device,
     e.DeviceDrained: _check_device,
     e.DeviceUndrained: _check_device,

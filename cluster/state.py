@@ -187,9 +187,9 @@ class State:
         return record.exclusive or record.job.resources.exclusive
 
     def free(self, device_id: str) -> float:
-        """Share of the device that could be granted now; 0 where it is offline, drained, or held exclusively."""
+        """Share of the device that could be granted now; 0: offline, drained, blocked, or held exclusively."""
         record = self.devices[device_id]
-        if not record.online or record.drained:
+        if not record.online or record.drained or record.blocked:
             return 0.0
         holders = self.on_device.get(device_id)
         if not holders:

@@ -29,6 +29,7 @@ _ENDS = {
     EndReason.DISK_FULL: "found the disk full",
     EndReason.DISK_LOST: "lost its file system",
     EndReason.LAUNCH_ERROR: "could not be started",
+    EndReason.DEVICE_BLOCKED: "found its device in use by others",
     EndReason.BAD_INPUT: "was given input that cannot work",
     EndReason.STOPPED_EARLY: "was stopped early by its sweep's rule",
 }
@@ -39,6 +40,7 @@ _SEVERITIES = {
     EndReason.PAUSED: Severity.PLAIN,
     EndReason.CANCELLED: Severity.PLAIN,
     EndReason.STOPPED_EARLY: Severity.PLAIN,
+    EndReason.DEVICE_BLOCKED: Severity.PLAIN,
     EndReason.NODE_LOST: Severity.WARNING,
     EndReason.AGENT_LOST: Severity.WARNING,
 }

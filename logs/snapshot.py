@@ -178,7 +178,14 @@ def _reason(record: JobRecord, known: Known) -> str:
     return text.removeprefix(f"{record.state}: ")
 
 
-_NORMAL_ENDS = {None, *SUCCESSES, EndReason.PAUSED, EndReason.PREEMPTED, EndReason.CANCELLED}
+_NORMAL_ENDS = {
+    None,
+    *SUCCESSES,
+    EndReason.PAUSED,
+    EndReason.PREEMPTED,
+    EndReason.CANCELLED,
+    EndReason.DEVICE_BLOCKED,
+}
 
 
 def _attention(record: JobRecord, ended: EndReason | None) -> Attention:
@@ -204,7 +211,7 @@ def device_views(known: Known) -> tuple[DeviceView, ...]:
 
 def _device_view(record: DeviceRecord, jobs: list[JobRecord], known: Known) -> DeviceView:
     device, stats = record.device, known.device_stats.get(record.device.id)
-    condition = DeviceCondition.ONLINE if record.online else DeviceCondition.OFFLINE
+    condition, reason = _condition(record)
     return DeviceView(
         id=device.id,
         node=device.node,
@@ -212,14 +219,22 @@ def _device_view(record: DeviceRecord, jobs: list[JobRecord], known: Known) -> D
         model=device.model,
         capacity=device.capacity,
         used=sum(r.allocation.share for r in jobs if r.allocation),
-        condition=DeviceCondition.DRAINED if record.drained else condition,
-        reason=record.drain_reason,
+        condition=condition,
+        reason=reason,
         jobs=tuple(r.job.id for r in jobs),
         utilisation=stats.utilisation if stats else None,
         memory_used_bytes=stats.memory_used_bytes if stats else None,
         memory_bytes=device.memory_bytes or None,
         temperature_c=stats.temperature_c if stats else None,
     )
+
+
+def _condition(record: DeviceRecord) -> tuple[DeviceCondition, str]:
+    if record.drained:
+        return DeviceCondition.DRAINED, record.drain_reason
+    if not record.online:
+        return DeviceCondition.OFFLINE, ""
+    return (DeviceCondition.BLOCKED, record.blocked) if record.blocked else (DeviceCondition.ONLINE, "")
 
 
 def sweep_views(jobs: Iterable[JobView], ends: Mapping[str, Eta]) -> tuple[SweepView, ...]:

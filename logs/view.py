@@ -89,6 +89,7 @@ class DeviceCondition(StrEnum):
 
     ONLINE = "online"
     DRAINED = "drained"
+    BLOCKED = "blocked"  #: somebody else uses it
     OFFLINE = "offline"
 
 
@@ -103,7 +104,7 @@ class DeviceView:
     capacity: float  #: GPUs or cores
     used: float
     condition: DeviceCondition
-    reason: str  #: why it is drained
+    reason: str  #: why it is drained or blocked
     jobs: tuple[str, ...]  #: ids of the jobs on it
     utilisation: float | None = None  #: 0 to 1, where it is measured
     memory_used_bytes: int | None = None

@@ -37,14 +37,16 @@ LIGHT = JobRuntime(entry="terry.jobs.child:main", environment=RUNTIME.environmen
 class AgentHarness:
     """A running agent of one device, and what it has reported."""
 
-    def __init__(self, root: Path, gpu: GpuPort | None = None, runtime: JobRuntime = RUNTIME) -> None:
+    def __init__(
+        self, root: Path, gpu: GpuPort | None = None, runtime: JobRuntime = RUNTIME, lock: Path | None = None
+    ) -> None:
         self.workspace = Workspace(root)
         self.workspace.queue.mkdir(parents=True, exist_ok=True)
         self.mark = f"{self.workspace.id}/here"
         self.device = Device(id="here:cpu", node="here", node_id="n", kind=DeviceKind.CPU, capacity=2.0)
         environment = {k: v for k, v in os.environ.items() if k != AGENT_VARIABLE}
         log = Path(f"{root}.agent.log")
-        self.agent = DeviceAgent(self.device, runtime, environment, log, self.mark, gpu)
+        self.agent = DeviceAgent(self.device, runtime, environment, log, self.mark, gpu, lock)
         self.life = self.agent.hello(1).device.agent
         self.seen = 0
         self.reports: list[Report] = []
@@ -138,11 +140,15 @@ class AgentHarness:
         assert isinstance(report, Ended)
         return report.end
 
-    def refused(self, job: str = "s-1") -> str:
-        """Why the attempt was not started."""
+    def refusal(self, job: str = "s-1") -> Refused:
+        """That the attempt was not started."""
         report = self.until(lambda r: isinstance(r, Refused) and r.job_id == job)
         assert isinstance(report, Refused)
-        return report.message
+        return report
+
+    def refused(self, job: str = "s-1") -> str:
+        """Why the attempt was not started."""
+        return self.refusal(job).message
 
 
 def _line(job: str, entrypoint: str, parameters: dict[str, Any]) -> bytes:

@@ -25,7 +25,7 @@ from terry.cluster import agent_job
 from terry.cluster import events as e
 from terry.cluster.fakes import FakeGpu
 from terry.cluster.model import AttemptEnd, EndReason, JobRecord, JobState, RetryPolicy
-from terry.cluster.ports import Ended
+from terry.cluster.ports import Blocked, Ended
 from terry.jobs.checkpoints import CheckpointStore
 from tests.faults.absent_disk import AbsentDisk
 from tests.faults.agent_harness import LIGHT, AgentHarness
@@ -282,7 +282,9 @@ def on_gpu(tmp_path: Path) -> Iterator[tuple[AgentHarness, FakeGpu]]:
     found.close()
 
 
-def test_a_gpu_that_somebody_else_uses_is_refused(on_gpu: tuple[AgentHarness, FakeGpu]) -> None:
+def test_a_gpu_that_somebody_else_uses_is_left_alone_and_costs_the_job_nothing(
+    on_gpu: tuple[AgentHarness, FakeGpu],
+) -> None:
     harness, gpu = on_gpu
     harness.launch("failing_jobs:waits", "mine-1")
     gpu.pids = frozenset({harness.pid("mine-1")})
@@ -290,14 +292,27 @@ def test_a_gpu_that_somebody_else_uses_is_refused(on_gpu: tuple[AgentHarness, Fa
     harness.until_step("mine-2")  # our own do not count
     gpu.pids |= {os.getpid()}
     harness.launch("failing_jobs:waits", "late-1")
-    message = harness.refused("late-1")
-    assert "in use by somebody else" in message
-    assert str(os.getpid()) in message
+    refused = harness.refusal("late-1")
+    assert refused.blocked
+    assert "in use by somebody else" in refused.message
+    assert f"pid {os.getpid()} (" in refused.message, "with its name and its owner"
+    told = harness.until(lambda r: isinstance(r, Blocked))
+    assert harness.reports.index(told) < harness.reports.index(refused), "nothing must be placed on it between the two"
+    gpu.pids -= {os.getpid()}
+    assert harness.until(lambda r: isinstance(r, Blocked) and not r.reason), "and it is looked at again"
+    harness.launch("failing_jobs:waits", "late-1", 2)
+    harness.until_step("late-1")
+
     queue = Queue(make_gpu(), make_gpu(index=1))
     queue.submit("s-1")
-    queue.place("s-1", "quattro:0")
-    queue.do(e.LaunchFailed(time=queue.now, job_id="s-1", attempt=1, message=message))
-    assert queue["s-1"].avoid_devices == ("quattro:0",)
+    for _ in range(10):
+        queue.place("s-1", "quattro:0")
+        number = queue["s-1"].attempt
+        failed = e.LaunchFailed(time=queue.now, job_id="s-1", attempt=number, message=refused.message, blocked=True)
+        queue.do(failed)
+    record = queue["s-1"]
+    assert (record.state, record.avoid_devices, record.not_before) == (JobState.PENDING, (), None)
+    assert record.budget.launch == 0
 
 
 @pytest.mark.parametrize(("xid", "drained"), [(79, True), (31, False)])

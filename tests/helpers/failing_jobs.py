@@ -77,6 +77,12 @@ def waits(ctx: RunContext) -> None:
     ctx.leave()
 
 
+def computes(ctx: RunContext) -> None:
+    """Until asked to leave, on a GPU whose processes stand in the folder `table`."""
+    (Path(ctx.parameters["table"]) / str(os.getpid())).touch()
+    waits(ctx)
+
+
 def stands_still(ctx: RunContext) -> None:
     """In a call that does not come back."""
     ctx.progress(step=5, phase="training")

@@ -16,6 +16,7 @@ from terry.cluster.fakes import FakePool
 from terry.cluster.inbox import Letter
 from terry.cluster.model import AttemptEnd, EndReason, JobState
 from terry.cluster.ports import LaunchOrder
+from terry.cluster.schedule import why_waiting
 from tests.helpers.controller_bench import SUCCESS, Bench
 from tests.helpers.queue_values import NoSync, job_line, make_cpu, make_gpu, write_submission
 
@@ -166,6 +167,24 @@ def test_drain_moves_jobs_and_undrain_lets_them_back(bench: Bench) -> None:
     bench.turn()
     assert bench["s-1"].state is JobState.RUNNING
     assert bench.ask(inbox.Drain(device="nowhere:0")) == "there is no device nowhere:0"
+
+
+def test_a_job_on_a_device_that_others_take_waits_unharmed_and_other_controllers_know_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePool([make_gpu()]))
+    bench.pool.block("quattro:0", "in use by bob")  # the queue has not heard of it when it places the job
+    bench.submit("s-1", resources={"gpus": 1.0}, retry={"launch": 0})
+    bench.turn(3)
+    assert bench["s-1"].state is JobState.PENDING
+    assert why_waiting(bench.controller.state, "s-1", bench.clock.now()) == "waits for a GPU: in use by bob"
+    assert bench.controller.state.devices["quattro:0"].blocked == "in use by bob"
+    tries = bench["s-1"].attempt
+    bench.restart()
+    bench.turn(3)
+    assert (bench["s-1"].state, bench["s-1"].attempt) == (JobState.PENDING, tries), "the next one need not try it"
+    bench.pool.block("quattro:0", "")
+    bench.turn(3)
+    assert bench["s-1"].state is JobState.RUNNING
+    assert bench["s-1"].budget.launch == 0
 
 
 def test_only_the_owner_of_a_job_or_of_the_workspace_may_ask(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

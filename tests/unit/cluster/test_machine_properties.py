@@ -33,6 +33,9 @@ _ends = st.builds(
 )
 _picks = st.integers(0, 10**6)
 
+#: What can happen to a device.
+_HAPPENINGS = ["seen", "blocked", "unblocked", "gone", "lost", "drained", "undrained", "controller"]
+
 
 class Life(RuleBasedStateMachine):
     """Events at random, most of them legal; a twin that is only ever replayed."""
@@ -110,12 +113,14 @@ class Life(RuleBasedStateMachine):
             else:
                 self.do(e.AttemptEnded(time=self.time(), job_id=record.job.id, attempt=record.attempt, end=end))
 
-    @rule(device=_devices, what=st.sampled_from(["seen", "gone", "lost", "drained", "undrained", "controller"]))
+    @rule(device=_devices, what=st.sampled_from(_HAPPENINGS))
     def device(self, device: Device, what: str) -> None:
         now = self.time()
         self.do(
             {
                 "seen": e.DeviceSeen(time=now, device=device),
+                "blocked": e.DeviceBlocked(time=now, device_id=device.id, reason="in use by somebody else"),
+                "unblocked": e.DeviceBlocked(time=now, device_id=device.id, reason=""),
                 "gone": e.DeviceGone(time=now, device_id=device.id, reason=""),
                 "lost": e.NodeLost(time=now, node=device.node, node_id=device.node_id),
                 "drained": e.DeviceDrained(time=now, device_id=device.id, reason=""),

@@ -78,6 +78,23 @@ def test_offline_and_drained_devices_take_nothing() -> None:
     assert plan(queue.state, queue.now) == Plan()
 
 
+def test_a_device_that_somebody_else_uses_is_left_alone_and_those_that_wait_say_who_has_it() -> None:
+    queue = Queue(make_gpu(index=0), make_gpu(index=1))
+    who = "quattro:0 is in use by somebody else: pid 7 (python, of bob)"
+    queue.submit("s-1", resources=Resources(gpus=1))
+    queue.do(e.DeviceBlocked(time=queue.now, device_id="quattro:0", reason=who))
+    assert _placed(plan(queue.state, queue.now)) == [("s-1", "quattro:1")]
+    queue.do(e.DeviceBlocked(time=queue.now, device_id="quattro:1", reason="also"))
+    assert plan(queue.state, queue.now) == Plan()
+    assert why_waiting(queue.state, "s-1", queue.now) == f"waits for a GPU: {who}, and so are 1 more"
+    queue.do(e.DeviceBlocked(time=queue.now, device_id="quattro:1", reason=""))
+    queue.start("s-1", "quattro:1")
+    queue.submit("s-2", resources=Resources(gpus=1))
+    assert "all 1 GPU busy, 1 more in use by others" in why_waiting(queue.state, "s-2", queue.now)
+    queue.do(e.DeviceBlocked(time=queue.now, device_id="quattro:0", reason=""))
+    assert _placed(plan(queue.state, queue.now)) == [("s-2", "quattro:0")]
+
+
 def _avoiding(queue: Queue) -> None:
     queue.submit("s-1", retry=RetryPolicy(backoff_s=0.0))
     for _ in range(2):

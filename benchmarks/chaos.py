@@ -6,32 +6,29 @@ A sweep of 22 small trainings is trained undisturbed: the reference. Then the sa
 and again until so many faults have hit. Every run must be COMPLETED once, with the reference's weights (sha256) and
 measurements (none missing, none doubled); every attempt must be accounted for; no process may be left. Exit code 1
 on any difference. The seed decides kinds, victims and pauses; where exactly in its work a victim is hit does not
-repeat. As root the workspace stands on a small tmpfs, which is filled and freed; else that fault is left out, and the
-report says so.
+repeat. As root the workspace stands on a small file system of its own, which is filled, frozen, hung and taken away;
+what cannot be done is left out, and the report says so.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import select
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.chaos_disk import ChaosDisk, chaos_disk
 from benchmarks.chaos_faults import FAULTS, Chaos, Fault
 from benchmarks.chaos_verdict import differences, reference_of
 from tests.faults.workspace_under_fire import UnderFire, kill
 
 HELPER = Path(__file__).parents[1] / "tests" / "helpers" / "chaotic_training.py"
-#: Bytes of the workspace's file system, where it is one of its own.
-DISK_BYTES = 256 << 20
 
 _SWEEP = """
 name: {name}
@@ -86,36 +83,30 @@ def submit(place: UnderFire, name: str, epochs: int) -> None:
 def run(folder: Path, faults: int, seed: int, epochs: int) -> int:
     """Reference, chaos, verdict. Returns the exit code."""
     place = UnderFire(folder)
-    own_disk = _mount(place.workspace.root)
-    try:
-        return _run(place, faults, seed, epochs, own_disk=own_disk)
-    finally:
-        place.run("down", check=False)
-        kill(place.everything())
-        if own_disk:
-            subprocess.run(["umount", "-l", str(place.workspace.root)], check=True)
+    with chaos_disk(place.workspace.root) as disk:
+        try:
+            return _run(place, faults, seed, epochs, disk)
+        finally:
+            place.run("down", check=False)
+            kill(place.everything())
 
 
-def _run(place: UnderFire, faults: int, seed: int, epochs: int, *, own_disk: bool) -> int:
+def _run(place: UnderFire, faults: int, seed: int, epochs: int, disk: ChaosDisk) -> int:
     begun = time.monotonic()
     submit(place, "reference", epochs)
     place.finish("reference", timeout=1200)
     reference = reference_of(place, "reference")
     print(f"reference: {len(reference)} runs in {time.monotonic() - begun:.0f} s", flush=True)
     begun = time.monotonic()
-    chaos = Chaos(place, random.Random(seed))
-    kinds = [fault for fault in FAULTS if own_disk or not fault.needs_own_disk]
-    _harm(place, chaos, kinds, faults, epochs)
+    chaos = Chaos(place, random.Random(seed), disk)
+    _harm(place, chaos, [fault for fault in FAULTS if fault.needs <= disk.can], faults, epochs)
     _finish(place, chaos)
     took = time.monotonic() - begun
     problems = [*chaos.problems, *differences(place, chaos.sweeps, reference)]
     place.run("down")
     if left := place.everything():
         problems.append(f"processes are left after `down`: {[p.pid for p in left]}")
-    if own_disk:
-        print(f"disk: {DISK_BYTES >> 20} MiB of its own")
-    else:
-        print("disk: not of its own (that needs root), so it was never full")
+    print(f"disk: {disk}")
     _tell(place, chaos, took, problems)
     return 1 if problems else 0
 
@@ -170,13 +161,6 @@ def _table(title: str, counts: Counter[str]) -> None:
     print(f"\n| {title} | times |\n|---|---:|")
     for name, count in counts.most_common():
         print(f"| {name} | {count} |")
-
-
-def _mount(root: Path) -> bool:
-    """Put the workspace on a file system of its own, where we may."""
-    root.mkdir(parents=True, mode=0o700)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=700", "terry-chaos", str(root)]
-    return os.getuid() == 0 and subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 def main() -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import random
 import secrets
 import select
@@ -15,8 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.chaos_disk import FILL, FREEZE, HANG, ChaosDisk
 from terry.cluster.model import EndReason, JobRecord, JobState
 from terry.cluster.processes import Process
+from tests.faults.absent_disk import AbsentDisk
+from tests.faults.small_disk import SmallDisk
 from tests.faults.workspace_under_fire import UnderFire, kill
 
 #: A person who looks after the runs does so no more often than this, seconds.
@@ -26,9 +27,10 @@ NURSE_S = 3.0
 class Chaos:
     """Does harm, counts it, and does what a person would: resume what is held, resubmit what was not finite."""
 
-    def __init__(self, place: UnderFire, chance: random.Random) -> None:
+    def __init__(self, place: UnderFire, chance: random.Random, disk: ChaosDisk) -> None:
         self.place = place
         self.chance = chance
+        self.disk = disk
         self.done: Counter[str] = Counter()
         self.problems: list[str] = []
         self.sweeps: list[str] = []  #: under fire
@@ -145,19 +147,33 @@ class Chaos:
 
     def full_disk(self) -> None:
         """Fill the workspace's file system for a while."""
-        filler = self.place.workspace.root / "filler"
-        with filler.open("wb") as file:
-            size, step = 0, 64 << 20
-            while step >= 1:
-                try:
-                    os.posix_fallocate(file.fileno(), size, step)
-                    size += step
-                except OSError as error:
-                    if error.errno != errno.ENOSPC:
-                        raise
-                    step //= 2
-            select.select([], [], [], self.chance.uniform(0.5, 3.0))
-        filler.unlink()
+        disk = SmallDisk(self.disk.folder)
+        disk.fill()
+        self._pause(0.5, 3.0)
+        disk.free()
+
+    def frozen_disk(self) -> None:
+        """Whoever writes waits for a while, longer than a silent job is borne with."""
+        assert self.disk.frozen is not None
+        self.disk.frozen.freeze()
+        try:
+            self._pause(0.5, 7.0)
+        finally:
+            self.disk.frozen.thaw()
+
+    def absent_disk(self) -> None:
+        """Whoever looks at the workspace waits, then is told that it is gone; then it is back."""
+        disk = AbsentDisk(self.disk.folder)
+        assert disk.hang()
+        try:
+            self._pause(0.2, 3.0)
+            disk.lose()
+            self._pause(0.0, 3.0)
+        finally:
+            disk.lift()
+
+    def _pause(self, least: float, most: float) -> None:
+        select.select([], [], [], self.chance.uniform(least, most))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +183,7 @@ class Fault:
     name: str
     weight: float
     deed: Callable[[Chaos], None]
-    needs_own_disk: bool = False
+    needs: frozenset[str] = frozenset()  #: what it must be possible to do to the disk
 
 
 def _signal(number: signal.Signals, weight: float) -> Fault:
@@ -194,7 +210,9 @@ FAULTS = (
     _ask("device_memory", 3),
     _ask("host_memory", 3),
     _ask("not_finite", 4),
-    Fault(name="disk full", weight=2.5, deed=Chaos.full_disk, needs_own_disk=True),
+    Fault(name="disk full", weight=2.5, deed=Chaos.full_disk, needs=frozenset({FILL})),
+    Fault(name="disk stands still", weight=1.5, deed=Chaos.frozen_disk, needs=frozenset({FREEZE})),
+    Fault(name="disk hangs, is gone, is back", weight=1.5, deed=Chaos.absent_disk, needs=frozenset({HANG})),
     Fault(name="agent killed", weight=2, deed=lambda chaos: chaos.actor("AgentActor")),
     Fault(name="forkserver killed", weight=2.5, deed=Chaos.forkserver),
     Fault(name="controller killed", weight=4, deed=lambda chaos: chaos.actor("ControllerActor")),

@@ -35,18 +35,31 @@ def frozen_disk(folder: Path) -> Iterator[FrozenDisk]:
     """Mount one on `folder/disk`; skips the test where we may not."""
     image, place = folder / "image", folder / "disk"
     place.mkdir()
-    with image.open("wb") as file:
-        file.truncate(32 << 20)
-    for command in (["mkfs.ext4", "-q", "-F", str(image)], ["mount", "-o", "loop", str(image), str(place)]):
-        try:
-            done = subprocess.run(command, check=False, capture_output=True).returncode == 0
-        except FileNotFoundError:
-            done = False
-        if not done:
-            pytest.skip(f"a file system of our own cannot be mounted here ({command[0]}): that needs root")
-    disk = FrozenDisk(place)
+    disk = mount_image(image, place, 32 << 20)
+    if disk is None:
+        pytest.skip("a file system of our own cannot be mounted here: that needs root")
     try:
         yield disk
     finally:
         disk.thaw()
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def mount_image(image: Path, place: Path, size: int) -> FrozenDisk | None:
+    """Make an ext4 of `size` bytes in the file `image` and mount it on `place`, 0700; None where we may not."""
+    with image.open("wb") as file:
+        file.truncate(size)
+    commands = (
+        ["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", str(image)],
+        ["mount", "-o", "loop", str(image), str(place)],
+        ["rmdir", str(place / "lost+found")],
+        ["chmod", "700", str(place)],
+    )
+    for command in commands:
+        try:
+            done = subprocess.run(command, check=False, capture_output=True).returncode == 0
+        except FileNotFoundError:
+            done = False
+        if not done:
+            return None
+    return FrozenDisk(place)

@@ -6,6 +6,7 @@ all of the cluster's processes share. `ray stop` is never used: it ends other pe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -109,8 +110,22 @@ def is_well(head: Head | None) -> bool:
 def ray_environment(workspace: Workspace) -> dict[str, str]:
     """Our environment with Ray's settings, for all that starts or joins the workspace's cluster."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    mine = {"RAY_AUTH_TOKEN_PATH": str(workspace.token), HEAD_VARIABLE: workspace.id}
+    mine = {"RAY_AUTH_TOKEN_PATH": str(local_token(workspace)), HEAD_VARIABLE: workspace.id}
     return {**environment, **RAY_SETTINGS, **mine}
+
+
+def local_token(workspace: Workspace) -> Path:
+    """A copy of the token on this machine's own disk, made new where it has to be.
+
+    Every process of Ray reads it when it starts. One that could not, for the workspace's file system is away, would die
+    at once, and Ray waits a whole minute for it before it starts another.
+    """
+    path = runtime_folder(workspace) / "token"
+    with contextlib.suppress(FileNotFoundError):
+        token = workspace.token.read_bytes()
+        if not path.exists() or path.read_bytes() != token:
+            durable.write_bytes(path, token, mode=0o600)
+    return path
 
 
 def ensure_token(workspace: Workspace) -> None:

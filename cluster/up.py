@@ -139,6 +139,7 @@ def take_down(workspace: Workspace, *, progress: Callable[[str], None] | None = 
     end_head(workspace)
     # The kernel ends agents' processes with their agents; whatever a job has started by itself may still be there.
     kill_all(lambda: _of_agents(workspace), timeout_s=10.0)
+    (runtime_folder(workspace) / "token").unlink(missing_ok=True)
     shutil.rmtree(runtime_folder(workspace) / "ray", ignore_errors=True)  # Ray's own logs and sockets: one set a start
     return status.controller or status.ray or status.keeper_pid is not None
 

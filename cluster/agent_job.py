@@ -233,6 +233,7 @@ class AgentJob:
                 os.close(descriptor)
         found = evidence.Evidence(
             status=status,
+            returned=bool(self._beat.returned),
             ended_for=self._ended_for,
             goal=self._goal,
             error=evidence.read_error(self.folder),

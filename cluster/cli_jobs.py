@@ -75,7 +75,14 @@ def resubmit(current: Session, selectors: tuple[str, ...], *, from_scratch: bool
 
     able = {JobState.FAILED, JobState.CANCELLED}
     verb = "resubmit"
-    _ask(current, selectors, verb, lambda ids: Resubmit(job_ids=ids, from_scratch=from_scratch), able, "not ended so")
+    _ask(
+        current,
+        selectors,
+        verb,
+        lambda ids: Resubmit(job_ids=ids, from_scratch=from_scratch),
+        able,
+        "neither failed nor cancelled",
+    )
 
 
 def _unfinished() -> set[str]:

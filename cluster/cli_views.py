@@ -216,7 +216,7 @@ def _story_document(story: Story) -> dict[str, Any]:
         "labels": record.job.labels,
         "entrypoint": record.job.entrypoint,
         "run_dir": story.run_dir,
-        "advice": advice(record.job.id, ended.reason if ended else None),
+        "advice": advice(record.job.id, ended),
         "attempts": [
             {"attempt": attempt, "evidence": story.evidence.get(attempt.number)} for attempt in record.attempts
         ],

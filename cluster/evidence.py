@@ -35,8 +35,11 @@ _STOPPED = {
     StopGoal.PAUSE: EndReason.PAUSED,
     StopGoal.PREEMPT: EndReason.PREEMPTED,
 }
-_NO_REPORT = "no error report; see stderr.log"
+_NO_REPORT = "without an exception (os._exit, or exit() in a library); see stderr.log"
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>\S+)')
+#: Frames of others' code, and of ours that every job has below its own.
+_FOREIGN = re.compile(r"/site-packages/(?!terry/)|/lib/python3\.\d+/|^<")
+_BELOW = re.compile(r"/(jobs/child|cluster/forkserver)\.py$")
 
 
 class ErrorReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +57,7 @@ class Evidence:
     """All that is known when a process is gone."""
 
     status: int | None  #: wait status; None: the process was lost with its forkserver
+    returned: bool = True  #: its entry point returned; else exit code 0 means nothing
     ended_for: EndReason | None = None  #: we ended it for this: HUNG, TIME_LIMIT
     goal: StopGoal | None = None  #: it was asked to stop
     error: ErrorReport | None = None
@@ -100,18 +104,20 @@ def _judge(evidence: Evidence) -> tuple[EndReason, str]:
 
 def _judge_exit(evidence: Evidence, code: int) -> tuple[EndReason, str]:
     if code == 0:
+        if not evidence.returned:
+            return EndReason.EXCEPTION, f"it left with exit code 0 before its entry point returned, {_NO_REPORT}"
         return (EndReason.SUCCESS, "") if evidence.early is None else (EndReason.STOPPED_EARLY, evidence.early.message)
     if code == EXIT_STOPPED:
         if evidence.ended_for:
-            return evidence.ended_for, "wrote a checkpoint and left"
-        return _STOPPED[evidence.goal or StopGoal.PREEMPT], "wrote a checkpoint and left"
+            return evidence.ended_for, "left as asked"
+        return _STOPPED[evidence.goal or StopGoal.PREEMPT], "left as asked"
     if evidence.error:
         return evidence.error.reason, evidence.error.message
     if code == EXIT_DISK_FULL:
         return EndReason.DISK_FULL, "no space left on the disk"
     if code == EXIT_DISK_LOST:
         return EndReason.DISK_LOST, "the workspace's file system was gone"
-    return EndReason.EXCEPTION, f"exit code {code}, {_NO_REPORT}"
+    return EndReason.EXCEPTION, f"it left with exit code {code}, {_NO_REPORT}"
 
 
 def _judge_signal(evidence: Evidence, number: int) -> tuple[EndReason, str]:
@@ -136,13 +142,22 @@ def signal_name(number: int) -> str:
 
 
 def _where(stack: str) -> str:
-    """The innermost Python frame of the thread that crashed, as ` in forward (models/cells.py:41)`."""
+    """Where the thread that crashed was, as ` in forward (models/cells.py:41)`.
+
+    The innermost Python frame; where that is a library's, the innermost that is not, too.
+    """
     marked = stack.find("Current thread")  # faulthandler lists the others first
-    frame = _FRAME.search(stack, max(0, marked))
-    if frame is None:
+    frames = list(_FRAME.finditer(stack, max(0, marked)))
+    if not frames:
         return ""
-    place = Path(frame["file"])
-    return f" in {frame['function']} ({place.parent.name}/{place.name}:{frame['line']})"
+    own = next((f for f in frames if not _FOREIGN.search(f["file"]) and not _BELOW.search(f["file"])), frames[0])
+    called = "" if own is frames[0] else f", called by {_place(own)}"
+    return f" in {_place(frames[0])}{called}"
+
+
+def _place(frame: re.Match[str]) -> str:
+    path = Path(frame["file"])
+    return f"{frame['function']} ({path.parent.name}/{path.name}:{frame['line']})"
 
 
 def disk_reason(error: BaseException) -> EndReason | None:

@@ -68,7 +68,7 @@ def _after_crash(record: JobRecord, end: AttemptEnd, now: datetime) -> Decision:
     loop = _crash_loop(record, end)
     if budget.crash > limit:
         times = "once" if budget.crash == 1 else f"{budget.crash} times in a row without a new checkpoint between"
-        return _final(record, end, f"failed: it crashed {times}{loop}; {_blame(record)}", budget)
+        return _final(record, end, f"failed: it {_did(record, end)} {times}{loop}; {_blame(record, end)}", budget)
     device = record.attempts[-1].device
     avoid = record.avoid_devices
     if crashes_on(record, device) + (end.reason in SUSPICIOUS) >= CRASHES_PER_DEVICE and device not in avoid:
@@ -222,19 +222,36 @@ def _series(record: JobRecord) -> list[Attempt]:
     return [a for a in record.attempts if a.series == record.series]
 
 
+def _crashes(record: JobRecord, end: AttemptEnd) -> list[AttemptEnd]:
+    """How the attempts of this series ended that crashed; `end` is the newest attempt's."""
+    return [*(a.end for a in _series(record) if a.end is not None and a.end.reason in CRASHES), end]
+
+
+def _times_at_step(record: JobRecord, end: AttemptEnd) -> int:
+    return 0 if end.step is None else sum(other.step == end.step for other in _crashes(record, end))
+
+
 def _crash_loop(record: JobRecord, end: AttemptEnd) -> str:
     """Words that name a crash at the same step again and again; else nothing."""
-    if end.step is None:
-        return ""
-    ends = [a.end for a in _series(record) if a.end is not None and a.end.reason in CRASHES]
-    times = 1 + sum(other.step == end.step for other in ends)
+    times = _times_at_step(record, end)
     return f" (a crash loop: {times} times at step {end.step:,})" if times >= CRASHES_AT_STEP else ""
 
 
-def _blame(record: JobRecord) -> str:
-    """Whether the job or the device is to blame, by where it crashed. The newest attempt crashed, too."""
+def _did(record: JobRecord, end: AttemptEnd) -> str:
+    words = {EndReason.KILLED: "was killed", EndReason.HUNG: "hung"}
+    reasons = {other.reason for other in _crashes(record, end)}
+    return words.get(end.reason, "crashed") if len(reasons) == 1 else "crashed"
+
+
+def _blame(record: JobRecord, end: AttemptEnd) -> str:
+    """Who is to blame: whoever kills it, the job or the device, by where and when it crashed."""
+    crashes = _crashes(record, end)
+    if all(other.reason is EndReason.KILLED for other in crashes):
+        return "by SIGKILL from outside, so look for who sends it"
     newest = record.attempts[-1]
-    crashed = {a.device for a in _series(record) if a.end is not None and a.end.reason in CRASHES} | {newest.device}
-    if len(crashed) > 1:
-        return f"on {len(crashed)} different devices, so the fault is the job's own"
+    devices = {a.device for a in _series(record) if a.end is not None and a.end.reason in CRASHES} | {newest.device}
+    if len(devices) > 1:
+        return f"on {len(devices)} different devices, so the fault is the job's own"
+    if _times_at_step(record, end) == len(crashes) >= CRASHES_AT_STEP:
+        return "always at the same step, so the fault is most probably the job's own"
     return f"always on {newest.device}, so it may be the device's fault"

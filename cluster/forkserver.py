@@ -140,9 +140,12 @@ class Forkserver:
             _redirect(request["stdout"], request["stderr"])
             os.environ.update(request["environment"])
             gc.enable()
-            code = self._entry(request["order"], progress)
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
+            life = pulse.Pulse(request["order"]["pulse_fd"])
+            try:
+                code = self._entry(request["order"], progress)
+            except SystemExit as stop:
+                code = stop.code if isinstance(stop.code, int) else 1
+            life.end()
         except BaseException as error:
             trouble = disk_reason(error)
             code = _EXITS[trouble] if trouble else 1  # first: there may be no room for the traceback either

@@ -1,5 +1,7 @@
 """What a job does just now, in memory that it shares with its agent: the last step done, and a count that moves.
 
+And at last, whether its entry point has returned: a library that calls exit(0) in the middle is no success.
+
 The pipe of progress lines is for eyes and may be late; this is exact, also when the process is killed in mid-sentence:
 a crash loop is told by its step, and a hang by a pulse that stands still. A store costs 0.2 microseconds. The memory
 is no file (memfd): nothing that happens to a disk can reach it.
@@ -12,7 +14,8 @@ import os
 import struct
 from typing import NamedTuple
 
-_LAYOUT = struct.Struct("<QQ")
+_LAYOUT = struct.Struct("<QQQ")
+_BEAT = struct.Struct("<QQ")
 
 
 class Beat(NamedTuple):
@@ -20,6 +23,7 @@ class Beat(NamedTuple):
 
     step: int  #: the last step done; 0: none yet
     beats: int  #: grows whenever the job says that it is at work
+    returned: int = 0  #: 1 once the entry point has returned
 
 
 def make() -> int:
@@ -45,4 +49,8 @@ class Pulse:
         """At work; `step`: the last one done."""
         self._step = self._step if step is None else step
         self._count += 1
-        _LAYOUT.pack_into(self._memory, 0, self._step, self._count)
+        _BEAT.pack_into(self._memory, 0, self._step, self._count)
+
+    def end(self) -> None:
+        """The entry point has returned."""
+        self._memory[_LAYOUT.size - 8] = 1

@@ -83,6 +83,8 @@ def _run(function: Callable[[RunContext], object], context: RunContext) -> int:
     context.flush()
     if context.asked_to_stop and not context.finished:
         return EXIT_STOPPED
+    if not context.finished:
+        context.finish()  # it returned, and that says that it is done
     _draw(context)
     return 0
 

@@ -36,6 +36,12 @@ _ADVICE = {
 }
 
 
+_LEFT = (
+    "Something in the program ended the process: look at what it printed last (`terry-cluster logs {job} --stderr`), "
+    "and for calls of os._exit or exit. Once it is put right: `terry-cluster resubmit {job}`."
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What one attempt left in its folder."""
@@ -59,9 +65,17 @@ class Story:
     controller: str = ""  #: a sentence, where no controller lives
 
 
-def advice(job_id: str, reason: EndReason | None) -> str:
+def advice(job_id: str, end: AttemptEnd | None) -> str:
     """What a person can do about it; empty where nothing is called for."""
-    return _ADVICE.get(reason, "").format(job=job_id) if reason else ""
+    if end is None:
+        return ""
+    text = _LEFT if left_by_itself(end) else _ADVICE.get(end.reason, "")
+    return text.format(job=job_id)
+
+
+def left_by_itself(end: AttemptEnd) -> bool:
+    """Whether the process left in the middle, without a signal or an exception."""
+    return end.reason is EndReason.EXCEPTION and end.message.startswith("it left with exit code")
 
 
 def story_lines(story: Story) -> list[str]:
@@ -102,7 +116,7 @@ def _attempt_lines(attempt: Attempt, evidence: Evidence | None) -> list[str]:
 
 
 def _end_words(attempt: Attempt, end: AttemptEnd) -> str:
-    text = end_in_words(end.reason) + (f": {printable(end.message)}" if end.message else "")
+    text = _what_happened(end)
     if end.signal is not None and end.message.find("SIG") < 0:
         text += f" ({_signal_name(end.signal)})"
     if end.step is not None:
@@ -113,6 +127,12 @@ def _end_words(attempt: Attempt, end: AttemptEnd) -> str:
         begin = attempt.started_at or attempt.placed_at
         text += f", after {duration((attempt.ended_at - begin).total_seconds())}"
     return text
+
+
+def _what_happened(end: AttemptEnd) -> str:
+    if left_by_itself(end):
+        return printable(end.message)
+    return end_in_words(end.reason) + (f": {printable(end.message)}" if end.message else "")
 
 
 def _signal_name(number: int) -> str:
@@ -160,6 +180,6 @@ def _now_lines(story: Story) -> list[str]:
     lines = ["", *lines] if lines else []
     ended = next((a.end for a in reversed(record.attempts) if a.end), None)
     if record.state in {JobState.FAILED, JobState.HELD} or (ended and record.restarts and not record.state.is_final):
-        text = advice(record.job.id, ended.reason if ended else None)
+        text = advice(record.job.id, ended)
         lines += ["", f"advice: {text}"] if text else []
     return lines

@@ -140,6 +140,15 @@ def test_an_exception_later_gets_one_more_try(harness: AgentHarness, deed: str) 
     never(end)
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_library_that_ends_the_process_is_no_success_and_not_silent(harness: AgentHarness, code: int) -> None:
+    harness.launch("failing_jobs:leaves", f"leaves-{code}", parameters={"code": code})
+    end = harness.ended(f"leaves-{code}")
+    assert (end.reason, end.exit_code, end.step) == (EndReason.EXCEPTION, code, 4)
+    assert f"it left with exit code {code}" in end.message
+    assert after(end).state is JobState.PENDING
+
+
 # memory
 
 

@@ -38,6 +38,7 @@ def exited(code: int) -> int:
         (Evidence(status=exited(75)), EndReason.PREEMPTED),
         (Evidence(status=exited(75), ended_for=EndReason.TIME_LIMIT), EndReason.TIME_LIMIT),
         (Evidence(status=exited(0), goal=StopGoal.CANCEL), EndReason.SUCCESS),
+        (Evidence(status=exited(0), returned=False), EndReason.EXCEPTION),
         (Evidence(status=exited(74)), EndReason.DISK_FULL),
         (Evidence(status=exited(72)), EndReason.DISK_LOST),
         (Evidence(status=exited(1)), EndReason.EXCEPTION),
@@ -61,6 +62,19 @@ def test_a_crash_names_signal_and_place() -> None:
     assert end.message == "SIGSEGV in forward (models/cells.py:41)"
     assert (end.signal, end.step, end.checkpoint_step, end.exit_code) == (11, 41_200, 41_000, None)
     assert end.first_step_done
+
+
+def test_a_crash_in_a_librarys_code_names_who_called_it_too() -> None:
+    stack = """Fatal Python error: Segmentation fault
+
+Current thread 0x00007f0000000000 (most recent call first):
+  File "/usr/lib/python3.11/ctypes/__init__.py", line 519 in string_at
+  File "/venv/lib/python3.11/site-packages/torch/nn/modules/module.py", line 1751 in _call_impl
+  File "/work/runs/a-1/source/lab.py", line 12 in look_up
+  File "/venv/lib/python3.11/site-packages/terry/jobs/child.py", line 71 in _run
+"""
+    message = judge(Evidence(status=signal.SIGSEGV, stack=stack)).message
+    assert message == "SIGSEGV in string_at (ctypes/__init__.py:519), called by look_up (source/lab.py:12)"
 
 
 def test_a_signal_without_a_name_is_told_by_its_number() -> None:

@@ -35,8 +35,21 @@ def test_crashes_back_off_and_then_fail(queue: Queue, reason: EndReason) -> None
     assert waits == [None, 2.0, 4.0], "the first is tried again at once"
     record = _end(queue, reason)
     assert record.state is JobState.FAILED
-    assert "4 times in a row" in record.reason
-    assert "here:cpu, so it may be the device's fault" in record.reason
+    did, blame = {
+        EndReason.CRASHED: ("it crashed", "always on here:cpu, so it may be the device's fault"),
+        EndReason.HUNG: ("it hung", "always on here:cpu, so it may be the device's fault"),
+        EndReason.KILLED: ("it was killed", "by SIGKILL from outside, so look for who sends it"),
+    }[reason]
+    assert f"{did} 4 times in a row" in record.reason
+    assert blame in record.reason
+
+
+def test_a_job_that_always_crashes_at_the_same_step_is_blamed_rather_than_its_only_device(queue: Queue) -> None:
+    for _ in range(3):
+        _end(queue, EndReason.CRASHED, step=130, checkpoint_step=100)
+    reason = _end(queue, EndReason.CRASHED, step=130, checkpoint_step=100).reason
+    assert "(a crash loop: 4 times at step 130)" in reason
+    assert "always at the same step, so the fault is most probably the job's own" in reason
 
 
 def test_progress_resets_the_budget(queue: Queue) -> None:

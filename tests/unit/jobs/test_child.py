@@ -267,6 +267,12 @@ def test_code_that_returns_early_when_it_is_asked_to_stop_has_not_finished(tmp_p
     assert not attempt.run.result.exists()
 
 
+def test_code_that_returns_without_finishing_is_done_and_leaves_a_result(tmp_path: Path) -> None:
+    attempt = start(job(tmp_path, "def main(ctx):\n    ctx.log(7, loss=0.5)\n"))
+    assert attempt.wait() == 0
+    assert json.loads(attempt.run.result.read_bytes())["step"] == 7
+
+
 def test_an_interrupt_from_the_terminal_is_for_others(tmp_path: Path) -> None:
     code = "def main(ctx):\n    os.kill(os.getpid(), signal.SIGINT)\n    ctx.finish()\n"
     assert start(job(tmp_path, code)).wait() == 0

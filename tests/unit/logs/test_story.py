@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from terry.cluster import evidence
+from terry.cluster.evidence import judge
 from terry.cluster.model import AttemptEnd, EndReason, JobState
 from terry.cluster.workspace import Run
 from terry.logs.curve import curve_lines, smooth
@@ -33,7 +35,16 @@ Current thread 0x2 (most recent call first):
 def test_every_end_has_words(reason: EndReason) -> None:
     """No reason is shown as a bare identifier."""
     assert end_in_words(reason)
-    assert "{" not in advice("cells-0001", reason)
+    assert "{" not in advice("cells-0001", AttemptEnd(reason=reason))
+
+
+def test_a_program_that_left_by_itself_is_not_said_to_have_raised_an_exception() -> None:
+    """There is no traceback to look at."""
+    end = judge(evidence.Evidence(status=9 << 8))
+    left = record(1, JobState.FAILED, attempts=(attempt(1, end.reason, message=end.message),))
+    told = "\n".join(story_lines(Story(record=left, now=NOW, run_dir="/r", evidence={})))
+    assert "\n  it left with exit code 9, without an exception" in told
+    assert "advice: Something in the program ended the process" in told
 
 
 def test_only_the_thread_that_crashed_is_shown() -> None:
@@ -59,10 +70,10 @@ def test_an_end_that_only_the_folder_knows_is_told() -> None:
 def test_long_evidence_is_cut_and_says_where_the_rest_is() -> None:
     """The first lines of a stack, the last ones of a traceback."""
     crashed = record(1, JobState.FAILED, attempts=(attempt(1, EndReason.CRASHED),))
-    evidence = Evidence(
+    found = Evidence(
         folder="/r/1", stack="\n".join(f"frame {i}" for i in range(40)), traceback="\n".join(f"t{i}" for i in range(40))
     )
-    told = story_lines(Story(record=crashed, now=NOW, run_dir="/r", evidence={1: evidence}))
+    told = story_lines(Story(record=crashed, now=NOW, run_dir="/r", evidence={1: found}))
     assert "    frame 0" in told
     assert "    frame 39" not in told
     assert "    t39" in told

@@ -98,6 +98,10 @@ class Journal:
         self._broken = True
         self.rotate()
 
+    def skip_to(self, seq: int) -> None:
+        """Number the next event after `seq`: a snapshot has the events up to there, and the journal has lost some."""
+        self._seq = max(self._seq, seq)
+
     def prune(self, covered_seq: int) -> None:
         """Remove the segments all of whose events are at or before `covered_seq`."""
         found = segments(self._folder)
@@ -151,6 +155,18 @@ def read(folder: Path, after_seq: int = 0) -> Iterator[Entry]:
             if entry.seq >= expected:
                 yield entry
         expected = expected if end is None else end
+
+
+def epoch_at(folder: Path, seq: int) -> int | None:
+    """Epoch of the controller that wrote event `seq`, else of the newest event before it; None where none is there."""
+    for first, path in reversed(segments(folder) if folder.is_dir() else []):
+        if first > seq:
+            continue
+        with contextlib.suppress(FileNotFoundError):  # pruned meanwhile
+            for line in reversed(path.read_bytes().split(b"\n")[: seq - first + 1]):
+                with contextlib.suppress(BadLine):
+                    return decode_line(line).epoch
+    return None
 
 
 def _read_segment(path: Path, first: int, end: int | None) -> Iterator[Entry]:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from terry.cluster.durable import SYSTEM, Calls, write_bytes
 from terry.cluster.errors import JournalDamaged, UserError
-from terry.cluster.journal import Journal, read
+from terry.cluster.journal import Journal, epoch_at, read
 from terry.cluster.machine import State, apply, from_snapshot, to_snapshot
 from terry.cluster.state import BadSnapshot
 from terry.cluster.workspace import Workspace
@@ -47,10 +47,9 @@ def load(workspace: Workspace, calls: Calls = SYSTEM) -> tuple[Journal, State]:
     """The journal, open and repaired, and the queue, for the controller, which has the lease. Raises JournalDamaged."""
     journal = Journal.open(workspace.journal, calls=calls)
     state = _load(workspace, journal.seq)
-    if state.seq != journal.seq:
-        raise JournalDamaged(
-            f"it ends with event {journal.seq}, but a snapshot has event {state.seq}", file=workspace.journal
-        )
+    if state.seq > journal.seq:  # a disk that lied, or a person: what was committed is whole nonetheless
+        _log.warning("the journal ends with event %d, the newest snapshot has event %d", journal.seq, state.seq)
+        journal.skip_to(state.seq)
     return journal, state
 
 
@@ -68,11 +67,16 @@ def _load(workspace: Workspace, until: int | None = None) -> State:
 def _from_snapshots(workspace: Workspace) -> State:
     for _, path in reversed(workspace.snapshots()):
         try:
-            return from_snapshot(path.read_bytes())
+            state = from_snapshot(path.read_bytes())
         except FileNotFoundError:
             continue
         except BadSnapshot as error:
             _log.warning("%s cannot be used, the one before is: %s", path, error)
+            continue
+        if (epoch_at(workspace.journal, state.seq) or 0) <= state.epoch:
+            return state
+        # It stood still with its disk, was superseded, and then saved what it took for the queue.
+        _log.warning("%s is of a controller that was superseded: the one before is used", path)
     return State()
 
 

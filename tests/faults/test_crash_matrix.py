@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,10 +22,10 @@ from terry.cluster import inbox, lease
 from terry.cluster.controller import Controller
 from terry.cluster.durable import Calls, make_folder, publish_folder, remove_temporaries, write_bytes
 from terry.cluster.fakes import FakeClock, FakePool
-from terry.cluster.journal import Journal, read
+from terry.cluster.journal import Journal, read, segments
 from terry.cluster.machine import to_snapshot
 from terry.cluster.model import JobState
-from terry.cluster.store import read_state
+from terry.cluster.store import Snapshots, load, read_state
 from terry.cluster.workspace import Workspace
 from tests.helpers.queue_values import at, job_line, make_cpu, make_job, write_submission
 
@@ -348,7 +349,8 @@ def _life_that_fails(workspace: Workspace, call: int) -> None:
         _life(workspace, CountedCalls(call, _fail))
 
 
-def test_a_damaged_snapshot_is_passed_over(tmp_path: Path) -> None:
+def _saved(tmp_path: Path) -> tuple[Workspace, bytes]:
+    """A workspace whose newest snapshot has all events of the journal; and the queue as it stood."""
     _with_jobs(tmp_path)
     workspace = Workspace(tmp_path)
     controller = Controller(workspace, FakePool([make_cpu()]), FakeClock())
@@ -358,6 +360,53 @@ def test_a_damaged_snapshot_is_passed_over(tmp_path: Path) -> None:
     controller._snapshots.save(controller.state, controller._journal, at(0))
     expected = to_snapshot(controller.state)
     controller.let_go()
+    return workspace, expected
+
+
+def test_a_journal_that_lost_what_the_snapshot_has_loses_nothing(tmp_path: Path) -> None:
+    workspace, expected = _saved(tmp_path)
+    newest = segments(workspace.journal)[-1][1]
+    size = newest.stat().st_size
+    for cut in (0, 1, size // 2, size - 1):
+        with newest.open("r+b") as file:
+            file.truncate(min(cut, newest.stat().st_size))
+        journal, state = load(workspace)
+        journal.close()
+        assert to_snapshot(state) == expected
+        assert journal.seq == state.seq
+    shutil.rmtree(workspace.journal)
+    controller = Controller(workspace, FakePool([make_cpu()]), FakeClock())
+    for _ in range(2):  # what comes after it is read again, too
+        controller.recover()
+        controller.turn(0)
+        expected = to_snapshot(controller.state)
+        controller.let_go()
+        assert to_snapshot(read_state(workspace)) == expected
+        controller = Controller(workspace, FakePool([make_cpu()]), FakeClock())
+
+
+def test_a_snapshot_of_a_superseded_controller_does_not_count(tmp_path: Path) -> None:
+    workspace, _ = _saved(tmp_path)
+    old = Controller(workspace, FakePool([make_cpu()]), FakeClock())
+    old.recover()
+    old.turn(0)
+    held = old.state, old._journal
+    old.let_go()
+    new = Controller(workspace, FakePool([make_cpu("there")]), FakeClock())
+    new.recover()
+    new.turn(0)
+    expected = to_snapshot(new.state)
+    new.let_go()
+    state, journal = held
+    state.seq = new.state.seq - 1  # it went on by itself for a while
+    Snapshots(workspace, 0, at(0)).save(state, journal, at(0))
+    assert workspace.snapshots()[-1][0] == state.seq
+    assert to_snapshot(read_state(workspace)) == expected
+    assert to_snapshot(load(workspace)[1]) == expected
+
+
+def test_a_damaged_snapshot_is_passed_over(tmp_path: Path) -> None:
+    workspace, expected = _saved(tmp_path)
     newest = workspace.snapshots()[-1][1]
     data = newest.read_bytes()
     for damaged in (b"", data[:-1], data.replace(b"s-1", b"s-7"), data.replace(b'"v":1', b'"v":2'), b"\xff\x00"):

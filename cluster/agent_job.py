@@ -12,6 +12,7 @@ import signal
 import statistics
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from terry.cluster import durable, evidence, pulse
+from terry.cluster import durable, evidence, mps, pulse
 from terry.cluster.disk_probe import SLOW_S, DiskProbe
 from terry.cluster.model import AttemptEnd, Device, EndReason, Progress, StopGoal
 from terry.cluster.ports import LaunchOrder
@@ -86,15 +87,20 @@ class AgentJob:
         durable.write_json(self.folder.launch, launch)
         return ""
 
-    def request(self, gpu_uuid: str) -> tuple[dict[str, Any], dict[str, str], Path, Path]:
-        """What the forkserver needs: order, environment, files of stdout and stderr."""
+    def request(
+        self, device: Device, surroundings: Mapping[str, str]
+    ) -> tuple[dict[str, Any], dict[str, str], Path, Path]:
+        """What the forkserver needs: order, environment, files of stdout and stderr. surroundings: the environment."""
         environment = {
             "TERRY_JOB_ID": self.order.job_id,
             "TERRY_SWEEP": self.order.sweep,
             "TERRY_ATTEMPT": str(self.order.attempt),
             "TERRY_RUN_DIR": str(self.run.root),
         }
-        order = {**asdict(self.order), "gpu_uuid": gpu_uuid, "memory_limit_bytes": None}
+        if self.order.mps:
+            share = min(1.0, self.order.memory_share)
+            environment |= mps.variables(surroundings, self.order.share, int(share * device.memory_bytes))
+        order = {**asdict(self.order), "gpu_uuid": device.uuid, "gpu_memory_bytes": device.memory_bytes}
         return order, environment, self.folder.stdout, self.folder.stderr
 
     @staticmethod

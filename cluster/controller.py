@@ -278,6 +278,8 @@ class Controller:
                 device_id=record.allocation.device,
                 share=record.allocation.share,
                 threads=self._threads(record),
+                memory_share=1.0 if self.state.exclusively_used(record.allocation.device) else record.allocation.share,
+                mps=job.resources.mps,
                 first_attempt=record.first_attempt,
                 time_limit_s=job.time_limit_s,
                 hang_after_s=job.hang_after_s,

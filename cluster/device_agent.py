@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from terry.cluster import mps
 from terry.cluster.agent_job import AgentJob
 from terry.cluster.device_meter import DeviceMeter
 from terry.cluster.forkserver_client import Exited, Forked, ForkserverClient, ForkserverLost, Ready
@@ -260,7 +261,7 @@ class DeviceAgent:
         job.waits_for_forkserver = False
         try:
             blocked = self._take_device()
-            refusal = blocked or job.prepare(self._device)
+            refusal = blocked or self._without_mps(job) or job.prepare(self._device)
         except OSError as error:
             self._could_not_prepare(job, error)
             return
@@ -270,13 +271,16 @@ class DeviceAgent:
         self._numbers += 1
         self._by_number[self._numbers] = job
         try:
-            self._forkserver.order(self._numbers, *job.request(self._device.uuid))
+            self._forkserver.order(self._numbers, *job.request(self._device, self._environment))
         except ForkserverLost:
             self._lost_forkserver()
 
     def _refuse(self, job: AgentJob, message: str, *, blocked: bool = False) -> None:
         key = (job.order.job_id, job.order.attempt)
         self._report(Refused(job_id=key[0], attempt=key[1], message=message, blocked=blocked), ends=job)
+
+    def _without_mps(self, job: AgentJob) -> str:
+        return mps.why_not(self._environment) if job.order.mps else ""
 
     def _take_device(self) -> str:
         """Make sure that nobody else uses it, nor will while jobs of ours do. Who does, in words; empty: nobody."""

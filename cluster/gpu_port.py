@@ -81,9 +81,12 @@ class NvmlGpu:
 
     def processes(self) -> frozenset[int]:
         """See GpuPort."""
+        found: set[int] = set()
         with self._told("processes"):
-            return frozenset(p.pid for p in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
-        return frozenset()
+            found |= {p.pid for p in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)}
+        with self._told("processes that use MPS"):
+            found |= {p.pid for p in self._nvml.nvmlDeviceGetMPSComputeRunningProcesses(self._handle)}
+        return frozenset(found)
 
     def xids(self) -> tuple[int, ...]:
         """See GpuPort. Never waits."""

@@ -101,6 +101,7 @@ class Resources:
     node: str | None = None  #: glob that the node's name must match
     device: str | None = None  #: glob that the device's model must match (`*H100*`)
     exclusive: bool = False  #: the device to itself, whatever the share
+    mps: bool = False  #: computes beside its neighbours through NVIDIA's MPS
 
     @property
     def kind(self) -> DeviceKind:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from terry.cluster.device_lock import DeviceLock, DeviceLockError
 from terry.cluster.gpu_port import GpuPort
+from terry.cluster.mps import is_mps
 from terry.cluster.processes import describe
 
 #: How often a GPU is looked at (seconds).
@@ -78,5 +79,5 @@ class Occupancy:
 
     def _used_by_others(self) -> str:
         there = self._gpu.processes()
-        others = sorted(there - self._own()) if there else []
+        others = sorted(pid for pid in there - self._own() if not is_mps(pid)) if there else []
         return f"{self._device_id} is in use by somebody else: {', '.join(map(describe, others))}" if others else ""

@@ -38,6 +38,8 @@ class LaunchOrder:
     device_id: str
     share: float  #: of the device's capacity: GPUs or cores
     threads: int  #: CPU threads of the process
+    memory_share: float = 1.0  #: of a GPU's memory that the process may use
+    mps: bool = False  #: through NVIDIA's MPS
     first_attempt: int = 1  #: checkpoints and metrics of attempts before this one are ignored (--from-scratch)
     time_limit_s: float | None = None
     hang_after_s: float | None = None

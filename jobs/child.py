@@ -53,6 +53,7 @@ def main(order: dict[str, Any], progress_fd: int) -> int:
         faulthandler.enable(crash, all_threads=True)
         _set_environment(given)
         line = given.line()
+        _limit_memory(given)
         context = RunContext(given, line, ProgressWriter(progress_fd), stop)
         if line.source:
             _enter(given, line)
@@ -112,6 +113,15 @@ def _set_environment(order: Order) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:  # where it is loaded, the variable comes too late
         torch.set_num_threads(order.threads)
+
+
+def _limit_memory(order: Order) -> None:
+    """Before anything is allocated: a job with a share of a GPU must not take its neighbours' memory."""
+    if order.gpu_uuid and order.memory_share < 1.0:
+        from terry.jobs.device import limit_memory, require_device
+
+        require_device(order.device, order.gpu_uuid)
+        limit_memory(order.memory_share, order.gpu_memory_bytes)
 
 
 def _enter(order: Order, line: JobLine) -> None:

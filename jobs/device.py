@@ -9,6 +9,9 @@ from torch import Tensor
 
 from terry.jobs.context import LaunchError
 
+#: What a process takes of a GPU's memory beside what it allocates: CUDA context and loaded kernels. An estimate.
+CONTEXT_BYTES = 600 << 20
+
 
 def require_device(device: str, uuid: str) -> None:
     """Raise LaunchError unless torch can use `device`, and it is the GPU of this UUID."""
@@ -22,6 +25,22 @@ def require_device(device: str, uuid: str) -> None:
     seen = _uuid(torch.cuda.get_device_properties(0).uuid)
     if uuid and seen != _uuid(uuid):
         raise LaunchError(f"the GPU {uuid} was granted, but torch sees {seen}")
+
+
+def limit_memory(share: float, memory_bytes: int) -> None:
+    """Let this process allocate a share of its GPU's memory; beyond that torch raises OutOfMemoryError.
+
+    share: 0 to 1. memory_bytes: of the whole GPU; 0: unknown. What the driver keeps for each process outside torch's
+    hands (its context, and the libraries' code) is part of the share, so that all who share a GPU fit.
+    """
+    torch.cuda.set_per_process_memory_fraction(memory_fraction(share, memory_bytes), 0)
+
+
+def memory_fraction(share: float, memory_bytes: int) -> float:
+    """How much of a GPU's memory torch itself may allocate, of a share that includes the driver's part."""
+    if not memory_bytes:
+        return share
+    return max(share / 2, share - CONTEXT_BYTES / memory_bytes)
 
 
 def require_on(device: str, tensors: Iterable[tuple[str, Tensor]]) -> None:

@@ -27,6 +27,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     first_attempt: int = 1  #: checkpoints and metrics of earlier attempts do not count
     device_id: str = ""
     gpu_uuid: str = ""  #: empty: no GPU
+    gpu_memory_bytes: int = 0  #: all of the GPU's memory; 0: unknown
+    memory_share: float = 1.0  #: how much of it the job may use
     pulse_fd: int = -1  #: memory shared with the agent, see terry.cluster.pulse; -1: none
 
     @classmethod

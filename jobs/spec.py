@@ -77,6 +77,7 @@ class ResourcesConfig:
     node: str | None = None  #: glob that the node's name must match
     device: str | None = None  #: glob that the device's model must match: `*H100*`
     exclusive: bool = False  #: the device to itself, whatever the share
+    mps: bool = False  #: compute beside the neighbours on the GPU through NVIDIA's MPS, which must run there
 
     def __post_init__(self) -> None:
         if self.gpus is not None and not 0 <= self.gpus <= 1:
@@ -85,6 +86,8 @@ class ResourcesConfig:
             raise ValueError(f"cpus cannot be {self.cpus:g}")
         if self.gpus and self.cpus:
             raise ValueError("give either gpus or cpus: a run has one device (CPU threads of a GPU run: `threads`)")
+        if self.mps and not self.gpus:
+            raise ValueError("mps shares a GPU: say how much of one, as in `gpus: 0.25`")
         if not self.gpus and self.cpus == 0:
             raise ValueError("a run needs a device: leave `cpus` out, or give it more than 0")
 
@@ -94,7 +97,9 @@ class ResourcesConfig:
         if not gpus and not cpus:
             on_gpu = kind is DeviceKind.GPU and self.gpus is None
             gpus, cpus = (1.0, 0.0) if on_gpu else (0.0, 1.0)
-        return Resources(gpus=gpus, cpus=cpus, node=self.node, device=self.device, exclusive=self.exclusive)
+        return Resources(
+            gpus=gpus, cpus=cpus, node=self.node, device=self.device, exclusive=self.exclusive, mps=self.mps
+        )
 
 
 class HalvingUnit(StrEnum):

@@ -38,12 +38,18 @@ class AgentHarness:
     """A running agent of one device, and what it has reported."""
 
     def __init__(
-        self, root: Path, gpu: GpuPort | None = None, runtime: JobRuntime = RUNTIME, lock: Path | None = None
+        self,
+        root: Path,
+        gpu: GpuPort | None = None,
+        runtime: JobRuntime = RUNTIME,
+        lock: Path | None = None,
+        device: Device | None = None,
     ) -> None:
         self.workspace = Workspace(root)
         self.workspace.queue.mkdir(parents=True, exist_ok=True)
+        self.gpu = gpu
         self.mark = f"{self.workspace.id}/here"
-        self.device = Device(id="here:cpu", node="here", node_id="n", kind=DeviceKind.CPU, capacity=2.0)
+        self.device = device or Device(id="here:cpu", node="here", node_id="n", kind=DeviceKind.CPU, capacity=2.0)
         environment = {k: v for k, v in os.environ.items() if k != AGENT_VARIABLE}
         log = Path(f"{root}.agent.log")
         self.agent = DeviceAgent(self.device, runtime, environment, log, self.mark, gpu, lock)
@@ -86,9 +92,7 @@ class AgentHarness:
             spec_offset=0,
             spec_length=len(line) - 1,
             device_id=self.device.id,
-            share=1.0,
-            threads=1,
-            **more,
+            **{"share": 1.0, "threads": 1, **more},
         )
 
     def poll(self) -> AgentReply:

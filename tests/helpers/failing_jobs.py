@@ -89,6 +89,13 @@ def computes(ctx: RunContext) -> None:
     waits(ctx)
 
 
+def tells_its_limits(ctx: RunContext) -> None:
+    """What of its GPU it may use, on the fake one, as it is when the first of its own code runs."""
+    import fake_cuda
+
+    ctx.finish({"calls": fake_cuda.calls, "mps": {k: v for k, v in os.environ.items() if k.startswith("CUDA_MPS")}})
+
+
 def stands_still(ctx: RunContext) -> None:
     """In a call that does not come back."""
     ctx.progress(step=5, phase="training")

@@ -60,6 +60,25 @@ def test_the_order_says_all_that_an_agent_needs(tmp_path: Path) -> None:
     assert order.workspace == str(bench.workspace.root)
 
 
+def test_a_job_may_use_its_share_of_a_gpus_memory_and_all_of_it_once_it_has_the_gpu_to_itself(tmp_path: Path) -> None:
+    orders: list[LaunchOrder] = []
+
+    class Pool(FakePool):
+        def launch(self, order: LaunchOrder) -> None:
+            orders.append(order)
+            super().launch(order)
+
+    bench = Bench(tmp_path, Pool([make_gpu()]))
+    bench.submit("s-1", resources={"gpus": 0.25, "mps": True})
+    bench.turn()
+    bench.pool.end("s-1", AttemptEnd(reason=EndReason.DEVICE_OUT_OF_MEMORY, first_step_done=True))
+    bench.turn()
+    assert [(o.attempt, o.share, o.memory_share, o.mps) for o in orders] == [
+        (1, 0.25, 0.25, True),
+        (2, 0.25, 1.0, True),
+    ]
+
+
 def test_a_grown_sweep_adds_only_what_is_new(bench: Bench) -> None:
     bench.submit("s-1")
     write_submission(bench.workspace, "s", [job_line("s-1"), job_line("s-2")], number=2)

@@ -33,9 +33,11 @@ def another(path: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", _HOLD, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "True\n"
-        yield process
-        process.kill()
+        try:
+            assert process.stdout.readline() == "True\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def test_one_process_at_a_time_and_the_kernel_frees_it(path: Path) -> None:

@@ -47,7 +47,7 @@ def orders(workspace: Workspace, sweep: str, number: int = 1) -> dict[str, dict[
             "threads": 1,
             "first_attempt": 1,
             "gpu_uuid": "",
-            "memory_limit_bytes": None,
+            "gpu_memory_bytes": 0,
         }
         offset += len(line)
     return found

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from terry.cluster import lease, store
+from terry.cluster import config, lease, store
 from terry.cluster.errors import UserError
 from terry.cluster.model import JobState
-from terry.cluster.state import State
+from terry.cluster.state import BadSnapshot, State, from_snapshot
 from terry.cluster.up import keeper_trouble
 from terry.cluster.workspace import Workspace
 from terry.logs.text import ago, plural, size
@@ -48,15 +48,45 @@ class Finding:
 
 def examine(workspace: Workspace, now: datetime) -> list[Finding]:
     """All findings, sound or not."""
-    findings = [*_rights(workspace), *_space(workspace)]
+    if not workspace.exists:
+        return [*_without_a_queue(workspace)]
+    findings = [*_rights(workspace), *_space(workspace), *_settings(workspace), *_snapshots(workspace)]
     try:
         state = store.read_state(workspace)
     except UserError as error:
         return [*findings, Finding(what="journal", good=False, text=f"{error}{_MEND_JOURNAL}")]
     findings.append(Finding(what="journal", good=True, text=f"{plural(state.seq, 'event')}, all sound"))
     findings += [*_controller(workspace, now), *_inbox(workspace, now), *_submissions(workspace, state)]
-    findings += [*_runs(workspace, state), *_checkpoints(workspace, state)]
+    findings += [*_runs(workspace, state), *_results(workspace, state), *_checkpoints(workspace, state)]
+    findings += _datasets(workspace)
     return [*findings, *_leftovers(workspace, state), *_processes(workspace)]
+
+
+def _without_a_queue(workspace: Workspace) -> Iterator[Finding]:
+    text = (
+        f"{workspace.queue} is not there, but {workspace.runs} is. To mend it: submit the sweeps again with their "
+        "files: what is in runs/ and datasets/ stays, and runs go on from their checkpoints"
+    )
+    yield Finding(what="queue", good=False, text=text)
+
+
+def _settings(workspace: Workspace) -> Iterator[Finding]:
+    try:
+        config.read(workspace)
+    except UserError as error:
+        yield Finding(what="settings", good=False, text=f"{error}; until it is right, what was read before it counts")
+
+
+def _snapshots(workspace: Workspace) -> Iterator[Finding]:
+    """A damaged one costs nothing where the one before it, or the whole journal, is there: the journal tells."""
+    for _, path in workspace.snapshots():
+        try:
+            from_snapshot(path.read_bytes())
+        except FileNotFoundError:  # replaced meanwhile
+            continue
+        except BadSnapshot as error:
+            text = f"{path} is damaged ({error}) and is not used; the controller replaces it as it goes on"
+            yield Finding(what="snapshots", good=False, text=text)
 
 
 def _rights(workspace: Workspace) -> Iterator[Finding]:
@@ -113,6 +143,9 @@ def _submissions(workspace: Workspace, state: State) -> Iterator[Finding]:
             missing = [
                 name for name in ("jobs.jsonl", "submission.json", "sweep.yaml") if not (folder / name).is_file()
             ]
+            if not missing and (wrong := _wrong_with_json(folder / "submission.json")):
+                text = f"submission {number} of {sweep}: {wrong}: submit the sweep's file again"
+                yield Finding(what="submissions", good=False, text=text)
             if missing:
                 text = f"submission {number} of {sweep} lacks {', '.join(missing)}: submit the sweep's file again"
                 yield Finding(what="submissions", good=False, text=text)
@@ -147,6 +180,35 @@ def _runs(workspace: Workspace, state: State) -> Iterator[Finding]:
     yield Finding(
         what="runs", good=True, text=f"{plural(len(folders), 'folder')}, {plural(len(completed), 'job')} completed"
     )
+
+
+def _results(workspace: Workspace, state: State) -> Iterator[Finding]:
+    for job_id, record in state.jobs.items():
+        path = workspace.run(job_id).result
+        if record.state is JobState.COMPLETED and path.is_file() and (wrong := _wrong_with_json(path)):
+            yield Finding(what="runs", good=False, text=f"{wrong}: put it back from a backup; its checkpoints are good")
+
+
+def _wrong_with_json(path: Path) -> str:
+    try:
+        json.loads(path.read_bytes())
+    except (ValueError, OSError) as error:
+        return f"{path} cannot be read ({error})"
+    return ""
+
+
+def _datasets(workspace: Workspace) -> Iterator[Finding]:
+    """Files of each prepared data set against its manifest: that they are there, by size."""
+    from terry.data_prep.errors import DataError
+    from terry.data_prep.manifest import dataset_folders, read_manifest
+
+    folders = dataset_folders(workspace.datasets)
+    for folder in folders:
+        try:
+            read_manifest(folder)
+        except DataError as error:
+            yield Finding(what="datasets", good=False, text=str(error))
+    yield Finding(what="datasets", good=True, text=plural(len(folders), "prepared data set"))
 
 
 def _checkpoints(workspace: Workspace, state: State) -> Iterator[Finding]:

@@ -180,7 +180,8 @@ def doctor(current: Session) -> int:
     """
     from terry.cluster.cli_doctor import examine
 
-    needs_workspace(current)
+    if not current.workspace.runs.is_dir():  # else it is one, whatever else it lacks
+        needs_workspace(current)
     findings = examine(current.workspace, now())
     bad = any(not finding.good for finding in findings)
     if current.as_json:

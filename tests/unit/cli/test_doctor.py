@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -82,7 +83,7 @@ def test_a_submission_that_was_never_taken(world: World) -> None:
     folder = world.workspace.submission("cells", 2)
     folder.mkdir()
     for name in ("jobs.jsonl", "submission.json", "sweep.yaml"):
-        (folder / name).write_text("")
+        (folder / name).write_text("{}" if name.endswith(".json") else "")
     assert bad(world.workspace) == [], "it may be taken yet"
     os.utime(folder, (1, 1))
     assert "submission 2 of cells was never taken: `terry-cluster submit`" in only(world.workspace)
@@ -116,3 +117,44 @@ def test_what_killed_writers_left_is_harmless_and_named(world: World) -> None:
 def test_a_request_that_could_not_be_acted_on(world: World) -> None:
     (world.workspace.inbox / "done" / "7.json.bad").write_text("{")
     assert "ask again, then remove it" in only(world.workspace)
+
+
+def test_a_mistake_in_terry_yaml(world: World) -> None:
+    world.workspace.config.write_text("notfy: {}\n")
+    assert "settings: " in only(world.workspace)
+    assert f"{world.workspace.config}:1: " in only(world.workspace)
+
+
+def test_a_damaged_snapshot_is_named_and_does_no_harm(world: World) -> None:
+    world.controller._snapshots.save(world.controller.state, world.controller._journal, datetime.now(UTC))
+    path = world.workspace.snapshots()[-1][1]
+    path.write_bytes(path.read_bytes().replace(b"cells", b"sells"))
+    assert f"snapshots: {path} is damaged (its checksum is wrong) and is not used" in only(world.workspace)
+
+
+def test_a_result_that_cannot_be_read(world: World) -> None:
+    world.finish("cells-0001")
+    result = world.workspace.run("cells-0001").result
+    assert bad(world.workspace) == []
+    result.write_text('{"loss": 1')
+    assert f"runs: {result} cannot be read" in only(world.workspace)
+
+
+def test_a_submissions_own_file_that_cannot_be_read(world: World) -> None:
+    path = world.workspace.submission("cells", 1) / "submission.json"
+    path.write_text("{")
+    assert f"submissions: submission 1 of cells: {path} cannot be read" in only(world.workspace)
+
+
+def test_a_damaged_data_set(world: World) -> None:
+    folder = world.workspace.datasets / "words-0011aabb"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{")
+    assert "datasets: " in only(world.workspace)
+    assert str(folder) in only(world.workspace)
+
+
+def test_a_workspace_without_its_queue(world: World) -> None:
+    world.workspace.runs.mkdir(exist_ok=True)
+    shutil.rmtree(world.workspace.queue)
+    assert "submit the sweeps again with their files" in only(world.workspace)

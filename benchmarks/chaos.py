@@ -98,8 +98,8 @@ def _run(place: UnderFire, faults: int, seed: int, epochs: int, disk: ChaosDisk)
     reference = reference_of(place, "reference")
     print(f"reference: {len(reference)} runs in {time.monotonic() - begun:.0f} s", flush=True)
     begun = time.monotonic()
-    chaos = Chaos(place, random.Random(seed), disk)
-    _harm(place, chaos, [fault for fault in FAULTS if fault.needs <= disk.can], faults, epochs)
+    chaos = Chaos(place, random.Random(seed), disk, lambda name: submit(place, name, epochs))
+    _harm(chaos, [fault for fault in FAULTS if fault.needs <= disk.can], faults)
     _finish(place, chaos)
     took = time.monotonic() - begun
     problems = [*chaos.problems, *differences(place, chaos.sweeps, reference)]
@@ -111,13 +111,10 @@ def _run(place: UnderFire, faults: int, seed: int, epochs: int, disk: ChaosDisk)
     return 1 if problems else 0
 
 
-def _harm(place: UnderFire, chaos: Chaos, kinds: list[Fault], faults: int, epochs: int) -> None:
-    """Do harm until there was enough of it; another sweep is submitted whenever little is left to harm."""
+def _harm(chaos: Chaos, kinds: list[Fault], faults: int) -> None:
+    """Do harm until there was enough of it."""
     for fault in _sequence(kinds, faults, chaos.chance):
-        if chaos.unfinished() < 4:
-            name = f"round-{len(chaos.sweeps) + 1}"
-            submit(place, name, epochs)
-            chaos.sweeps.append(name)
+        chaos.feed()
         chaos.strike(fault)
         chaos.nurse()
         select.select([], [], [], chaos.chance.expovariate(1 / 0.15))

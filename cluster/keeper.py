@@ -15,7 +15,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,7 +56,7 @@ class Keeper:
             try:
                 self._require_workspace()
                 head = self._ensure_head()
-                self._ensure_controller()
+                self._ensure_controller(head)
                 self._failures = 0
                 self._watch(head)
             except (OSError, RuntimeError, subprocess.SubprocessError) as error:
@@ -78,41 +80,41 @@ class Keeper:
         _log.info("Ray runs at %s", head.address)
         return head
 
-    def _ensure_controller(self) -> None:
-        command = [sys.executable, "-m", "terry.cluster.ray_driver", str(self._workspace.root)]
-        done = subprocess.run(
-            command,
-            env=ray_environment(self._workspace),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_DRIVER_TIMEOUT_S,
-            check=False,
-            cwd="/",
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"the controller could not be started: {done.stdout.decode(errors='replace')[-2000:]}")
+    def _ensure_controller(self, head: Head) -> None:
+        """Run the driver that makes sure of it. Returns at once where the head dies meanwhile: `_watch` will see it."""
+        with tempfile.TemporaryFile() as said:
+            driver = subprocess.Popen(
+                [sys.executable, "-m", "terry.cluster.ray_driver", str(self._workspace.root)],
+                env=ray_environment(self._workspace),
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                cwd="/",
+            )
+            try:
+                ended = _first_to_end([driver.pid, *(p.pid for p in head.processes)], _DRIVER_TIMEOUT_S)
+            finally:
+                driver.kill()  # of a cluster that is not well it could hang for minutes
+                driver.wait()
+            if not all(p.alive for p in head.processes):
+                return
+            if ended is None:
+                raise RuntimeError(f"the controller could not be started within {_DRIVER_TIMEOUT_S:.0f} s")
+            if driver.returncode != 0:
+                said.seek(0)
+                words = said.read().decode(errors="replace")[-2000:]
+                raise RuntimeError(f"the controller could not be started: {words}")
         _log.info("the controller runs")
 
     def _watch(self, head: Head) -> None:
         """Return when the head's processes have died, or the controller has been silent for too long."""
-        with contextlib.ExitStack() as stack:
-            fds = []
-            for process in head.processes:
-                try:
-                    fds.append(os.pidfd_open(process.pid))
-                except ProcessLookupError:
-                    return
-                stack.callback(os.close, fds[-1])
-            while all(p.alive for p in head.processes):
-                dead, _, _ = select.select(fds, [], [], _LOOK_EVERY_S)
-                if dead:
-                    break
-                silent = self._silent_controller()
-                if silent is not None and self._disk_answers():
-                    _log.warning("the controller has been silent for %.0f s: ending it", _SILENT_S)
-                    kill([silent])  # Ray starts the next; if it does not, we do
-                    return
+        pids = [p.pid for p in head.processes]
+        while all(p.alive for p in head.processes) and _first_to_end(pids, _LOOK_EVERY_S) is None:
+            silent = self._silent_controller()
+            if silent is not None and self._disk_answers():
+                _log.warning("the controller has been silent for %.0f s: ending it", _SILENT_S)
+                kill([silent])  # Ray starts the next; if it does not, we do
+                return
         _log.warning("the Ray head has died")
 
     def _disk_answers(self) -> bool:
@@ -132,6 +134,20 @@ class Keeper:
             return None
         silent_s = (datetime.now(UTC) - held.heartbeat).total_seconds()
         return find(held.pid) if silent_s > _SILENT_S else None
+
+
+def _first_to_end(pids: Iterable[int], timeout_s: float) -> int | None:
+    """Wait until one of these processes has ended, and say which; None where all live on for so long."""
+    with contextlib.ExitStack() as stack:
+        fds: dict[int, int] = {}
+        for pid in pids:
+            try:
+                fds[os.pidfd_open(pid)] = pid
+            except ProcessLookupError:
+                return pid
+            stack.callback(os.close, [*fds][-1])
+        ended, _, _ = select.select([*fds], [], [], timeout_s)
+        return fds[ended[0]] if ended else None
 
 
 def _take_lock(workspace: Workspace) -> Lock | None:

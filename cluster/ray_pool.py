@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from terry.cluster.device_agent import AgentReply, StaleOrder
@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 _SCAN_NODES_S = 1.0
 _POLL_S = 30.0
 _RETRY_S = 0.3
+_SILENT_S = 60.0  # longer than a restart takes, on a machine under load, with torch to import
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +45,7 @@ class _Agent:
     device: Device | None = None  #: None until its first answer
     attached: bool = False
     asking: bool = False  #: a hello or poll is under way
+    asked_at: float = 0.0  #: monotonic; when it was sent
     ask_at: float = 0.0  #: monotonic; not before, after a failure
     launches: int = 0  #: under way
     stops: dict[tuple[str, int], StopGoal] = field(default_factory=dict)  #: not known to have arrived
@@ -122,6 +124,9 @@ class RayPool:
         for agent in self._agents.values():
             if not agent.asking and now >= agent.ask_at:
                 self._ask(agent)
+        for name, agent in list(self._agents.items()):
+            if agent.asking and now - agent.asked_at > _POLL_S + _SILENT_S:
+                self._replace(name, agent)
 
     def _scan_nodes(self) -> None:
         self._scanned = time.monotonic()
@@ -152,6 +157,14 @@ class RayPool:
                 handle = self._create(name, node_id, kind, amount)
                 self._agents[name] = _Agent(self._nodes[node_id], node_id, kind, handle)
 
+    def _replace(self, name: str, agent: _Agent) -> None:
+        """End an agent whose answer is lost, and its jobs with it: the next scan of the nodes creates another."""
+        _log.warning("agent of %s: no answer for %.0f s: replacing it", agent.node, _POLL_S + _SILENT_S)
+        ray.kill(agent.handle)
+        del self._agents[name]
+        if agent.attached and agent.device:
+            self._reports.append(Vanished(device_id=agent.device.id, reason="its agent did not answer"))
+
     def _create(self, name: str, node_id: str, kind: DeviceKind, amount: float) -> Any:
         # A detached actor outlives the controller; with hard affinity it dies for good with its node.
         return AgentActor.options(  # type: ignore[attr-defined]
@@ -176,7 +189,7 @@ class RayPool:
             ref = agent.handle.hello.remote(self._epoch)
         else:
             return
-        agent.asking = True
+        agent.asking, agent.asked_at = True, time.monotonic()
         self._call(ref, partial(self._answered, agent))
 
     def _call(self, ref: Any, then: Any) -> None:
@@ -196,7 +209,7 @@ class RayPool:
 
     def _answered(self, agent: _Agent, future: Future[bytes]) -> None:
         agent.asking = False
-        if agent.node_id not in self._nodes:
+        if agent not in self._agents.values():
             return
         try:
             reply = msgspec.json.decode(future.result(), type=AgentReply)
@@ -253,6 +266,8 @@ class RayPool:
             self._reports.append(Vanished(device_id=agent.device.id, reason="its agent does not answer"))
         agent.attached = False
         agent.ask_at = time.monotonic() + _RETRY_S
+        if isinstance(error, ActorDiedError):  # for good, perhaps: it is found again, or created anew
+            self._agents = {name: known for name, known in self._agents.items() if known is not agent}
 
     def _agent_of(self, device_id: str) -> _Agent | None:
         return next((a for a in self._agents.values() if a.attached and a.device and a.device.id == device_id), None)

@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import select
+import signal
 import sys
 import uuid
 from collections.abc import Iterator
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from terry.cluster.job_runtime import JobRuntime
+from terry.cluster.ports import Ended, Vanished
 from terry.cluster.processes import find, in_session, kill
 from terry.cluster.ray_head import Head, end_head, ray_environment, start_head
 from terry.cluster.workspace import Workspace
-from tests.contract.pool_contract import Deed, Lab, PoolContract
+from tests.contract.pool_contract import Deed, Lab, PoolContract, Talk
 
 if TYPE_CHECKING:
     from terry.cluster.ports import DevicePool
@@ -70,7 +72,7 @@ class RayLab:
 
     def kill_agent(self, device_id: str) -> None:
         """SIGKILL, and wait for the end."""
-        pid = self._agent()
+        pid = self.agent()
         fd = os.pidfd_open(pid)
         process = find(pid)
         assert process is not None
@@ -78,7 +80,8 @@ class RayLab:
         select.select([fd], [], [], 10.0)
         os.close(fd)
 
-    def _agent(self) -> int:
+    def agent(self) -> int:
+        """Pid of the one agent."""
         titles = {p.pid: Path(f"/proc/{p.pid}/cmdline").read_bytes() for p in in_session(self._head.session)}
         return next(pid for pid, title in titles.items() if title.startswith(b"ray::AgentActor"))
 
@@ -88,6 +91,34 @@ class RayLab:
         for actor in ray.util.list_named_actors(all_namespaces=True):
             if actor["namespace"] == self._namespace:
                 ray.kill(ray.get_actor(actor["name"], namespace=self._namespace), no_restart=True)
+
+
+class TestLostAnswers:
+    """What only Ray can do: not answer at all."""
+
+    def test_an_agent_that_never_answers_is_replaced(
+        self, tmp_path: Path, head: Head, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Stopped, it neither answers nor dies; the next one takes orders."""
+        from terry.cluster import ray_pool
+
+        workspace = Workspace(tmp_path)
+        workspace.cluster.mkdir(parents=True)
+        lab = RayLab(workspace, head)
+        try:
+            talk = Talk(lab, epoch=1)
+            first = talk.device()
+            monkeypatch.setattr(ray_pool, "_POLL_S", 0.5)
+            monkeypatch.setattr(ray_pool, "_SILENT_S", 2.0)
+            os.kill(lab.agent(), signal.SIGSTOP)
+            talk.until(lambda: any(isinstance(r, Vanished) for r in talk.reports))
+            monkeypatch.undo()
+            talk.until(lambda: len(talk.appeared()) == 2)
+            assert talk.appeared()[1].device.agent != first.agent
+            talk.launch("after", Deed.SUCCEED)
+            talk.wait_for(Ended, "after")
+        finally:
+            lab.close()
 
 
 class TestRayPool(PoolContract):

@@ -45,6 +45,7 @@ class Submitted(_Event, frozen=True, kw_only=True, tag=True):
     """A job was submitted: to WAITING, PENDING or HELD."""
 
     job: Job
+    earlier_attempts: int = 0  #: see JobRecord
 
 
 class SubmissionTaken(_Event, frozen=True, kw_only=True, tag=True):

@@ -83,6 +83,7 @@ def _submitted(state: State, event: e.Submitted) -> Iterable[Command]:
         state=H if job.held else W if unmet else P,
         reason="submitted with --hold" if job.held else "",
         priority=job.priority,
+        earlier_attempts=event.earlier_attempts,
         changed_at=event.time,
     )
     state.add(record)

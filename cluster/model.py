@@ -247,6 +247,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     exclusive: bool = False  #: next time with the device to itself (after out of memory)
     from_scratch: bool = False  #: the next attempt ignores all checkpoints that are there
     first_attempt: int = 1  #: checkpoints and metrics of attempts before this one do not count
+    earlier_attempts: int = 0  #: number of the newest attempt of a queue that was lost: its folder is there
     cancelled_by: str = ""  #: the dependency because of which it is CANCELLED; comes back when that is resubmitted
     reason: str = ""  #: why it is HELD, FAILED, CANCELLED or waits, for people
     priority: int = 0
@@ -256,7 +257,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def attempt(self) -> int:
         """Number of the newest attempt; 0 before the first."""
-        return self.attempts[-1].number if self.attempts else 0
+        return self.attempts[-1].number if self.attempts else self.earlier_attempts
 
     @property
     def restarts(self) -> int:

@@ -182,7 +182,7 @@ def _submit(state: State, workspace: Workspace, message: inbox.Submit, now: date
         check_name(message.sweep, "the sweep name")
     except UserError as error:
         return f"refused: {error}"
-    added = 0
+    added, there = 0, _names(workspace.runs)
     for number, folder in workspace.submissions(message.sweep):
         if number <= state.submissions.get(message.sweep, 0):
             continue
@@ -195,9 +195,22 @@ def _submit(state: State, workspace: Workspace, message: inbox.Submit, now: date
             if job.id in state.jobs:
                 continue  # taken before a crash that came before the end of the submission
             added += 1
-            yield e.Submitted(time=now, job=job)
+            earlier = _newest_attempt(workspace, job.id) if job.id in there else 0
+            yield e.Submitted(time=now, job=job, earlier_attempts=earlier)
         yield e.SubmissionTaken(time=now, sweep=message.sweep, number=number, request=message.request)
     return f"added {added} jobs"
+
+
+def _names(folder: Path) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))  # noqa: PTH208  (names are all we need)
+    except FileNotFoundError:
+        return frozenset()
+
+
+def _newest_attempt(workspace: Workspace, job_id: str) -> int:
+    """Of a job that is new to the queue: one that was lost may have tried it, and its folders are not touched."""
+    return max((number for number, _ in workspace.run(job_id).attempts()), default=0)
 
 
 def read_jobs(workspace: Workspace, folder: Path) -> list[Job]:

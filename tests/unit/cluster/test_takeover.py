@@ -67,6 +67,23 @@ def test_an_end_on_disk_counts_even_if_the_node_died_after_it(bench: Bench) -> N
     assert bench["s-2"].attempts[0].end.reason is EndReason.NODE_LOST
 
 
+def test_a_queue_that_was_lost_is_made_anew_and_its_attempts_are_not_touched(bench: Bench) -> None:
+    bench.submit("s-1", "s-2")
+    bench.controller.let_go()
+    shutil.rmtree(bench.workspace.queue)
+    for number in (1, 2, 11):
+        bench.workspace.run("s-1").attempt(number).root.mkdir(parents=True, exist_ok=True)
+    bench.pool = FakePool([make_cpu()])
+    bench.new_controller()
+    assert bench.ask(inbox.Submit(sweep="s")) == "added 2 jobs"
+    bench.turn()
+    assert (bench["s-1"].attempt, bench["s-2"].attempt) == (12, 2)
+    bench.restart()
+    bench.pool.end("s-1", SUCCESS)
+    bench.turn()
+    assert (bench["s-1"].attempt, bench["s-1"].state) == (12, JobState.COMPLETED)
+
+
 def test_a_node_that_died_unheard_of_is_asked_for(bench: Bench) -> None:
     bench.submit("s-1")
     bench.turn()

@@ -65,13 +65,16 @@ class DeviceAgent:
         mark: str,
         gpu: GpuPort | None = None,
         lock: Path | None = None,
+        unfit: str = "",
     ) -> None:
+        """unfit: why no job may run here until somebody mends the node; empty where all may."""
         self._device = replace(device, agent=uuid.uuid4().hex)
         self._runtime = runtime
         self._environment = {**environment, AGENT_VARIABLE: mark}
         self._mark = mark
         self._log_path = log
         self._gpu = gpu
+        self._unfit = unfit
         self._meter = DeviceMeter(self._device, gpu)
         self._occupancy = Occupancy(device.id, gpu, lock, self._own_pids) if gpu is not None else None
         self._changed = threading.Condition()
@@ -162,7 +165,7 @@ class DeviceAgent:
             reports=tuple(self._reports),
             progress=tuple(job.progress for job in self._jobs.values()),
             use=self._meter.use,
-            blocked=self._occupancy.reason if self._occupancy else "",
+            blocked=self._blocked,
         )
 
     def _note(self, action: Callable[[], None]) -> None:
@@ -284,16 +287,19 @@ class DeviceAgent:
 
     def _take_device(self) -> str:
         """Make sure that nobody else uses it, nor will while jobs of ours do. Who does, in words; empty: nobody."""
-        if self._occupancy is None:
-            return ""
+        if self._unfit or self._occupancy is None:
+            return self._unfit
         taken, news = self._occupancy.take(time.monotonic())
         if news:  # before the refusal: the queue must not place the next job here
             self._tell_blocked()
         return taken
 
     def _tell_blocked(self) -> None:
-        assert self._occupancy is not None
-        self._report(Blocked(device_id=self._device.id, reason=self._occupancy.reason))
+        self._report(Blocked(device_id=self._device.id, reason=self._blocked))
+
+    @property
+    def _blocked(self) -> str:
+        return self._unfit or (self._occupancy.reason if self._occupancy else "")
 
     def _own_pids(self) -> set[int]:
         return {p.pid for p in with_environment(AGENT_VARIABLE, self._mark)}
@@ -344,7 +350,7 @@ class DeviceAgent:
                 self._start(job)
         self._look_at_gpu()
         self._meter.look(now)
-        if self._occupancy is not None and self._occupancy.look(now):
+        if self._occupancy is not None and not self._unfit and self._occupancy.look(now):
             self._tell_blocked()
         for job in list(self._jobs.values()):
             job.enforce_limits(now)

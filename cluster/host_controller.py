@@ -14,6 +14,7 @@ from terry.cluster.policy_watch import watched_policy
 from terry.cluster.ray_actors import AgentSettings, job_environment
 from terry.cluster.ray_head import runtime_folder
 from terry.cluster.ray_pool import RayPool
+from terry.cluster.versions import installed
 from terry.cluster.workspace import Workspace
 
 _log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ class SystemClock:
 def run_controller(workspace: Workspace, namespace: str, runtime: JobRuntime = TERRY_JOBS) -> str:
     """Be the controller until a shutdown is complete (`stopped`) or another one takes over (`superseded`)."""
     notifier = Notifier(workspace, lambda sweep: controller.state.counts[sweep], job_environment())
-    pool = RayPool(AgentSettings(workspace=str(workspace.root), runtime=runtime), namespace)
+    settings = AgentSettings(workspace=str(workspace.root), runtime=runtime, versions=dict(installed()))
+    pool = RayPool(settings, namespace)
     controller = Controller(
         workspace,
         pool,

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import ray
 
-from terry.cluster import node_probe
+from terry.cluster import node_probe, versions
 from terry.cluster.device_agent import AgentReply, DeviceAgent
 from terry.cluster.device_lock import lock_of
 from terry.cluster.errors import UserError
@@ -39,6 +39,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     workspace: str  #: absolute path
     runtime: JobRuntime
+    versions: dict[str, str] = msgspec.field(default_factory=dict)  #: of the head, which those of a node must match
 
 
 def log_to(path: Path) -> None:
@@ -96,7 +97,8 @@ class AgentActor:
         mark = f"{workspace.id}/{device.id}"
         gpu = NvmlGpu(device.uuid) if kind is DeviceKind.GPU else None
         lock = lock_of(device.uuid) if kind is DeviceKind.GPU else None
-        self._agent = DeviceAgent(device, self._settings.runtime, environment, log, mark, gpu, lock)
+        unfit = _unfit(node, kind, self._settings.versions)
+        self._agent = DeviceAgent(device, self._settings.runtime, environment, log, mark, gpu, lock, unfit)
         self._agent.clear_predecessors()  # before `hello` says that nothing runs here
         self._ready.set()
         self._agent.run()
@@ -125,6 +127,13 @@ class AgentActor:
 
 def _encode(reply: AgentReply) -> bytes:
     return msgspec.json.encode(reply)
+
+
+def _unfit(node: str, kind: DeviceKind, wanted: dict[str, str]) -> str:
+    """Why no job must be placed on a device of this node, whoever uses it; empty where any may."""
+    here = versions.installed()
+    why = versions.mismatch(wanted, here) or (versions.lacks_cuda(here) if kind is DeviceKind.GPU else "")
+    return f"{node}: {why}" if why else ""
 
 
 def describe_device(node: str, node_id: str, kind: DeviceKind, amount: float, gpu_ids: list[int | str]) -> Device:

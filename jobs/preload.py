@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from terry.cluster import versions
 from terry.jobs import specfile
 
 #: `torch._dynamo` is here since building the first optimizer imports it: 1.15 s a job otherwise. Not here is polars,
@@ -25,5 +26,5 @@ MODULES: tuple[str, ...] = (
 )
 
 # Now, while the code on disk is the code that is loaded.
-specfile.versions()
+versions.installed()
 specfile.terry_hash()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
-import platform
 import secrets
 import shutil
 from pathlib import Path
@@ -15,12 +13,11 @@ from typing import Any
 import msgspec
 import yaml
 
-from terry.cluster import durable
+from terry.cluster import durable, versions
 from terry.jobs.context import RunContext
 from terry.jobs.order import Order
 from terry.jobs.records import JobLine
 
-_PACKAGES = ("terry-cluster", "torch", "numpy", "safetensors")
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -40,7 +37,7 @@ def write_once(context: RunContext, line: JobLine) -> None:
         "config": line.config,
         "inputs": {name: {"job": line.inputs[name], **context.inputs[name]} for name in line.inputs},
         "hashes": {"identity": line.job.identity, "terry": terry_hash(), **_source_hash(context)},
-        "versions": versions(),
+        "versions": dict(versions.installed()),
     }
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     durable.write_bytes(context.run.spec, text.encode())
@@ -60,16 +57,6 @@ def own_source(order: Order, source: str) -> Path:
             durable.publish_folder(temporary, target)
         shutil.rmtree(temporary, ignore_errors=True)
     return target
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """Versions of what decides a result. Read once, in the forkserver: what is loaded there is what jobs run."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 @functools.cache

@@ -124,7 +124,7 @@ def prepare_submission(
             jobs=0,
             ensembles={},
         ),
-        notices=list(expanded.notices),
+        notices=[*expanded.notices, *source.notices(code.found.values())],
         kind=options.kind,
         left_open=any(not c["resources"]["gpus"] and not c["resources"]["cpus"] for c in _configs(expanded)),
         expanded=expanded,
@@ -182,14 +182,12 @@ class _Code:
     def __init__(self, folders: list[Path]) -> None:
         self._folders = folders
         self.found: dict[str, source.Source] = {}
-        self._hashes: dict[str, str] = {}
 
     def sha256(self, entrypoint: str) -> str:
         """Hash of the code behind an entry point."""
-        if entrypoint not in self._hashes:
+        if entrypoint not in self.found:
             self.found[entrypoint] = source.find(entrypoint, self._folders)
-            self._hashes[entrypoint] = self.found[entrypoint].sha256
-        return self._hashes[entrypoint]
+        return self.found[entrypoint].sha256
 
 
 def _configs(expanded: Sweep) -> list[dict[str, Any]]:

@@ -53,10 +53,10 @@ class Lab(Protocol):
 class Talk:
     """A pool, and all that it has said."""
 
-    def __init__(self, lab: Lab, epoch: int) -> None:
+    def __init__(self, lab: Lab, epoch: int, pool: DevicePool | None = None) -> None:
         self.lab = lab
         self.epoch = epoch
-        self.pool = lab.new_pool()
+        self.pool = pool or lab.new_pool()
         self.reports: list[Report] = []
         self.progress: list[Progress] = []
         self.pool.attach(epoch)

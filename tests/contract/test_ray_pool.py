@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from terry.cluster.job_runtime import JobRuntime
-from terry.cluster.ports import Ended, Vanished
+from terry.cluster.ports import Ended, Refused, Vanished
 from terry.cluster.processes import find, in_session, kill
 from terry.cluster.ray_head import Head, end_head, ray_environment, start_head
 from terry.cluster.workspace import Workspace
-from tests.contract.pool_contract import Deed, Lab, PoolContract, Talk
+from tests.contract.pool_contract import Deed, PoolContract, Talk
 
 if TYPE_CHECKING:
     from terry.cluster.ports import DevicePool
@@ -59,12 +59,13 @@ class RayLab:
         self._head = head
         self._namespace = f"lab-{uuid.uuid4().hex[:8]}"
 
-    def new_pool(self) -> DevicePool:
-        """As the next controller makes it."""
+    def new_pool(self, **versions: str) -> DevicePool:
+        """As the next controller makes it. versions: of the head, where they are to be others."""
         from terry.cluster.ray_actors import AgentSettings
         from terry.cluster.ray_pool import RayPool
 
-        return RayPool(AgentSettings(workspace=str(self.workspace.root), runtime=RUNTIME), self._namespace)
+        settings = AgentSettings(workspace=str(self.workspace.root), runtime=RUNTIME, versions=versions)
+        return RayPool(settings, self._namespace)
 
     def entrypoint(self, deed: Deed) -> str:
         """The helper that does it."""
@@ -125,9 +126,18 @@ class TestRayPool(PoolContract):
     """All of the contract."""
 
     @pytest.fixture
-    def lab(self, tmp_path: Path, head: Head) -> Iterator[Lab]:
+    def lab(self, tmp_path: Path, head: Head) -> Iterator[RayLab]:
         workspace = Workspace(tmp_path)
         workspace.cluster.mkdir(parents=True)
         found = RayLab(workspace, head)
         yield found
         found.close()
+
+    def test_a_node_with_other_versions_than_the_head_takes_no_jobs_and_says_what_to_do(self, lab: RayLab) -> None:
+        pool = lab.new_pool(python=".".join(map(str, sys.version_info[:3])), torch="1.0.0")
+        talk = Talk(lab, 1, pool)
+        node = talk.device().node
+        assert talk.appeared()[0].blocked.startswith(f"{node}: its versions are not those of the head: torch ")
+        assert "`pip install torch==1.0.0` there" in talk.appeared()[0].blocked
+        talk.launch("j-1", Deed.SUCCEED)
+        assert talk.wait_for(Refused, "j-1").blocked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import signal
 from pathlib import Path
@@ -80,6 +81,38 @@ def test_the_code_is_that_of_submission(tmp_path: Path) -> None:
     assert json.loads(attempt.run.result.read_bytes())["edition"] == 1
 
 
+def test_no_edit_after_submission_reaches_a_job_be_it_imported_late_read_or_installed_for_editing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    monkeypatch.syspath_prepend(str(elsewhere))
+    package, tools = tmp_path / "speech", elsewhere / "sound_tools"
+    files = {
+        package / "__init__.py": "",
+        package / "run.py": (
+            "import importlib, pathlib\nimport sound_tools\n"
+            "def main(ctx):\n"
+            "    late = importlib.import_module('speech.cells.' + ctx.parameters['cell'])\n"
+            "    words = pathlib.Path(__file__).with_name('words') / 'stop.txt'\n"
+            "    ctx.finish({'seen': [late.EDITION, words.read_text(), sound_tools.EDITION]})\n"
+        ),
+        package / "cells" / "lstm.py": "EDITION = 'first'",
+        package / "words" / "stop.txt": "first",
+        tools / "__init__.py": "EDITION = 'first'",
+    }
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    run = {"entrypoint": "speech.run:main", "parameters": {"cell": "lstm"}}
+    publish(workspace(tmp_path), planned(tmp_path, yaml.safe_dump({"name": "lab", "run": run})))
+    for path, text in files.items():
+        path.write_text(text.replace("first", "second").replace("def main", "def gone"))
+    (package / "cells" / "lstm.py").unlink()
+    attempt = start(orders(workspace(tmp_path), "lab")["lab-0001"])
+    assert attempt.wait() == 0, (attempt.folder / "stderr.log").read_text()
+    assert json.loads(attempt.run.result.read_bytes())["seen"] == ["first"] * 3
+
+
 def test_spec_says_what_the_run_is_made_of_and_is_written_once(tmp_path: Path) -> None:
     order = job(tmp_path, "def main(ctx):\n    pass\n", rate=1)
     attempt = start(order)
@@ -88,6 +121,7 @@ def test_spec_says_what_the_run_is_made_of_and_is_written_once(tmp_path: Path) -
     assert spec["config"]["parameters"] == {"rate": 1}
     assert len(spec["hashes"]["terry"]) == len(spec["hashes"]["source"]) == len(spec["hashes"]["identity"]) == 64
     assert spec["versions"]["torch"] == torch.__version__
+    assert spec["versions"]["ray"] == importlib.metadata.version("ray")
     before = attempt.run.spec.stat()
     assert start(order, 2).wait() == 0
     assert attempt.run.spec.stat().st_ino == before.st_ino

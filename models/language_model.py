@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from terry.models.cells import RecurrentLayer, State, make_layer
 from terry.models.config import Input, ModelConfig
-from terry.models.cross_entropy import Workspace, cross_entropy_sum
+from terry.models.cross_entropy import Workspace, language_model_loss
 from terry.models.dropout import drop, drop_words
 from terry.models.errors import ConfigError
 from terry.models.initialise import initialise_layer, initialise_output_bias, initialise_table
@@ -114,7 +114,7 @@ class LanguageModel(nn.Module):
         raw, state = self._run(inputs, state)
         output = self._drop_output(raw)
         counts = None if mask is None else mask.t().reshape(-1)
-        total = cross_entropy_sum(
+        total = language_model_loss(
             output.flatten(0, 1), self.decoder, self.output_bias, targets.t().reshape(-1), counts, self._workspace
         )
         return total, self._penalty(raw, output), state

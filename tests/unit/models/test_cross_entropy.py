@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from terry.models import cross_entropy
-from terry.models.cross_entropy import Workspace, cross_entropy_sum
+from terry.models.cross_entropy import SMALL_VOCABULARY, Workspace, cross_entropy_sum, language_model_loss
 
 
 def inputs(rows: int, size: int, vocabulary: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,3 +121,51 @@ def test_under_autocast_the_loss_stays_float32_and_close() -> None:
     for one, other in zip(gradients(rough, h, w), gradients(exact, h, w), strict=True):
         assert one.dtype == torch.float32
         assert (one - other).norm() < 0.03 * other.norm()
+
+
+@pytest.mark.parametrize("vocabulary", [SMALL_VOCABULARY, SMALL_VOCABULARY + 1])
+@pytest.mark.parametrize("masked", [False, True])
+def test_small_and_large_vocabularies_have_the_loss_of_torch(vocabulary: int, masked: bool) -> None:
+    h, w, b = inputs(7, 3, vocabulary)
+    targets = torch.arange(7)
+    counts = torch.arange(7) % 3 > 0 if masked else None
+    ours = language_model_loss(h, w, b, targets, counts, Workspace(rows=4))
+    each = functional.cross_entropy(functional.linear(h, w, b), targets, reduction="none")
+    theirs = each.sum() if counts is None else each[counts].sum()
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(gradients(ours, h, w, b), gradients(theirs, h, w, b))
+
+
+@pytest.mark.parametrize("vocabulary", [SMALL_VOCABULARY, SMALL_VOCABULARY + 1])
+def test_rows_that_do_not_count_may_hold_anything(vocabulary: int) -> None:
+    h, w, b = inputs(4, 3, vocabulary)
+    with torch.no_grad():
+        h[1] = math.nan
+    counts = torch.tensor([True, False, True, True])
+    loss = language_model_loss(h, w, b, torch.arange(4), counts, Workspace())
+    found = gradients(loss, h, w, b)
+    assert all(bool(torch.isfinite(g).all()) for g in (loss, *found))
+    assert found[0][1].abs().sum() == 0
+
+
+def test_rows_whose_target_has_vanished_do_not_change_the_others() -> None:
+    h, w, b = inputs(9, 3, 200, torch.float32)
+    with torch.no_grad():
+        b[17] = -1e4
+    targets = torch.tensor([3, 17, 4, 5, 17, 6, 7, 8, 17])
+    ours = cross_entropy_sum(h, w, b, targets, None, Workspace(rows=4))
+    theirs = functional.cross_entropy(functional.linear(h, w, b), targets, reduction="sum")
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(gradients(ours, h, w, b), gradients(theirs, h, w, b))
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    h, w, b = inputs(6, 3, 200, torch.float32)
+    with torch.no_grad():
+        h[4] = math.nan
+    assert math.isnan(cross_entropy_sum(h, w, b, torch.arange(6)).item())
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, 1), (128, 128), (129, 65), (700, 117), (2000, 125)])
+def test_chunks_are_of_like_size(count: int, rows: int) -> None:
+    assert Workspace().rows(count, torch.empty(8000, 50)) == rows

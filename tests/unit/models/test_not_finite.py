@@ -155,7 +155,7 @@ def test_killed_anywhere_a_run_that_is_rolled_back_ends_with_the_same_bits(stop:
 
 
 def test_a_validation_that_is_not_finite_counts_too() -> None:
-    optimizer = OptimizerConfig(lr=3e38, warmup_steps=1000)
+    optimizer = OptimizerConfig(lr=2e38, warmup_steps=1000)
     with pytest.raises(NotFinite) as caught:
         toy.trainer(ModelConfig(hidden_size=6, embedding_size=5), optimizer, training(50)).run()
     assert (caught.value.step, caught.value.tensor) == (7, "validation loss")

@@ -28,7 +28,8 @@ import psutil
 from terry.cluster.cli_reader import Reader
 from terry.cluster.model import JobState
 from terry.cluster.processes import with_environment_prefix
-from terry.cluster.ray_head import read_head, runtime_folder
+from terry.cluster.ray_head import read_head
+from terry.cluster.ray_start import runtime_folder
 from terry.cluster.workspace import Workspace
 
 COMMAND = str(Path(sys.executable).with_name("terry-cluster"))

@@ -65,7 +65,7 @@ def up(current: Session) -> None:
 
 
 def _say_up(current: Session, word: str) -> None:
-    from terry.cluster.up import cluster_status
+    from terry.cluster.up_here import cluster_status
 
     found = cluster_status(current.workspace)
     if current.as_json:

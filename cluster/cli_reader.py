@@ -154,7 +154,7 @@ class Reader:
         )
 
     def _trouble(self) -> str:
-        from terry.cluster.up import keeper_trouble
+        from terry.cluster.up_here import keeper_trouble
 
         return keeper_trouble(self.workspace)
 

@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from fnmatch import fnmatchcase
 
-from terry.cluster.model import Device, DeviceKind, JobRecord, JobState
+from terry.cluster.model import Device, DeviceKind, JobRecord, JobState, is_model
 from terry.cluster.policy import Policy, lookup
 from terry.cluster.room import Class
 from terry.cluster.state import EPSILON, Demand, State
@@ -145,7 +144,7 @@ class Fitting:
         return nodes
 
     def _suits(self, device: Device, demand: Demand, record: JobRecord, avoid: frozenset[str]) -> bool:
-        if device.id in avoid or (demand.node is not None and not fnmatchcase(device.node, demand.node)):
+        if device.id in avoid or not device.is_on(demand.node):
             return False
         holders = self._holders(device)
         if demand.exclusive and holders:
@@ -173,13 +172,12 @@ class Fitting:
             found = self._classes[key] = [
                 c
                 for c in self._room.classes
-                if c[0] is demand.kind and (demand.device is None or fnmatchcase(c[1], demand.device))
+                if c[0] is demand.kind and (demand.device is None or is_model(c[1], demand.device))
             ]
         return found
 
     def _could_hold(self, device: Device, demand: Demand) -> bool:
-        by_name = demand.node is None or fnmatchcase(device.node, demand.node)
-        return by_name and device.capacity + EPSILON >= demand.share
+        return device.is_on(demand.node) and device.capacity + EPSILON >= demand.share
 
     def _room_at(self, device: Device, free: float, demand: Demand) -> float | None:
         """When enough of the device will be free, if all goes as expected; None where nobody knows."""
@@ -226,11 +224,7 @@ def memory_lacking(state: State, device: Device, records: list[JobRecord]) -> fl
 
 def matches(device: Device, demand: Demand) -> bool:
     """True where the device is of the kind and by the names that are asked for."""
-    return (
-        device.kind is demand.kind
-        and (demand.node is None or fnmatchcase(device.node, demand.node))
-        and (demand.device is None or fnmatchcase(device.model, demand.device))
-    )
+    return device.kind is demand.kind and device.is_on(demand.node) and device.is_a(demand.device)
 
 
 def has_other(state: State, demand: Demand) -> bool:

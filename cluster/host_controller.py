@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 
 from terry.cluster.controller import Controller, Hooks
 from terry.cluster.errors import LostLease
 from terry.cluster.job_runtime import TERRY_JOBS, JobRuntime
+from terry.cluster.node_records import Member, Members, write_members
 from terry.cluster.notify import Notifier
 from terry.cluster.policy_watch import watched_policy
 from terry.cluster.ray_actors import AgentSettings, job_environment
-from terry.cluster.ray_head import runtime_folder
-from terry.cluster.ray_pool import RayPool
+from terry.cluster.ray_head import read_head
+from terry.cluster.ray_pool import RayPool, gcs_address
+from terry.cluster.ray_start import runtime_folder
 from terry.cluster.versions import installed
 from terry.cluster.workspace import Workspace
 
@@ -28,11 +31,21 @@ class SystemClock:
         return datetime.now(UTC)
 
 
+def _members(workspace: Workspace, nodes: tuple[Member, ...]) -> None:
+    """Tell those who bring nodes which ones are there."""
+    head = read_head(workspace)
+    if head is not None and head.address == gcs_address():  # else another head serves the workspace by now
+        try:
+            write_members(workspace, Members(life=head.life, nodes=nodes))
+        except OSError as error:
+            _log.warning("the nodes could not be written down: %s", error)
+
+
 def run_controller(workspace: Workspace, namespace: str, runtime: JobRuntime = TERRY_JOBS) -> str:
     """Be the controller until a shutdown is complete (`stopped`) or another one takes over (`superseded`)."""
     notifier = Notifier(workspace, lambda sweep: controller.state.counts[sweep], job_environment())
     settings = AgentSettings(workspace=str(workspace.root), runtime=runtime, versions=dict(installed()))
-    pool = RayPool(settings, namespace)
+    pool = RayPool(settings, namespace, members=partial(_members, workspace))
     controller = Controller(
         workspace,
         pool,

@@ -1,4 +1,4 @@
-"""`python -m terry.cluster.keeper WORKSPACE`: keeps Ray's head and the controller alive on this machine.
+"""`python -m terry.cluster.keeper WORKSPACE [HOST]`: keeps Ray's head and the controller alive on this machine.
 
 A small daemon in a session of its own: it outlives the terminal that started it. It waits for the death of the two
 processes without which there is no cluster, ends what is left of it, and starts anew. Killing the keeper harms nothing:
@@ -21,11 +21,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from terry.cluster import lease
+from terry.cluster import config, lease
 from terry.cluster.disk_probe import SLOW_S, DiskProbe
+from terry.cluster.errors import UserError
+from terry.cluster.keeper_nodes import NodeCare
 from terry.cluster.locks import Lock
 from terry.cluster.processes import Process, find, kill
-from terry.cluster.ray_head import Head, end_head, is_well, ray_environment, read_head, runtime_folder, start_head
+from terry.cluster.providers import head_place
+from terry.cluster.ray_head import Head, end_head, end_processes, is_well, read_head, start_head
+from terry.cluster.ray_start import ray_environment, runtime_folder
 from terry.cluster.workspace import Workspace
 
 _log = logging.getLogger("terry.cluster.keeper")
@@ -42,24 +46,36 @@ def keeper_lock(workspace: Workspace) -> Path:
     return runtime_folder(workspace) / "keeper.lock"
 
 
+class _Superseded(Exception):
+    """Another machine's head serves the workspace."""
+
+
 class Keeper:
     """See the module."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, host: str | None = None) -> None:
+        """`host`: what terry.yaml calls this machine, where it does."""
         self._workspace = workspace
+        self._host = host
+        self._nodes = NodeCare(workspace)
+        self._head: Head | None = None
         self._failures = 0
         self._probe = DiskProbe(workspace.cluster)
 
     def run(self) -> None:
-        """For ever. A failure is logged, and tried again after a pause that grows."""
+        """Until another machine takes over. A failure is logged, and tried again after a pause that grows."""
         while True:
             try:
                 self._require_workspace()
-                head = self._ensure_head()
+                self._check_place()
+                head = self._head = self._ensure_head()
                 self._ensure_controller(head)
                 self._failures = 0
                 self._watch(head)
-            except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            except _Superseded as other:
+                _log.warning("%s serves the workspace now: ending what runs here", other)
+                return
+            except (OSError, RuntimeError, UserError, subprocess.SubprocessError) as error:
                 self._failures += 1
                 pause = min(_PAUSE_MAX_S, 2.0 ** (self._failures - 1))
                 _log.error("%s; next try in %.0f s", error, pause)
@@ -76,16 +92,23 @@ class Keeper:
             return head
         end_head(self._workspace)
         _log.info("starting Ray")
-        head = start_head(self._workspace)
+        head = start_head(self._workspace, head_place(config.read(self._workspace).nodes, self._host))
         _log.info("Ray runs at %s", head.address)
         return head
+
+    def _check_place(self) -> None:
+        """Where another machine's head is recorded, `up` has given this one up: two must not serve a workspace."""
+        recorded = read_head(self._workspace)
+        if self._head is not None and recorded is not None and not recorded.is_here:
+            end_processes(self._head)
+            raise _Superseded(recorded.host)
 
     def _ensure_controller(self, head: Head) -> None:
         """Run the driver that makes sure of it. Returns at once where the head dies meanwhile: `_watch` will see it."""
         with tempfile.TemporaryFile() as said:
             driver = subprocess.Popen(
                 [sys.executable, "-m", "terry.cluster.ray_driver", str(self._workspace.root)],
-                env=ray_environment(self._workspace),
+                env=ray_environment(self._workspace, head.address),
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
@@ -108,8 +131,11 @@ class Keeper:
 
     def _watch(self, head: Head) -> None:
         """Return when the head's processes have died, or the controller has been silent for too long."""
+        self._nodes.tend(head)
         pids = [p.pid for p in head.processes]
         while all(p.alive for p in head.processes) and _first_to_end(pids, _LOOK_EVERY_S) is None:
+            self._check_place()
+            self._nodes.tend(head)
             silent = self._silent_controller()
             if silent is not None and self._disk_answers():
                 _log.warning("the controller has been silent for %.0f s: ending it", _SILENT_S)
@@ -168,7 +194,7 @@ def main() -> None:
         _log.info("another keeper is at work")
         return
     _log.info("keeping %s", workspace.root)
-    Keeper(workspace).run()
+    Keeper(workspace, sys.argv[2] if len(sys.argv) > 2 else None).run()
 
 
 if __name__ == "__main__":

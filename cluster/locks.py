@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -28,6 +29,16 @@ class Lock:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         return cls(path, descriptor)
+
+    @classmethod
+    def take(cls, path: Path, wait_s: float) -> Self:
+        """Take it as soon as it is free. Raises TimeoutError."""
+        deadline = time.monotonic() + wait_s
+        while (lock := cls.try_take(path)) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{path} is held by pid {holder(path)} for more than {wait_s:.0f} s")
+            time.sleep(0.05)
+        return lock
 
     def release(self) -> None:
         """Let it go."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 import msgspec
 
@@ -176,6 +177,20 @@ class Device:
     memory_bytes: int = 0
     host_cores: int = 0  #: CPU cores of its node, where known
     agent: str = ""  #: incarnation of its agent: changes whenever the agent process is a new one
+    labels: tuple[str, ...] = ()  #: of its node, as terry.yaml has them
+
+    def is_on(self, pattern: str | None) -> bool:
+        """True where its node has this name, or this label (a glob). None: anywhere."""
+        return pattern is None or any(fnmatchcase(name, pattern) for name in (self.node, *self.labels))
+
+    def is_a(self, pattern: str | None) -> bool:
+        """True for this model: a glob, or a part of its name such as `H100`. None: any."""
+        return pattern is None or is_model(self.model, pattern)
+
+
+def is_model(model: str, pattern: str) -> bool:
+    """True where a device's model is meant by `pattern`: a glob, or without one a part of the name."""
+    return fnmatchcase(model, pattern) or pattern.casefold() in model.casefold()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -212,8 +212,12 @@ def _check_apart(table: Section, name: str, groups: list[Group]) -> None:
     for old in groups[:-1]:
         if isinstance(new, LocalGroup) and isinstance(old, LocalGroup):
             raise table.error(name, f"is of kind local, as {old.name} is: this machine is one")
-        if isinstance(new, SshGroup) and isinstance(old, SshGroup) and (twice := set(new.hosts) & set(old.hosts)):
+        if isinstance(new, SshGroup) and isinstance(old, SshGroup) and (twice := _names(new) & _names(old)):
             raise table.error(name, f"has the host {min(twice)}, which {old.name} has already")
+
+
+def _names(group: SshGroup) -> set[str]:
+    return {node_name(host) for host in group.hosts}
 
 
 def _text(section: Section, key: str) -> str:

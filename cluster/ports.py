@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -140,4 +141,95 @@ class DevicePool(Protocol):
 
     def stop(self, job_id: str, attempt: int, goal: StopGoal) -> None:
         """Ask an attempt to stop, with SIGTERM, then SIGKILL. Never blocks. Answered by Ended."""
+        ...
+
+
+class ClusterKey(msgspec.Struct, frozen=True, kw_only=True):
+    """All that lets a machine join a workspace's Ray cluster. It holds the token: never in a command line."""
+
+    workspace: str  #: absolute path
+    address: str  #: host:port of the head
+    life: str  #: another with each start of the head
+    token: str
+    versions: dict[str, str]  #: of the head, see terry.cluster.versions
+
+
+class NodeOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """How one machine is to join. Travels as JSON on standard input, or in a file of mode 0600."""
+
+    key: ClusterKey
+    name: str  #: of the node, in lists and device ids
+    cpus: int | None = None  #: cores to be used; None: all that the system grants
+    use: tuple[str, ...] = ()  #: devices, see nodes_file.DeviceChoice
+    leave_out: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    interface: str | None = None
+    ports: tuple[int, int] | None = None  #: first and last
+
+
+class GpuFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU of a machine."""
+
+    index: int
+    uuid: str
+    model: str
+
+
+class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a machine was found to be."""
+
+    host: str
+    address: str  #: by which the others reach it
+    versions: dict[str, str]
+    cuda: str  #: that torch was built for; empty: none
+    cores: int
+    gpus: tuple[GpuFacts, ...]
+    sees_workspace: bool
+    clock: datetime  #: when this was found, by the machine's own clock
+
+
+class NodeState(StrEnum):
+    """What came of asking a machine to join."""
+
+    JOINED = "joined"  #: it is in the cluster now
+    PRESENT = "present"  #: it was there already; nothing was touched
+    UNREACHABLE = "unreachable"
+    UNFIT = "unfit"  #: reached, but it cannot take part
+    ENDED = "ended"  #: nothing of the cluster runs there any more
+
+
+class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one machine."""
+
+    name: str
+    state: NodeState
+    host: str = ""  #: as terry.yaml has it
+    trouble: str = ""  #: what is wrong; empty where nothing is
+    mend: str = ""  #: what to do about it
+    facts: NodeFacts | None = None
+    time: datetime | None = None  #: when it was asked
+
+    @property
+    def is_in(self) -> bool:
+        """True where the machine takes part."""
+        return self.state in {NodeState.JOINED, NodeState.PRESENT}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterView:
+    """The cluster as it is: what a provider goes by."""
+
+    key: ClusterKey
+    members: frozenset[str]  #: names of the nodes that Ray counts as alive
+
+
+class NodeProvider(Protocol):
+    """Where machines come from. Calls may be repeated at any time and change nothing that is right."""
+
+    def reconcile(self, view: ClusterView) -> tuple[NodeReport, ...]:
+        """Bring in what should be there and is not. Never raises for a machine: its report says what is wrong."""
+        ...
+
+    def end(self) -> tuple[NodeReport, ...]:
+        """End all of the workspace's cluster on these machines, whatever state it is in."""
         ...

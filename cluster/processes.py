@@ -49,8 +49,10 @@ def describe(pid: int) -> str:
 
 
 def boot_id() -> str:
-    """Changes with every start of the machine: pids of another boot mean nothing."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    """Changes with every start of the machine, or of the container: pids of another one mean nothing."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    first = _stat(1)
+    return f"{boot}/{first[19] if first else ''}"
 
 
 def in_session(session: int) -> list[Process]:

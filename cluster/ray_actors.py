@@ -42,6 +42,14 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = msgspec.field(default_factory=dict)  #: of the head, which those of a node must match
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """The node on which an agent stands."""
+
+    node: str  #: its name
+    node_id: str  #: Ray's id of its present life
+    labels: tuple[str, ...] = ()
+
+
 def log_to(path: Path) -> None:
     """Send this process's log to a file of its own, at most about 10 MB."""
     handler = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=1, encoding="utf-8")
@@ -81,15 +89,16 @@ def job_environment() -> dict[str, str]:
 class AgentActor:
     """Hosts a DeviceAgent."""
 
-    def __init__(self, settings: bytes, node: str, node_id: str, kind: str, amount: float) -> None:
+    def __init__(self, settings: bytes, place: bytes, kind: str, amount: float) -> None:
         self._settings = msgspec.json.decode(settings, type=AgentSettings)
+        stands = msgspec.json.decode(place, type=Place)
         self._ready = threading.Event()
         self._agent: DeviceAgent
         gpu_ids: list[int | str] = list(ray.get_gpu_ids())
-        run_for_ever("agent", lambda: self._serve(node, node_id, DeviceKind(kind), amount, gpu_ids))
+        run_for_ever("agent", lambda: self._serve(stands, DeviceKind(kind), amount, gpu_ids))
 
-    def _serve(self, node: str, node_id: str, kind: DeviceKind, amount: float, gpu_ids: list[int | str]) -> None:
-        device = describe_device(node, node_id, kind, amount, gpu_ids)
+    def _serve(self, place: Place, kind: DeviceKind, amount: float, gpu_ids: list[int | str]) -> None:
+        device = describe_device(place, kind, amount, gpu_ids)
         workspace = Workspace(Path(self._settings.workspace))
         log = workspace.agent_log(device.id)
         log_to(log)
@@ -97,7 +106,7 @@ class AgentActor:
         mark = f"{workspace.id}/{device.id}"
         gpu = NvmlGpu(device.uuid) if kind is DeviceKind.GPU else None
         lock = lock_of(device.uuid) if kind is DeviceKind.GPU else None
-        unfit = _unfit(node, kind, self._settings.versions)
+        unfit = _unfit(place.node, kind, self._settings.versions)
         self._agent = DeviceAgent(device, self._settings.runtime, environment, log, mark, gpu, lock, unfit)
         self._agent.clear_predecessors()  # before `hello` says that nothing runs here
         self._ready.set()
@@ -136,13 +145,14 @@ def _unfit(node: str, kind: DeviceKind, wanted: dict[str, str]) -> str:
     return f"{node}: {why}" if why else ""
 
 
-def describe_device(node: str, node_id: str, kind: DeviceKind, amount: float, gpu_ids: list[int | str]) -> Device:
+def describe_device(place: Place, kind: DeviceKind, amount: float, gpu_ids: list[int | str]) -> Device:
     """The device that Ray has given to this process."""
     if kind is DeviceKind.CPU:
         return Device(
-            id=f"{node}:cpu",
-            node=node,
-            node_id=node_id,
+            id=f"{place.node}:cpu",
+            node=place.node,
+            node_id=place.node_id,
+            labels=place.labels,
             kind=kind,
             capacity=amount,
             model=node_probe.cpu_model(),
@@ -152,9 +162,10 @@ def describe_device(node: str, node_id: str, kind: DeviceKind, amount: float, gp
     index = int(gpu_ids[0])
     gpu = next(g for g in node_probe.gpus() if g.index == index)
     return Device(
-        id=f"{node}:{index}",
-        node=node,
-        node_id=node_id,
+        id=f"{place.node}:{index}",
+        node=place.node,
+        node_id=place.node_id,
+        labels=place.labels,
         kind=kind,
         capacity=1.0,
         model=gpu.model,

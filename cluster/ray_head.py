@@ -1,55 +1,32 @@
-"""The Ray head of a workspace: start it as a daemon, know whether it is well, end all of it and nothing else.
-
-Ray's command line is used for the start; everything after that goes by the session id of that command (setsid), which
-all of the cluster's processes share. `ray stop` is never used: it ends other people's clusters.
-"""
+"""The Ray head of a workspace: start it as a daemon, know whether it is well, end all of it and nothing else."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import socket
-import stat
-import subprocess
-import sys
-import tempfile
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
 from terry.cluster import durable, node_probe
-from terry.cluster.errors import UserError
+from terry.cluster.addresses import LOOPBACK
+from terry.cluster.ports import ClusterKey
 from terry.cluster.processes import Process, boot_id, in_session, kill_all, with_environment
+from terry.cluster.ray_start import (
+    HEAD_VARIABLE,
+    Resources,
+    await_start,
+    executable,
+    launch,
+    own_name,
+    ports_for,
+    ray_environment,
+    ray_start,
+)
+from terry.cluster.versions import installed
 from terry.cluster.workspace import Workspace
-
-_LOOPBACK = "127.0.0.1"
-_START_TIMEOUT_S = 90.0
-_OBJECT_STORE_BYTES = 80_000_000  # nothing large travels through Ray
-
-#: Marks all processes of a workspace's Ray cluster, for the case that its head is not recorded.
-HEAD_VARIABLE = "TERRY_HEAD"
-
-#: For every Ray process of ours: no tokenless access, no surprises, deaths noticed in seconds instead of minutes.
-RAY_SETTINGS = {
-    "RAY_AUTH_MODE": "token",
-    "RAY_worker_niceness": "0",
-    "RAY_worker_oom_score_adjustment": "0",  # Ray would offer agents and controller to the kernel before any job
-    "RAY_memory_monitor_refresh_ms": "0",  # jobs are watched by their agents, and named when memory ends
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
-    "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "4",
-    "RAY_grpc_client_keepalive_time_ms": "5000",
-    "RAY_grpc_client_keepalive_timeout_ms": "5000",
-    "RAY_grpc_keepalive_time_ms": "5000",
-    "RAY_grpc_keepalive_timeout_ms": "5000",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # with a loopback address: everything listens on loopback only
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
-}
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +35,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     boot_id: str
     address: str  #: host:port of the GCS
+    life: str = ""  #: another with each start
+    name: str = ""  #: of its node
+    versions: dict[str, str] = {}
     session: int  #: session id (setsid) of all its processes
     gcs: tuple[int, int]  #: pid and start time of gcs_server
     raylet: tuple[int, int]  #: pid and start time of the raylet
@@ -69,22 +49,26 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         return Process(*self.gcs), Process(*self.raylet)
 
     @property
+    def is_open(self) -> bool:
+        """True if other machines can reach it."""
+        return not self.address.startswith(LOOPBACK)
+
+    @property
     def is_here(self) -> bool:
         """True if it was started on this machine since it booted: only then its pids mean something."""
         return self.host == socket.gethostname() and self.boot_id == boot_id()
 
 
-def runtime_folder(workspace: Workspace) -> Path:
-    """Private folder on this machine's own disk, with a short path (Unix sockets allow 107 bytes), made if missing."""
-    folder = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) <= 12 else "/tmp") / (  # noqa: S108
-        f"terry-{os.getuid()}-{workspace.id}"
-    )
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise UserError(f"{folder} belongs to somebody else; it should be a private folder of yours: have it removed")
-    folder.chmod(0o700)
-    return folder
+def _all_of_this_machine() -> Resources:
+    return Resources(name=own_name(), cpus=node_probe.cpu_cores(), gpus=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadPlace:
+    """Where a head is to listen, and what its machine offers."""
+
+    address: str = LOOPBACK
+    offered: Resources = field(default_factory=_all_of_this_machine)
 
 
 def read_head(workspace: Workspace) -> Head | None:
@@ -107,25 +91,15 @@ def is_well(head: Head | None) -> bool:
         return False
 
 
-def ray_environment(workspace: Workspace) -> dict[str, str]:
-    """Our environment with Ray's settings, for all that starts or joins the workspace's cluster."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    mine = {"RAY_AUTH_TOKEN_PATH": str(local_token(workspace)), HEAD_VARIABLE: workspace.id}
-    return {**environment, **RAY_SETTINGS, **mine}
-
-
-def local_token(workspace: Workspace) -> Path:
-    """A copy of the token on this machine's own disk, made new where it has to be.
-
-    Every process of Ray reads it when it starts. One that could not, for the workspace's file system is away, would die
-    at once, and Ray waits a whole minute for it before it starts another.
-    """
-    path = runtime_folder(workspace) / "token"
-    with contextlib.suppress(FileNotFoundError):
-        token = workspace.token.read_bytes()
-        if not path.exists() or path.read_bytes() != token:
-            durable.write_bytes(path, token, mode=0o600)
-    return path
+def key_of(workspace: Workspace, head: Head) -> ClusterKey:
+    """What a machine needs to join this head. Raises OSError where the token cannot be read."""
+    return ClusterKey(
+        workspace=str(workspace.root),
+        address=head.address,
+        life=head.life,
+        token=workspace.token.read_text(encoding="ascii").strip(),
+        versions=head.versions or dict(installed()),
+    )
 
 
 def ensure_token(workspace: Workspace) -> None:
@@ -135,21 +109,25 @@ def ensure_token(workspace: Workspace) -> None:
         durable.write_bytes(workspace.token, secrets.token_hex(32).encode(), mode=0o600)
 
 
-def start_head(workspace: Workspace) -> Head:
-    """Start Ray's head on loopback and record it. Nothing of an earlier head may be left (see `end_head`)."""
+def start_head(workspace: Workspace, place: HeadPlace | None = None) -> Head:
+    """Start Ray's head and record it. Nothing of an earlier head may be left (see `end_head`).
+
+    Without a place: on loopback, with all of this machine's devices.
+    """
     ensure_token(workspace)
-    port, client_port = _free_ports(2)
-    starter = subprocess.Popen(
-        _command(workspace, port, client_port),
-        env=ray_environment(workspace),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        cwd="/",
-    )
+    place = place or HeadPlace()
+    (port, client_port), ports = ports_for(place.offered, place.address, special=2)
+    command = [
+        *ray_start(workspace, place.address, place.offered, ports),
+        "--head",
+        f"--port={port}",
+        f"--ray-client-server-port={client_port}",
+        "--include-dashboard=false",
+    ]
+    starter = launch(command, ray_environment(workspace, place.address), place.offered)
     try:
-        head = _await_start(starter, f"{_LOOPBACK}:{port}")
+        found = await_start(starter, ("gcs_server", "raylet"))
+        head = _head(starter.pid, f"{place.address}:{port}", place.offered.name, found)
         durable.write_json(workspace.head, head)
     except BaseException:  # what is not recorded would never be found again
         kill_all(lambda: in_session(starter.pid), timeout_s=10.0)
@@ -157,59 +135,15 @@ def start_head(workspace: Workspace) -> Head:
     return head
 
 
-def _await_start(starter: subprocess.Popen[bytes], address: str) -> Head:
-    try:
-        output, _ = starter.communicate(timeout=_START_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        output = b"(no answer in time)"
-    head = _recognise(starter.pid, address) if starter.returncode == 0 else None
-    if head is None:
-        said = output.decode(errors="replace")[-2000:]
-        raise RuntimeError(f"ray start failed (exit code {starter.returncode}): {said}")
-    return head
-
-
-def _command(workspace: Workspace, port: int, client_port: int) -> list[str]:
-    ray = Path(sys.executable).with_name("ray")
-    return [
-        *([str(ray)] if ray.exists() else [sys.executable, "-m", "ray.scripts.scripts"]),
-        "start",
-        "--head",
-        f"--node-ip-address={_LOOPBACK}",
-        f"--port={port}",
-        f"--ray-client-server-port={client_port}",
-        "--min-worker-port=0",
-        "--max-worker-port=0",
-        "--dashboard-agent-listen-port=0",
-        f"--num-cpus={node_probe.cpu_cores()}",
-        f"--num-gpus={node_probe.count_gpus()}",
-        "--include-dashboard=false",
-        f"--temp-dir={runtime_folder(workspace) / 'ray'}",
-        f"--object-store-memory={_OBJECT_STORE_BYTES}",
-        "--disable-usage-stats",
-    ]
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((_LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-def _recognise(session: int, address: str) -> Head | None:
-    by_name = {_executable(p.pid): p for p in in_session(session)}
-    gcs, raylet = by_name.get("gcs_server"), by_name.get("raylet")
-    if gcs is None or raylet is None:
-        return None
+def _head(session: int, address: str, name: str, found: dict[str, Process]) -> Head:
+    gcs, raylet = found["gcs_server"], found["raylet"]
     return Head(
         host=socket.gethostname(),
         boot_id=boot_id(),
         address=address,
+        life=secrets.token_hex(8),
+        name=name,
+        versions=dict(installed()),
         session=session,
         gcs=(gcs.pid, gcs.start),
         raylet=(raylet.pid, raylet.start),
@@ -217,29 +151,28 @@ def _recognise(session: int, address: str) -> Head | None:
     )
 
 
-def _executable(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/exe").readlink().name
-    except OSError:  # it has ended
-        return ""
-
-
 def end_head(workspace: Workspace) -> None:
     """End every process of the recorded head, as far as it ran on this machine since boot, and forget it."""
     head = read_head(workspace)
     if head is None:
-        _end_unrecorded(workspace)
+        end_unrecorded(workspace)
         return
-    if head.is_here:
-        started = _oldest_start(head)
-        left = kill_all(lambda: [p for p in in_session(head.session) if p.start >= started], timeout_s=15.0)
-        if left:
-            raise RuntimeError(f"processes of the Ray cluster do not end: {[p.pid for p in left]}")
+    end_processes(head)
     workspace.head.unlink(missing_ok=True)
 
 
-def _end_unrecorded(workspace: Workspace) -> None:
-    """A starter that was killed before it could record its head leaves one behind."""
+def end_processes(head: Head) -> None:
+    """End every process of a head, as far as it ran on this machine since boot."""
+    if not head.is_here:
+        return
+    started = oldest_start(*head.processes)
+    left = kill_all(lambda: [p for p in in_session(head.session) if p.start >= started], timeout_s=15.0)
+    if left:
+        raise RuntimeError(f"processes of the Ray cluster do not end: {[p.pid for p in left]}")
+
+
+def end_unrecorded(workspace: Workspace) -> None:
+    """End daemons of the workspace's cluster here: a starter that was killed before it could record leaves some."""
     sessions = {os.getsid(p.pid) for p in _marked(workspace)} - {os.getsid(0)}
     left = kill_all(lambda: [p for session in sessions for p in in_session(session)], timeout_s=15.0)
     if left:
@@ -249,10 +182,11 @@ def _end_unrecorded(workspace: Workspace) -> None:
 def _marked(workspace: Workspace) -> list[Process]:
     """Only daemons of Ray itself: whoever else has the variable (a driver) ends with them."""
     daemons = {"gcs_server", "raylet"}
-    return [p for p in with_environment(HEAD_VARIABLE, workspace.id) if _executable(p.pid) in daemons]
+    return [p for p in with_environment(HEAD_VARIABLE, workspace.id) if executable(p.pid) in daemons]
 
 
-def _oldest_start(head: Head) -> int:
-    # A session id is a pid: it can be used again once the session is empty. Ours began before its GCS, by seconds.
+def oldest_start(*daemons: Process) -> int:
+    """Start time (clock ticks) before which no process of a session with these daemons can have begun."""
+    # A session id is a pid: it can be used again once the session is empty. Ours began before its daemons, by seconds.
     ticks = os.sysconf("SC_CLK_TCK")
-    return min(head.gcs[1], head.raylet[1]) - 60 * ticks
+    return min(daemon.start for daemon in daemons) - 60 * ticks

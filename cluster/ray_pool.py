@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,8 +24,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from terry.cluster.device_agent import AgentReply, StaleOrder
 from terry.cluster.errors import LostLease
 from terry.cluster.model import Device, DeviceKind, DeviceUse, Progress, StopGoal
+from terry.cluster.node_records import Member
 from terry.cluster.ports import Appeared, LaunchOrder, NodeDied, Poll, Report, Vanished
-from terry.cluster.ray_actors import AgentActor, AgentSettings
+from terry.cluster.ray_actors import AgentActor, AgentSettings, Place
+from terry.cluster.ray_start import LABEL_PREFIX, NAME_LABEL, START_LABEL
 
 _log = logging.getLogger(__name__)
 
@@ -57,12 +60,19 @@ class _Agent:
 class RayPool:
     """See the module. One per controller life."""
 
-    def __init__(self, settings: AgentSettings, namespace: str) -> None:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        namespace: str,
+        members: Callable[[tuple[Member, ...]], None] | None = None,
+    ) -> None:
+        """`members` is told which nodes there are, whenever that has changed."""
         self._settings = settings
+        self._tell = members
         self._namespace = namespace
         self._epoch = 0
         self._agents: dict[str, _Agent] = {}  # by actor name
-        self._nodes: dict[str, str] = {}  # node id -> name, of those alive
+        self._nodes: dict[str, Member] = {}  # by node id, those alive
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._scanned = 0.0
         self._reports: list[Report] = []
@@ -130,20 +140,31 @@ class RayPool:
 
     def _scan_nodes(self) -> None:
         self._scanned = time.monotonic()
-        alive = {n["NodeID"]: n for n in _ray_nodes() if n["Alive"]}
+        before = dict(self._nodes)
+        alive = _newest_of_each_name(_ray_nodes())
         for node_id in [i for i in self._nodes if i not in alive]:
             self._node_died(node_id)
         for node_id, node in alive.items():
             if node_id not in self._nodes:
-                self._nodes[node_id] = self._name_of(node)
+                self._nodes[node_id] = self._member(node)
             self._ensure_agents(node_id, node["Resources"])
+        if self._tell is not None and (before != self._nodes or not before):
+            self._tell(tuple(self._nodes.values()))
 
-    def _name_of(self, node: dict[str, Any]) -> str:
-        name = str(node["NodeManagerHostname"]).split(".")[0]
-        return name if name not in self._nodes.values() else f"{name}-{node['NodeID'][:4]}"
+    def _member(self, node: dict[str, Any]) -> Member:
+        labels: dict[str, str] = node.get("Labels") or {}
+        name = labels.get(NAME_LABEL) or str(node["NodeManagerHostname"]).split(".")[0]
+        if name in {member.name for member in self._nodes.values()}:
+            name = f"{name}-{node['NodeID'][:4]}"
+        return Member(
+            name=name,
+            node_id=node["NodeID"],
+            address=node["NodeManagerAddress"],
+            labels=tuple(sorted(k.removeprefix(LABEL_PREFIX) for k in labels if k.startswith(LABEL_PREFIX))),
+        )
 
     def _node_died(self, node_id: str) -> None:
-        name = self._nodes.pop(node_id)
+        name = self._nodes.pop(node_id).name
         for key in [k for k, a in self._agents.items() if a.node_id == node_id]:
             del self._agents[key]
         self._reports.append(NodeDied(node=name, node_id=node_id))
@@ -155,7 +176,7 @@ class RayPool:
         for name, kind, amount in wanted:
             if name not in self._agents:
                 handle = self._create(name, node_id, kind, amount)
-                self._agents[name] = _Agent(self._nodes[node_id], node_id, kind, handle)
+                self._agents[name] = _Agent(self._nodes[node_id].name, node_id, kind, handle)
 
     def _replace(self, name: str, agent: _Agent) -> None:
         """End an agent whose answer is lost, and its jobs with it: the next scan of the nodes creates another."""
@@ -166,6 +187,8 @@ class RayPool:
             self._reports.append(Vanished(device_id=agent.device.id, reason="its agent did not answer"))
 
     def _create(self, name: str, node_id: str, kind: DeviceKind, amount: float) -> Any:
+        member = self._nodes[node_id]
+        place = Place(node=member.name, node_id=node_id, labels=member.labels)
         # A detached actor outlives the controller; with hard affinity it dies for good with its node.
         return AgentActor.options(  # type: ignore[attr-defined]
             name=name,
@@ -177,7 +200,7 @@ class RayPool:
             num_cpus=amount if kind is DeviceKind.CPU else 0,
             num_gpus=amount if kind is DeviceKind.GPU else 0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-        ).remote(msgspec.json.encode(self._settings), self._nodes[node_id], node_id, kind.value, amount)
+        ).remote(msgspec.json.encode(self._settings), msgspec.json.encode(place), kind.value, amount)
 
     # calls and their answers
 
@@ -280,6 +303,18 @@ class RayPool:
         )
         self._reports, self._progress, self._uses = [], {}, {}
         return poll
+
+
+def gcs_address() -> str:
+    """host:port of the head of the cluster in which we are."""
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _newest_of_each_name(nodes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Nodes that are alive, by id. A machine that was restarted may count as alive twice for some seconds."""
+    alive = sorted((n for n in nodes if n["Alive"]), key=lambda n: int((n.get("Labels") or {}).get(START_LABEL, 0)))
+    newest = {(n.get("Labels") or {}).get(NAME_LABEL, n["NodeID"]): n["NodeID"] for n in alive}
+    return {n["NodeID"]: n for n in alive if n["NodeID"] in newest.values()}
 
 
 def _ray_nodes() -> list[dict[str, Any]]:

@@ -1,172 +1,172 @@
-"""`up` and `down` for a workspace whose nodes are this machine."""
+"""`up` and `down` for a whole workspace, from wherever they are called: a login host needs no Ray of its own.
+
+Ray's head, keeper and controller stand together on one host: this machine, or one that ssh reaches, where the same is
+asked of the program below (`python -m terry.cluster.up_there`). Who brings nodes is then the keeper on the head's host,
+and `up` itself from here, with the user's own ssh: whoever can. All of it may be repeated.
+"""
 
 from __future__ import annotations
 
-import re
-import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from terry.cluster import config, durable, inbox, lease, live
-from terry.cluster.device_agent import AGENT_VARIABLE
+from terry.cluster import config, lease
 from terry.cluster.errors import UserError
-from terry.cluster.keeper import keeper_lock
-from terry.cluster.locks import holder
-from terry.cluster.processes import Process, find, kill, kill_all, with_environment_prefix
-from terry.cluster.ray_head import end_head, is_well, read_head, runtime_folder
-from terry.cluster.store import read_state
+from terry.cluster.machines import Answer, SshMachine
+from terry.cluster.node_records import read_members, reports, write_report
+from terry.cluster.nodes_file import NodesConfig, NodeSetup, node_name
+from terry.cluster.ports import ClusterView, NodeReport, NodeState
+from terry.cluster.providers import is_here, providers_of
+from terry.cluster.ray_head import key_of, read_head
+from terry.cluster.ray_start import own_name
+from terry.cluster.up_here import ensure_up_here, take_down_here
 from terry.cluster.workspace import Workspace
 
-_UP_TIMEOUT_S = 120.0
-_DOWN_TIMEOUT_S = 45.0
+_THERE_S = 200.0
+_LOOK_S = 0.2
+#: What `up_there` ends with where a person has to mend something; its last line of errors says what.
+USER_ERROR = 2
+
+Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterStatus:
-    """What serves a workspace just now, as seen from this machine."""
+def ensure_up(workspace: Workspace, *, wait: bool, progress: Say | None = None) -> bool:
+    """Make sure that a head with keeper and controller runs where it should. True if one was started.
 
-    keeper_pid: int | None
-    ray: bool  #: the head answers
-    address: str | None
-    controller: bool  #: its lease is alive
-    at_work: bool  #: and it has read the queue
-    epoch: int | None
-    host: str | None
-
-
-def cluster_status(workspace: Workspace) -> ClusterStatus:
-    """Look at pids, a port and the lease; asks nobody and takes about a millisecond."""
-    head, held, shown = read_head(workspace), lease.read(workspace), live.read(workspace)
-    alive = held is not None and held.alive(datetime.now(UTC))
-    return ClusterStatus(
-        keeper_pid=holder(keeper_lock(workspace)),
-        ray=is_well(head),
-        address=head.address if head else None,
-        controller=alive,
-        at_work=alive and held is not None and shown is not None and shown.epoch == held.epoch,
-        epoch=held.epoch if held else None,
-        host=held.host if held else None,
-    )
-
-
-def keeper_trouble(workspace: Workspace) -> str:
-    """What keeps the keeper from getting the cluster up, in its own last words; empty where nothing does."""
-    try:
-        with workspace.keeper_log.open("rb") as log:
-            log.seek(max(0, log.seek(0, 2) - 8192))
-            lines = log.read().decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return ""
-    said = [line for line in lines if re.match(r"\d{4}-\d\d-\d\d .* (INFO|WARNING|ERROR) ", line)]
-    last = next((line for line in reversed(said) if not line.endswith("starting Ray")), "")
-    return last.split(" ERROR ", 1)[1] if " ERROR " in last else ""
-
-
-def ensure_up(workspace: Workspace, *, wait: bool, progress: Callable[[str], None] | None = None) -> bool:
-    """Make sure that a keeper runs, and so Ray and a controller. True if a keeper was started.
-
-    `wait`: return only when the controller is at work. Raises UserError if it is not within two minutes, and at once
-    (JournalDamaged) where it could not read the queue, and for a mistake in terry.yaml.
+    wait: return only when the controller is at work and each machine was asked to join. Raises UserError for what a
+    person has to mend; a machine that cannot join is no error.
     """
-    config.read(workspace)
-    durable.make_folder(workspace.cluster)
-    if not cluster_status(workspace).controller:
-        read_state(workspace)
-    started = holder(keeper_lock(workspace)) is None
-    if started:
-        _check_room(workspace)
-        _start_keeper(workspace)
+    say = progress or (lambda _: None)
+    nodes = config.read(workspace).nodes
+    places = head_hosts(workspace, nodes)
+    if not places:
+        started = not _is_served_elsewhere(workspace) and ensure_up_here(workspace, wait=wait, progress=say)
+    elif not wait and _is_alive(workspace):
+        started = False
+    else:
+        started = _ensure_up_there(workspace, nodes, places, wait=wait, say=say)
     if wait:
-        _wait_for_controller(workspace, progress or (lambda _: None))
+        for report in bring_nodes(workspace, nodes):
+            say(report_line(report))
     return started
 
 
-def _check_room(workspace: Workspace) -> None:
-    """Raise OSError where the disk has no room: a keeper could not even say so."""
-    probe = workspace.cluster / ".room"
-    durable.write_bytes(probe, bytes(1 << 16))
-    probe.unlink()
+def head_hosts(workspace: Workspace, nodes: NodesConfig) -> list[str]:
+    """Hosts on which the head may be, the best first. None at all: it is to be on this machine."""
+    if nodes.head is not None:
+        return [nodes.head]
+    if nodes.here is not None or not nodes.hosts:
+        return []
+    recorded = read_head(workspace)
+    name = recorded.name if recorded else None
+    return sorted(nodes.hosts, key=lambda host: (node_name(host) != name, not is_here(host)))
 
 
-def _start_keeper(workspace: Workspace) -> None:
-    # Nothing of the terminal stays with it: no session, no standard files, no working folder.
-    with workspace.keeper_log.open("ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "terry.cluster.keeper", str(workspace.root)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd="/",
-        )
+def _is_alive(workspace: Workspace) -> bool:
+    held = lease.read(workspace)
+    return held is not None and held.alive(datetime.now(UTC))
 
 
-def _wait_for_controller(workspace: Workspace, progress: Callable[[str], None]) -> None:
-    deadline = time.monotonic() + _UP_TIMEOUT_S
-    told: set[str] = set()
-    while not (status := cluster_status(workspace)).at_work:
-        now = "starting the controller" if status.ray else "starting Ray"
-        if now not in told:
-            progress(now)
-            told.add(now)
-        trouble = "" if status.ray else keeper_trouble(workspace)
-        if trouble and trouble not in told:
-            progress(f"trouble: {trouble}")
-            told.add(trouble)
-        if time.monotonic() > deadline:
-            raise UserError(
-                f"no controller after {_UP_TIMEOUT_S:.0f} s; why is written here", file=workspace.keeper_log
-            )
-        time.sleep(0.05)
+def _is_served_elsewhere(workspace: Workspace) -> bool:
+    """True where a controller on another machine is at work: a second head would only take its jobs away."""
+    head = read_head(workspace)
+    return head is not None and not head.is_here and head.host != own_name() and _is_alive(workspace)
 
 
-def take_down(workspace: Workspace, *, progress: Callable[[str], None] | None = None) -> bool:
-    """End all that serves the workspace on this machine; jobs write a checkpoint first and go on after the next `up`.
+def _ensure_up_there(workspace: Workspace, nodes: NodesConfig, hosts: list[str], *, wait: bool, say: Say) -> bool:
+    troubles = []
+    for host in hosts:
+        if is_here(host):
+            return ensure_up_here(workspace, wait=wait, host=host, progress=say)
+        say(f"asking {host} to be the head")
+        answer = _ask(workspace, nodes, host, "up", *(["--wait"] if wait else []))
+        if answer.code == 0:
+            return answer.output.strip().endswith("started")
+        trouble, mend = answer.why(host, _machine(nodes, host).python)
+        if answer.code == USER_ERROR:
+            raise UserError(f"{host}: {trouble}")
+        troubles.append(f"{host}: {trouble} ({mend})")
+        say(f"trouble: {troubles[-1]}")
+        if _stays_alive(workspace, say):
+            say("the controller is alive all the same: it stays where it is")
+            return False
+    raise UserError(f"no host can be the head. {'; '.join(troubles)}", file=workspace.config)
 
-    Returns False if nothing ran. The keeper ends first, so that nothing is started anew.
+
+def _stays_alive(workspace: Workspace, say: Say) -> bool:
+    """Whether the controller still renews its lease, although its host cannot be reached from here."""
+    seen = lease.read(workspace)
+    if seen is None or not seen.alive(datetime.now(UTC)):
+        return False
+    say("waiting for the last controller's lease to end")
+    while True:
+        now = lease.read(workspace)
+        if now is None or not now.alive(datetime.now(UTC)):
+            return False
+        if now.heartbeat != seen.heartbeat:
+            return True
+        time.sleep(_LOOK_S)
+
+
+def bring_nodes(workspace: Workspace, nodes: NodesConfig) -> list[NodeReport]:
+    """Ask each machine that is not in the cluster to join; what came of it is also kept for `nodes`."""
+    head = read_head(workspace)
+    if head is None or not head.is_open:
+        return []
+    view = ClusterView(key=key_of(workspace, head), members=read_members(workspace, head.life) or frozenset())
+    found = []
+    for provider in providers_of(workspace, nodes, head.name, with_here=True):
+        for report in provider.reconcile(view):
+            write_report(workspace, report)
+            found.append(report)
+    return found
+
+
+def take_down(workspace: Workspace, *, progress: Say | None = None) -> bool:
+    """End all that serves the workspace, on all its machines; jobs write a checkpoint first and go on after `up`.
+
+    Returns False if nothing ran. Machines that cannot be reached are named; their Ray ends by itself without the head.
     """
     say = progress or (lambda _: None)
-    status = cluster_status(workspace)
-    _end_keeper(workspace)
-    if status.controller:
-        say("jobs write their checkpoints")
-        _ask_to_shut_down(workspace)
-    end_head(workspace)
-    # The kernel ends agents' processes with their agents; whatever a job has started by itself may still be there.
-    kill_all(lambda: _of_agents(workspace), timeout_s=10.0)
-    (runtime_folder(workspace) / "token").unlink(missing_ok=True)
-    shutil.rmtree(runtime_folder(workspace) / "ray", ignore_errors=True)  # Ray's own logs and sockets: one set a start
-    return status.controller or status.ray or status.keeper_pid is not None
+    nodes = config.read(workspace).nodes
+    head = read_head(workspace)
+    host = next((h for h in nodes.hosts if head is not None and node_name(h) == head.name and not is_here(h)), None)
+    if host is None and nodes.head is not None and not is_here(nodes.head):
+        host = nodes.head
+    if host is None:
+        ended = take_down_here(workspace, progress=say)
+    else:
+        say(f"asking {host} to end")
+        answer = _ask(workspace, nodes, host, "down")
+        ended = answer.output.strip().endswith("ended")
+        if answer.code != 0:
+            say("trouble: {}: {} ({})".format(host, *answer.why(host, _machine(nodes, host).python)))
+    return _end_nodes(workspace, nodes, say) or ended
 
 
-def _end_keeper(workspace: Workspace) -> None:
-    path = keeper_lock(workspace)
-    deadline = time.monotonic() + 10.0
-    while (pid := holder(path)) is not None:
-        if pid and (process := find(pid)):
-            kill([process], signal.SIGTERM if time.monotonic() < deadline - 5 else signal.SIGKILL)
-        if time.monotonic() > deadline:
-            raise UserError(f"the keeper (pid {pid}) does not end")
-        time.sleep(0.02)
+def _end_nodes(workspace: Workspace, nodes: NodesConfig, say: Say) -> bool:
+    """True where a machine had taken part. The head's is asked as well: an earlier head may have left something."""
+    known = reports(workspace)
+    took_part = any(report.is_in for report in known.values())
+    for provider in providers_of(workspace, nodes, own_name(), with_here=False):
+        for report in provider.end():
+            write_report(workspace, report)
+            if report.state is not NodeState.ENDED:
+                say(report_line(report))
+    return took_part
 
 
-def _ask_to_shut_down(workspace: Workspace) -> None:
-    deadline = time.monotonic() + _DOWN_TIMEOUT_S
-    asked = 0
-    while time.monotonic() < deadline:
-        held = lease.read(workspace)
-        if held is None or held.stopped or not is_well(read_head(workspace)):
-            return
-        if held.epoch != asked:  # each controller is asked by name: no later `up` shall find the request and obey
-            asked = held.epoch
-            inbox.send(workspace, inbox.Shutdown(epoch=asked))
-        time.sleep(0.05)
+def report_line(report: NodeReport) -> str:
+    """A machine's report for people."""
+    wrong = f": {report.trouble} ({report.mend})" if report.trouble else ""
+    return f"{report.name}: {report.state}{wrong}"
 
 
-def _of_agents(workspace: Workspace) -> list[Process]:
-    return with_environment_prefix(AGENT_VARIABLE, f"{workspace.id}/")
+def _machine(nodes: NodesConfig, host: str) -> SshMachine:
+    return SshMachine(host=host, setup=nodes.hosts.get(host, NodeSetup()))
+
+
+def _ask(workspace: Workspace, nodes: NodesConfig, host: str, *words: str) -> Answer:
+    program = ["-m", "terry.cluster.up_there", words[0], str(workspace.root), host, *words[1:]]
+    return _machine(nodes, host).run(program, b"", _THERE_S)

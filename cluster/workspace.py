@@ -105,6 +105,20 @@ class Workspace:
         return self.cluster / "token"
 
     @property
+    def members(self) -> Path:
+        """The nodes that Ray counts as alive."""
+        return self.cluster / "members.json"
+
+    @property
+    def node_reports(self) -> Path:
+        """Folder of what came of asking each machine to join."""
+        return self.cluster / "nodes"
+
+    def node_report(self, name: str) -> Path:
+        """What came of asking this machine to join."""
+        return self.node_reports / f"{check_name(name, 'node')}.json"
+
+    @property
     def keeper_log(self) -> Path:
         """What the process that keeps Ray and the controller alive says."""
         return self.cluster / "keeper.log"

@@ -74,8 +74,8 @@ class ResourcesConfig:
 
     gpus: float | None = None  #: 1, or a share of one: 0.25 = four runs side by side
     cpus: float | None = None  #: CPU cores, for a run without a GPU
-    node: str | None = None  #: glob that the node's name must match
-    device: str | None = None  #: glob that the device's model must match: `*H100*`
+    node: str | None = None  #: name or label of the node; a glob: `quattro*`
+    device: str | None = None  #: a part of the device's model, or a glob: `H100`
     exclusive: bool = False  #: the device to itself, whatever the share
     mps: bool = False  #: compute beside the neighbours on the GPU through NVIDIA's MPS, which must run there
 

@@ -18,7 +18,8 @@ import pytest
 from terry.cluster.job_runtime import JobRuntime
 from terry.cluster.ports import Ended, Refused, Vanished
 from terry.cluster.processes import find, in_session, kill
-from terry.cluster.ray_head import Head, end_head, ray_environment, start_head
+from terry.cluster.ray_head import Head, end_head, start_head
+from terry.cluster.ray_start import ray_environment
 from terry.cluster.workspace import Workspace
 from tests.contract.pool_contract import Deed, PoolContract, Talk
 

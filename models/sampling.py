@@ -28,6 +28,10 @@ from terry.models.errors import ConfigError
 #: Random numbers of an attempt that are made at once.
 _AHEAD = 64
 
+#: Probabilities that are computed at once: 128 rows of 8,000. Of more, each pass would find the last one's result gone
+#: from the cache; of fewer, the output weights would have to be read too often.
+_AT_ONCE = 128 * 8_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
@@ -165,10 +169,11 @@ class _Drawing:
         self._state: EnsembleState = ensemble.initial_state(0)
         self._start: EnsembleState = ensemble.initial_state(1)
         for token in shape.prompt[:-1]:
-            _, self._start = self._predict([token], self._start)
+            _, self._start = self._read([token], self._start)
         self._given = shape.prompt[len(shape.prompt) - shape.given :]
         self._given_words = sum(self._is_word(token) for token in self._given)
         self._begun = 0
+        self._chunk = max(1, _AT_ONCE // ensemble.vocabulary_size)
 
     @torch.no_grad()
     def run(self, count: int, batch_size: int, max_attempts: int) -> Iterator[Text]:
@@ -210,13 +215,16 @@ class _Drawing:
     def _step(self) -> list[tuple[_Row, Text | None]]:
         """Draw a token for each row. Returns those that ended; None for what was no text."""
         last = [row.ids[-1] if row.ids else self._shape.prompt[-1] for row in self._rows]
-        p, self._state = self._predict(last, self._state)
-        numbers = torch.tensor([row.numbers.next() for row in self._rows], dtype=torch.float64, device=p.device)
-        chosen = self._chooser.choose(p, numbers, [row.seen for row in self._rows])
-        gained = p.gather(1, chosen.unsqueeze(1)).squeeze(1).log().tolist()
+        hidden, self._state = self._read(last, self._state)
+        chosen: list[int] = []
+        gained: list[float] = []
+        for begin in range(0, len(last), self._chunk):
+            tokens, log_p = self._choose(hidden, slice(begin, begin + self._chunk))
+            chosen += tokens
+            gained += log_p
         ended: list[tuple[_Row, Text | None]] = []
         going = []
-        for i, (row, token, gain) in enumerate(zip(self._rows, chosen.tolist(), gained, strict=True)):
+        for i, (row, token, gain) in enumerate(zip(self._rows, chosen, gained, strict=True)):
             row.ids.append(token)
             row.log_probability += gain
             row.drawn += 1
@@ -256,19 +264,27 @@ class _Drawing:
             tuple(tuple(part.index_select(0, index) for part in parts) for parts in member) for member in self._state
         )
 
-    def _predict(self, tokens: Sequence[int], state: EnsembleState) -> tuple[Tensor, EnsembleState]:
-        """Mean probabilities of the next token, (rows, vocabulary) float64, and the state afterwards.
+    def _choose(self, hidden: list[Tensor], part: slice) -> tuple[list[int], list[float]]:
+        """The next token of some of the rows, and its log probability under the model itself."""
+        p = self._probabilities([member[part] for member in hidden])
+        rows = self._rows[part]
+        numbers = torch.tensor([row.numbers.next() for row in rows], dtype=torch.float64, device=p.device)
+        chosen = self._chooser.choose(p, numbers, [row.seen for row in rows])
+        return chosen.tolist(), p.gather(1, chosen.unsqueeze(1)).squeeze(1).log().tolist()
 
-        The probabilities stand in memory that the next call uses again.
-        """
-        ensemble, rows = self._ensemble, len(tokens)
-        inputs = torch.tensor(tokens, dtype=torch.int64, device=ensemble.device).unsqueeze(1)
+    def _read(self, tokens: Sequence[int], state: EnsembleState) -> tuple[list[Tensor], EnsembleState]:
+        """The members' outputs after one more token a row, each (rows, its size), and the state afterwards."""
+        inputs = torch.tensor(tokens, dtype=torch.int64, device=self._ensemble.device).unsqueeze(1)
+        read = [member(inputs, before) for member, before in zip(self._ensemble.members, state, strict=True)]
+        return [hidden.squeeze(1) for hidden, _ in read], tuple(after for _, after in read)
+
+    def _probabilities(self, hidden: list[Tensor]) -> Tensor:
+        """Mean probabilities of the next token, (rows, vocabulary) float64, in memory that the next call uses again."""
+        ensemble, rows = self._ensemble, len(hidden[0])
         arithmetic = ensemble.average is Average.arithmetic
         scores, mine, total = (space.take(rows, ensemble.vocabulary_size, self._like) for space in self._space)
-        after = []
         for i, (member, share) in enumerate(zip(ensemble.members, ensemble.weights, strict=True)):
-            hidden, last = member(inputs, state[i])
-            member.logits(hidden.squeeze(1), out=scores)
+            member.logits(hidden[i], out=scores)
             (torch.softmax if arithmetic else torch.log_softmax)(scores, 1, out=mine)
             if share == 1:
                 total = mine
@@ -276,5 +292,4 @@ class _Drawing:
                 torch.mul(mine, share, out=total)
             else:
                 total.add_(mine, alpha=share)
-            after.append(last)
-        return (total if arithmetic else torch.softmax(total, 1, out=scores)), tuple(after)
+        return total if arithmetic else torch.softmax(total, 1, out=scores)

@@ -84,13 +84,17 @@ def owner() -> str:
 
 
 def default_kind(workspace: Workspace) -> DeviceKind:
-    """What a run gets whose file does not say: a GPU where the queue knows of one, or this machine has one."""
+    """What a run gets whose file does not say: a GPU where the queue, terry.yaml or this machine has one."""
+    from terry.cluster import config
     from terry.cluster.cli_reader import Reader
+    from terry.cluster.nodes_file import SlurmGroup
+    from terry.cluster.slurm_plan import expected_gpus
     from terry.jobs import spec
 
     reader = Reader(workspace)
     reader.jobs()
     known = sum(r.device.kind is DeviceKind.GPU for r in reader.state.devices.values())
+    known += sum(expected_gpus(g) for g in config.read(workspace).nodes.groups if isinstance(g, SlurmGroup) and g.most)
     return spec.default_kind(known, 0 if known else spec.local_gpus())
 
 

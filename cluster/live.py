@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 import msgspec
 
 from terry.cluster.durable import write_json
+from terry.cluster.loads import DeviceLoad, IdleWatch, WaitingJobs, waiting_jobs
 from terry.cluster.model import DeviceRecord, DeviceUse, Progress
+from terry.cluster.state import State
 from terry.cluster.workspace import Workspace
 
 #: Written at most so often, and at least so often even if nothing changed.
@@ -26,6 +28,8 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     progress: tuple[Progress, ...] = ()
     devices: tuple[DeviceRecord, ...] = ()
     uses: tuple[DeviceUse, ...] = ()
+    waiting: tuple[WaitingJobs, ...] = ()
+    loads: tuple[DeviceLoad, ...] = ()
 
 
 class LiveWriter:
@@ -38,6 +42,8 @@ class LiveWriter:
         self._uses: dict[str, DeviceUse] = {}
         self._written_at: datetime | None = None
         self._changed = True
+        self._idle = IdleWatch()
+        self._seq = 0
 
     def update(self, progress: Progress) -> None:
         """Keep what a running job said last."""
@@ -60,8 +66,9 @@ class LiveWriter:
             del self._progress[job_id]
             self._changed = True
 
-    def write(self, now: datetime, devices: Iterable[DeviceRecord]) -> None:
+    def write(self, now: datetime, state: State) -> None:
         """Write the file if it is time to. A failure is logged and does no harm."""
+        self._changed = self._changed or state.seq != self._seq
         age = LONGEST if self._written_at is None else now - self._written_at
         if age < SHORTEST or (age < LONGEST and not self._changed):
             return
@@ -69,10 +76,12 @@ class LiveWriter:
             time=now,
             epoch=self._epoch,
             progress=tuple(self._progress.values()),
-            devices=tuple(devices),
+            devices=tuple(state.devices.values()),
             uses=tuple(self._uses.values()),
+            waiting=waiting_jobs(state),
+            loads=self._idle.look(state, now),
         )
-        self._written_at, self._changed = now, False
+        self._written_at, self._changed, self._seq = now, False, state.seq
         try:
             write_json(self._workspace.live, live, sync=False)
         except OSError as error:

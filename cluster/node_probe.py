@@ -22,8 +22,10 @@ class Gpu:
 
 
 def cpu_cores() -> int:
-    """Cores that this process may use: affinity, and the cgroup's quota where one is set."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may use: affinity, and what Slurm has granted to the job in which we are."""
+    bound = len(os.sched_getaffinity(0))
+    granted = os.environ.get("SLURM_CPUS_ON_NODE", "")  # Slurm does not bind processes to cores everywhere
+    return max(1, min(bound, int(granted))) if granted.isdigit() else bound
 
 
 def cpu_model() -> str:

@@ -30,7 +30,7 @@ from enum import StrEnum
 from typing import Any
 
 from terry.cluster.workspace import NAME
-from terry.cluster.yaml_section import Section
+from terry.cluster.yaml_section import Section, seconds
 
 #: What `ssh` may be given as a host: nothing that it would take for an option.
 _HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
@@ -111,6 +111,8 @@ class SlurmGroup(NodeSetup):
     least: int = field(default=0, metadata={"key": "min"})
     #: nodes at most
     most: int = field(default=1, metadata={"key": "max"})
+    #: a node above `min` on which nothing has run for so long is given back
+    idle_after: float = 600.0
     options: dict[str, str | int | bool] = field(default_factory=dict, metadata={"key": ""})  #: `slurm_*`
 
 
@@ -305,6 +307,10 @@ def _time(section: Section, key: str) -> str:
     return text
 
 
+def _idle_after(section: Section, key: str) -> float:
+    return seconds(section, key, 600.0)
+
+
 def _address(section: Section, key: str) -> str:
     value = _text(section, key)
     if not re.fullmatch(r"[A-Za-z0-9._-]+:\d{1,5}", value):
@@ -334,6 +340,7 @@ _READERS: dict[str, Any] = {
     "account": _text,
     "min": _count(0),
     "max": _count(0),
+    "idle_after": _idle_after,
     "address": _address,
 }
 

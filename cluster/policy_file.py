@@ -17,15 +17,10 @@ policy:
 
 from __future__ import annotations
 
-import re
-
 from terry.cluster.policy import HALF_LIFE_S, Limit, Policy, Preemption
-from terry.cluster.yaml_section import Section
+from terry.cluster.yaml_section import Section, seconds
 
 _KEYS = ("fair_share", "limits", "aging", "backfill", "longest_first", "preemption")
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)?\s*", re.IGNORECASE)
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_LONGEST_S = 3650 * 86400.0
 
 
 def policy_of(section: Section) -> Policy:
@@ -42,7 +37,7 @@ def policy_of(section: Section) -> Policy:
         user_limits=_limits(limits, "users"),
         sweep_limits=_limits(limits, "sweeps"),
         node_limits=_limits(limits, "nodes", keys=("jobs",)),
-        aging_s=_seconds(section, "aging", 86_400.0),
+        aging_s=seconds(section, "aging", 86_400.0),
         backfill=_yes_or_no(section, "backfill"),
         longest_first=_yes_or_no(section, "longest_first"),
         preemption=_preemption(section),
@@ -54,7 +49,7 @@ def _fair_share(section: Section) -> tuple[float, dict[str, float], dict[str, fl
         return HALF_LIFE_S, {}, {}
     part = section.part("fair_share")
     part.allow(("half_life", "users", "sweeps"))
-    return _seconds(part, "half_life", HALF_LIFE_S), _weights(part, "users"), _weights(part, "sweeps")
+    return seconds(part, "half_life", HALF_LIFE_S), _weights(part, "users"), _weights(part, "sweeps")
 
 
 def _weights(section: Section, key: str) -> dict[str, float]:
@@ -95,7 +90,7 @@ def _preemption(section: Section) -> Preemption | None:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise part.error(key, f"must be a whole number, {least} or more, not {value!r}")
         values[key] = value
-    return Preemption(**values, after_s=_seconds(part, "after", Preemption().after_s, least=0.0))
+    return Preemption(**values, after_s=seconds(part, "after", Preemption().after_s, least=0.0))
 
 
 def _number(section: Section, key: str, what: str, *, least: float) -> float:
@@ -110,13 +105,3 @@ def _yes_or_no(section: Section, key: str) -> bool:
     if not isinstance(value, bool):
         raise section.error(key, f"must be true or false, not {value!r}")
     return value
-
-
-def _seconds(section: Section, key: str, default: float, *, least: float = 1.0) -> float:
-    value = section.values.get(key, default)
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match:
-        value = float(match[1]) * _UNITS[(match[2] or "s")[0].lower()]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= _LONGEST_S:
-        raise section.error(key, f"must be a duration such as '90 s', '5 min', '2 h' or '1 day', not {value!r}")
-    return float(value)

@@ -192,6 +192,7 @@ class NodeState(StrEnum):
     """What came of asking a machine to join."""
 
     JOINED = "joined"  #: it is in the cluster now
+    WAITING = "waiting"  #: asked for; it comes when Slurm has room
     PRESENT = "present"  #: it was there already; nothing was touched
     UNREACHABLE = "unreachable"
     UNFIT = "unfit"  #: reached, but it cannot take part

@@ -5,10 +5,12 @@ from __future__ import annotations
 from terry.cluster.addresses import LOOPBACK, own_address, ssh_hostname
 from terry.cluster.machine_nodes import MachineNodes
 from terry.cluster.machines import Machine, SshMachine, ThisMachine
-from terry.cluster.nodes_file import NodesConfig, NodeSetup, node_name
+from terry.cluster.nodes_file import NodesConfig, NodeSetup, SlurmGroup, node_name
 from terry.cluster.ports import NodeProvider
 from terry.cluster.ray_head import HeadPlace
 from terry.cluster.ray_start import Resources, own_name
+from terry.cluster.slurm_nodes import SlurmNodes
+from terry.cluster.slurm_port import Slurm
 from terry.cluster.workspace import Workspace
 
 
@@ -42,4 +44,8 @@ def providers_of(workspace: Workspace, nodes: NodesConfig, head: str, *, with_he
     ]
     if with_here and nodes.here is not None and own_name() != head:
         machines.append(ThisMachine(name=own_name(), setup=nodes.here))
-    return [MachineNodes(str(workspace.root), machines)]
+    found: list[NodeProvider] = [MachineNodes(str(workspace.root), machines)]
+    groups = [group for group in nodes.groups if isinstance(group, SlurmGroup)]
+    if groups and not with_here:  # one asks Slurm for nodes, the keeper: two would ask for twice as many
+        found.append(SlurmNodes(workspace, groups, Slurm(workspace)))
+    return found

@@ -26,6 +26,7 @@ from terry.cluster.gpu_port import NvmlGpu
 from terry.cluster.job_runtime import JobRuntime
 from terry.cluster.model import Device, DeviceKind, StopGoal
 from terry.cluster.ports import LaunchOrder
+from terry.cluster.ray_start import instance
 from terry.cluster.workspace import Workspace
 
 _log = logging.getLogger(__name__)
@@ -82,7 +83,9 @@ def run_for_ever(what: str, work: Callable[[], None]) -> None:
 
 def job_environment() -> dict[str, str]:
     """The environment that jobs inherit: ours without Ray's settings, above all without the path of the token."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TERRY_AGENT", "TERRY_HEAD"))}
+    return {
+        k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TERRY_AGENT", "TERRY_HEAD", "TERRY_INSTANCE"))
+    }
 
 
 @ray.remote
@@ -103,7 +106,7 @@ class AgentActor:
         log = workspace.agent_log(device.id)
         log_to(log)
         environment = {**job_environment(), "CUDA_VISIBLE_DEVICES": device.uuid}
-        mark = f"{workspace.id}/{device.id}"
+        mark = f"{instance(workspace)}/{device.id}"
         gpu = NvmlGpu(device.uuid) if kind is DeviceKind.GPU else None
         lock = lock_of(device.uuid) if kind is DeviceKind.GPU else None
         unfit = _unfit(place.node, kind, self._settings.versions)

@@ -19,6 +19,7 @@ from terry.cluster.ray_start import (
     Resources,
     await_start,
     executable,
+    instance,
     launch,
     own_name,
     ports_for,
@@ -182,7 +183,7 @@ def end_unrecorded(workspace: Workspace) -> None:
 def _marked(workspace: Workspace) -> list[Process]:
     """Only daemons of Ray itself: whoever else has the variable (a driver) ends with them."""
     daemons = {"gcs_server", "raylet"}
-    return [p for p in with_environment(HEAD_VARIABLE, workspace.id) if executable(p.pid) in daemons]
+    return [p for p in with_environment(HEAD_VARIABLE, instance(workspace)) if executable(p.pid) in daemons]
 
 
 def oldest_start(*daemons: Process) -> int:

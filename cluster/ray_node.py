@@ -27,6 +27,7 @@ from terry.cluster.ray_head import end_unrecorded, oldest_start, read_head
 from terry.cluster.ray_start import (
     Resources,
     await_start,
+    instance,
     launch,
     ports_for,
     ray_environment,
@@ -142,7 +143,7 @@ def _end(workspace: Workspace) -> None:
             raise RuntimeError(f"processes of an earlier start do not end: {[p.pid for p in left]}")
     end_unrecorded(workspace)
     # The kernel ends agents' processes with their agents; whatever a job has started by itself may still be there.
-    kill_all(lambda: with_environment_prefix(AGENT_VARIABLE, f"{workspace.id}/"), timeout_s=10.0)
+    kill_all(lambda: with_environment_prefix(AGENT_VARIABLE, f"{instance(workspace)}/"), timeout_s=10.0)
     _record(workspace).unlink(missing_ok=True)
 
 

@@ -33,6 +33,9 @@ _OBJECT_STORE_BYTES = 80_000_000  # nothing large travels through Ray
 #: Marks all processes of a workspace's Ray cluster, for the case that their start is not recorded.
 HEAD_VARIABLE = "TERRY_HEAD"
 
+#: The Slurm job in which we are a node: several of one workspace may share a machine, and know nothing of each other.
+INSTANCE_VARIABLE = "TERRY_INSTANCE"
+
 #: Labels of a node in Ray: what it is called, and one for each label of terry.yaml.
 NAME_LABEL, LABEL_PREFIX = "terry-node", "terry-label-"
 
@@ -95,10 +98,16 @@ def own_name() -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().split(".")[0])
 
 
+def instance(workspace: Workspace) -> str:
+    """What marks folders and processes of the workspace's cluster on this machine."""
+    own = os.environ.get(INSTANCE_VARIABLE)
+    return f"{workspace.id}-{own}" if own else workspace.id
+
+
 def runtime_folder(workspace: Workspace) -> Path:
     """Private folder on this machine's own disk, with a short path (Unix sockets allow 107 bytes), made if missing."""
     folder = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) <= 12 else "/tmp") / (  # noqa: S108
-        f"terry-{os.getuid()}-{workspace.id}"
+        f"terry-{os.getuid()}-{instance(workspace)}"
     )
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
@@ -117,7 +126,7 @@ def ray_environment(workspace: Workspace, address: str = LOOPBACK) -> dict[str, 
     mine = {
         "RAY_AUTH_TOKEN_PATH": str(local_token(workspace)),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if address.startswith(LOOPBACK) else "1",
-        HEAD_VARIABLE: workspace.id,
+        HEAD_VARIABLE: instance(workspace),
     }
     return {**environment, **RAY_SETTINGS, **mine}
 

@@ -119,6 +119,11 @@ class Workspace:
         return self.node_reports / f"{check_name(name, 'node')}.json"
 
     @property
+    def slurm(self) -> Path:
+        """Scripts and output of the Slurm jobs that are nodes."""
+        return self.cluster / "slurm"
+
+    @property
     def keeper_log(self) -> Path:
         """What the process that keeps Ray and the controller alive says."""
         return self.cluster / "keeper.log"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
 from terry.cluster.errors import UserError
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)?\s*", re.IGNORECASE)
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST_S = 3650 * 86400.0
 
 
 class Section:
@@ -50,3 +55,14 @@ class Section:
         """An error at the key's line."""
         line = self._nodes[key][0] if self.has(key) else self._line
         return UserError(f"{self.name}.{key} {what}", file=self.file, line=line)
+
+
+def seconds(section: Section, key: str, default: float, *, least: float = 1.0) -> float:
+    """A duration. Raises UserError where it is none, or shorter than `least`."""
+    value = section.values.get(key, default)
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match:
+        value = float(match[1]) * _UNITS[(match[2] or "s")[0].lower()]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= _LONGEST_S:
+        raise section.error(key, f"must be a duration such as '90 s', '5 min', '2 h' or '1 day', not {value!r}")
+    return float(value)

@@ -11,6 +11,7 @@ from terry.cluster.device_meter import DeviceMeter
 from terry.cluster.fakes import FakeGpu
 from terry.cluster.live import LiveWriter, read
 from terry.cluster.model import Device, DeviceKind, DeviceUse
+from terry.cluster.state import State
 from terry.cluster.workspace import Workspace
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -76,13 +77,13 @@ def test_uses_are_in_live_json(tmp_path: Path) -> None:
     live = LiveWriter(workspace, 1)
     use = DeviceUse(device_id="quattro:0", time=NOW, utilisation=0.5)
     live.measured([use])
-    live.write(NOW, [])
+    live.write(NOW, State())
     live.measured([DeviceUse(device_id="quattro:0", time=NOW, utilisation=0.9)])
-    live.write(NOW + timedelta(seconds=2), [])
+    live.write(NOW + timedelta(seconds=2), State())
     found = read(workspace)
     assert found is not None
     assert found.uses == (use,)
-    live.write(NOW + timedelta(seconds=6), [])
+    live.write(NOW + timedelta(seconds=6), State())
     found = read(workspace)
     assert found is not None
     assert [u.utilisation for u in found.uses] == [0.9]

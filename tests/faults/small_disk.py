@@ -45,15 +45,25 @@ class SmallDisk:
 @contextlib.contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[SmallDisk]:
     """Mount it on `folder`; skips the test where we may not."""
+    with mounted(folder, size) as disk:
+        if disk is None:
+            pytest.skip("a file system cannot be mounted here: that needs root")
+        yield disk
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, size: int) -> Iterator[SmallDisk | None]:
+    """Mount it on `folder`; None where we may not."""
     options = f"size={size},mode=700,uid={os.getuid()}"
     mount = ["mount", "-t", "tmpfs", "-o", options, "terry-test", str(folder)]
     sudo = [] if os.getuid() == 0 else ["sudo", "-n"]
     try:
-        done = subprocess.run([*sudo, *mount], check=False, capture_output=True)
+        done = subprocess.run([*sudo, *mount], check=False, capture_output=True).returncode == 0
     except FileNotFoundError:  # no sudo
-        done = None
-    if done is None or done.returncode != 0:
-        pytest.skip("a file system cannot be mounted here: that needs root")
+        done = False
+    if not done:
+        yield None
+        return
     try:
         yield SmallDisk(folder)
     finally:

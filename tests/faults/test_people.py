@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
 
 import pytest
 
 from terry.cluster.model import EndReason, JobRecord, JobState
-from tests.faults.small_disk import SmallDisk, small_disk
-from tests.faults.workspace_under_fire import UnderFire, kill
+from tests.faults.small_disk import SmallDisk
+from tests.faults.workspace_under_fire import UnderFire
 
 pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture(scope="module")
-def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallDisk]:
-    folder = tmp_path_factory.mktemp("people") / "work space"
-    folder.mkdir(mode=0o700)
-    with small_disk(folder, 64 << 20) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def place(disk: SmallDisk) -> Iterator[UnderFire]:
-    found = UnderFire(disk.folder.parent)
-    yield found
-    found.run("down", check=False)
-    kill(found.everything())
 
 
 def records(place: UnderFire, name: str) -> list[JobRecord]:

@@ -17,7 +17,7 @@ from terry.data_prep.prepare import Prepared, prepare
 
 KILLS = 20
 
-#: Says when a preparation begins and ends, so that the kill hits between.
+#: Prepares once it is told to; says when that begins and ends, so that the kill hits between.
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -25,6 +25,8 @@ from terry.data_prep.config import DatasetConfig
 from terry.data_prep.prepare import prepare
 
 root, base = map(Path, sys.argv[1:])
+if not sys.stdin.readline():
+    sys.exit("nobody wants it any more")
 print("begin", flush=True)
 prepare(DatasetConfig(source="a.csv"), root, name="x", base=base)
 print("end", flush=True)
@@ -46,21 +48,29 @@ def make(root: Path, base: Path) -> Prepared:
     return prepare(DatasetConfig(source="a.csv"), root, name="x", base=base)
 
 
-def start(root: Path, base: Path) -> subprocess.Popen[str]:
-    """A process that prepares; everything is imported when this returns."""
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(root), str(base)], stdout=subprocess.PIPE, text=True)
+def ready(root: Path, base: Path) -> subprocess.Popen[str]:
+    """A process that imports everything and then waits: several can do so at once."""
+    command = [sys.executable, "-c", PROGRAM, str(root), str(base)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def begin(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    """Have it prepare."""
+    assert process.stdin is not None
     assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
     assert process.stdout.readline() == "begin\n"
     return process
 
 
 def duration(root: Path, base: Path) -> float:
     """Seconds that one undisturbed preparation takes, imports not included."""
-    process = start(root, base)
-    begin = time.monotonic()
+    process = begin(ready(root, base))
+    started = time.monotonic()
     assert process.stdout is not None
     assert process.stdout.readline() == "end\n"
-    seconds = time.monotonic() - begin
+    seconds = time.monotonic() - started
     process.communicate()
     return seconds
 
@@ -85,8 +95,11 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     print(f"seed {seed}")  # shown where the test fails
     root, rng, hits, left_over = tmp_path / "root", random.Random(seed), 0, 0
     root.mkdir()
-    for _ in range(KILLS):
-        hits += killed(start(root, tmp_path), rng.uniform(0, longest))
+    waiting = [ready(root, tmp_path) for _ in range(2)]
+    for left in reversed(range(KILLS)):
+        process = begin(waiting.pop(0))
+        waiting += [ready(root, tmp_path)] if left >= 2 else []  # imports while the other is at work
+        hits += killed(process, rng.uniform(0, longest))
         left_over += sum(folder.name.startswith(".") for folder in root.iterdir())
         for dataset in list_datasets(root):
             assert isinstance(dataset, Dataset), f"a damaged data set was published: {dataset}"

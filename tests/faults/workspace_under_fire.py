@@ -155,10 +155,7 @@ class UnderFire:
     def actor(self, name: str) -> Process:
         """The process of an actor."""
 
-        def process() -> Process | None:
-            return next((p for p in self.ray_processes() if f"ray::{name}" in _title(p.pid)), None)
-
-        found: Process = self.until(process)
+        found: Process = self.until(lambda: next(iter(titled(name, self.ray_processes())), None))
         return found
 
     def ray_processes(self) -> list[Process]:
@@ -214,6 +211,11 @@ def kill(processes: Iterable[Process], number: int = signal.SIGKILL) -> None:
             os.close(fd)
 
 
+def titled(name: str, processes: Iterable[Process]) -> list[Process]:
+    """Those that are this actor's."""
+    return [p for p in processes if f"ray::{name}" in _title(p.pid)]
+
+
 def _title(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
@@ -237,4 +239,4 @@ def _runs(process: Process, job: str) -> bool:
         return False
 
 
-__all__ = ["UnderFire", "kill"]
+__all__ = ["UnderFire", "kill", "titled"]

@@ -98,7 +98,7 @@ class Chaos:
 
         def heard() -> bool:
             run = _training(self.job())
-            if run is None:
+            if run is None or (what == "not_finite" and _rolls_back(run)):
                 return False
             ask = run / "ask"
             _replace(ask, what)
@@ -252,6 +252,11 @@ def _training(process: Process) -> Path | None:
         return None
     found = next((file for file in files if file.endswith("/metrics.jsonl")), None)
     return Path(found).parents[2] if found else None
+
+
+def _rolls_back(run: Path) -> bool:
+    """A value that is not finite is no fault to such a run: it goes on with another rate, to other weights."""
+    return "on_nan: rollback" in (run / "spec.yaml").read_text(encoding="utf-8")
 
 
 def _executable(process: Process) -> str:

@@ -33,6 +33,9 @@ _HANG_AT_LEAST_S = 300.0
 _HANG_STEPS = 20
 _ABORT_GRACE_S = 10.0
 _WAITS = "waits for the disk"
+#: The kernel's count of processes killed for memory is looked at so often (seconds): what it grew by earlier is not
+#: evidence of how this one ended, for it is the whole machine's.
+COUNT_KILLS_S = 15.0
 
 
 class AgentJob:
@@ -59,7 +62,8 @@ class AgentJob:
         self._ended_for: EndReason | None = None
         self._kill_at: float | None = None
         self._started = self._moved = time.monotonic()
-        self._kills_before = evidence.out_of_memory_kills()
+        self._kills_before = self._kills_counted = evidence.out_of_memory_kills()
+        self._counted_at = self._started
         self._xids: tuple[int, ...] = ()
         self._device_memory = 0
 
@@ -180,6 +184,9 @@ class AgentJob:
         if self._pid is None:
             return
         self._feel_pulse(now)
+        if now - self._counted_at >= COUNT_KILLS_S:
+            self._kills_before, self._kills_counted = self._kills_counted, evidence.out_of_memory_kills()
+            self._counted_at = now
         if self._kill_at is not None:
             if now >= self._kill_at:
                 self._signal(signal.SIGKILL)

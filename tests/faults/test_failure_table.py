@@ -17,11 +17,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from terry.cluster import agent_job
+from terry.cluster import agent_job, evidence
 from terry.cluster import events as e
 from terry.cluster.fakes import FakeGpu
 from terry.cluster.model import AttemptEnd, EndReason, JobRecord, JobState, RetryPolicy
@@ -173,12 +174,15 @@ def test_a_memory_error_is_the_hosts(harness: AgentHarness) -> None:
 @pytest.fixture
 def memory_group() -> Iterator[Path]:
     """A memory cgroup (version 1 or 2) of 400 MiB; needs root."""
-    root = Path("/sys/fs/cgroup/memory")
-    own = next(line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines() if "memory" in line)
-    group = root / own[2].lstrip("/") / f"terry-test-{os.getpid()}"
+    own = {line.split(":", 2)[1]: line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()}
+    first = next((path for kinds, path in own.items() if "memory" in kinds.split(",")), None)
+    parent = Path("/sys/fs/cgroup", "memory" if first else "", (first or own.get("", "/")).lstrip("/"))
+    group = parent / f"terry-test-{os.getpid()}"
     try:
+        if not first:
+            (parent / "cgroup.subtree_control").write_text("+memory")
         group.mkdir()
-        (group / "memory.limit_in_bytes").write_text(str(400 << 20))
+        (group / ("memory.limit_in_bytes" if first else "memory.max")).write_text(str(400 << 20))
     except OSError as error:
         pytest.skip(f"a memory cgroup cannot be made here: {error}")
     yield group
@@ -197,6 +201,31 @@ def test_the_kernels_out_of_memory_killer_takes_the_job_and_is_named(memory_grou
     assert (end["reason"], end["signal"], end["step"]) == ("host_out_of_memory", signal.SIGKILL, 3)
     assert "out-of-memory killer" in end["message"]
     assert end["max_rss_bytes"] > 100 << 20
+
+
+@pytest.mark.parametrize(("just_now", "reason"), [(False, EndReason.KILLED), (True, EndReason.HOST_OUT_OF_MEMORY)])
+def test_what_the_kernel_killed_for_memory_long_ago_explains_nothing(
+    harness: AgentHarness, monkeypatch: pytest.MonkeyPatch, *, just_now: bool, reason: EndReason
+) -> None:
+    kernel = SimpleNamespace(kills=7, looks=0)
+
+    def count() -> int:
+        kernel.looks += 1
+        return int(kernel.kills)
+
+    monkeypatch.setattr(agent_job, "COUNT_KILLS_S", 0.1)
+    monkeypatch.setattr(evidence, "out_of_memory_kills", count)
+    job = f"elsewhere-{int(just_now)}"
+    harness.launch("failing_jobs:waits", job)
+    harness.until_step(job)
+    kernel.kills, looks = 8, kernel.looks  # on the same machine, and nothing to do with it
+    while kernel.looks < looks + 3:
+        harness.poll()
+    if just_now:
+        monkeypatch.setattr(agent_job, "COUNT_KILLS_S", 1e9)
+        kernel.kills = 9
+    os.kill(harness.pid(job), signal.SIGKILL)
+    assert harness.ended(job).reason is reason
 
 
 # not finite

@@ -15,8 +15,8 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
     "MALLOC_TOP_PAD_": str(1 << 28),
 }
-#: Seconds of one turn, about.
-TURN_S = 0.4
+#: Seconds of one turn, about: by CPU time, and by the wall clock.
+TURN_S, WALL_TURN_S = 0.4, 0.1
 #: Turns that warm up.
 WARM = 2
 
@@ -30,6 +30,11 @@ class Case:
     size: int
     threads: int = 1
     device: str = "cpu"
+
+    @property
+    def by_wall(self) -> bool:
+        """Whether it is measured by the wall clock, which neighbours change."""
+        return self.threads > 1 or self.device != "cpu"
 
 
 class Side:
@@ -72,7 +77,7 @@ class Side:
         self._process.wait(timeout=60)
 
 
-def in_turns(sides: list[Side], seconds: float) -> list[list[float]]:
+def in_turns(sides: list[Side], seconds: float, turn_s: float = TURN_S) -> list[list[float]]:
     """Seconds a step, of each side, turn by turn. Every side has as many steps in a turn."""
     found: list[list[float]] = [[] for _ in sides]
     began = time.monotonic()
@@ -80,12 +85,19 @@ def in_turns(sides: list[Side], seconds: float) -> list[list[float]]:
     while len(found[0]) < WARM + 4 or time.monotonic() - began < seconds:
         for side, times in zip(sides, found, strict=True):
             times.append(side.turn(steps) / steps)
-        steps = max(1, round(TURN_S / max(found[0][-1], 1e-6)))
+        steps = max(1, round(turn_s / max(min(found[0]), 1e-6)))
     for side in sides:
         side.close()
     return [times[WARM:] for times in found]
 
 
-def ratio(of: list[float], to: list[float]) -> float:
-    """The median over turns of `of` / `to`."""
+def typical(times: list[float], case: Case) -> float:
+    """Seconds a step: the median, or by the wall clock the end of the fastest tenth."""
+    return sorted(times)[len(times) // 10] if case.by_wall else statistics.median(times)
+
+
+def ratio(of: list[float], to: list[float], case: Case) -> float:
+    """How much more time `of` takes than `to`: the median over turns, or by the wall clock of the fastest tenths."""
+    if case.by_wall:
+        return typical(of, case) / typical(to, case)
     return statistics.median(a / b for a, b in zip(of, to, strict=True))

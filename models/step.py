@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ class Stepper:
 
     def __init__(self, optimizing: OptimizerConfig, training: TrainingConfig, now: RunState) -> None:
         self._optimizing, self._config, self._now = optimizing, training, now
+        #: the update itself, without torch's wrapping for hooks and profilers, which small models would notice
+        self._update = inspect.unwrap(type(now.optimizer).step)
         #: losses of steps since the last look, sums over targets, with their numbers of targets
         self.pending: list[tuple[Tensor, int]] = []
         #: length of the last gradient before clipping, where it was measured
@@ -41,8 +44,10 @@ class Stepper:
         self._measure_and_clip(wanted=closely)
         before = {name: p.detach().clone() for name, p in now.trained.items()} if closely else {}
         set_rate(now.optimizer, now.rates.at(now.progress.step, now.progress.epoch))
-        now.optimizer.step()
-        now.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            self._update(now.optimizer)
+        for parameter in now.trained.values():
+            parameter.grad = None
         if now.average.active:
             now.average.update()
         if self.inspecting:

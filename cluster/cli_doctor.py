@@ -59,7 +59,7 @@ def examine(workspace: Workspace, now: datetime) -> list[Finding]:
     findings += [*_controller(workspace, now), *_inbox(workspace, now), *_submissions(workspace, state)]
     findings += [*_runs(workspace, state), *_results(workspace, state), *_checkpoints(workspace, state)]
     findings += _datasets(workspace)
-    return [*findings, *_leftovers(workspace, state), *_processes(workspace)]
+    return [*findings, *_leftovers(workspace, state), *_processes(workspace), *_ports(workspace)]
 
 
 def _without_a_queue(workspace: Workspace) -> Iterator[Finding]:
@@ -275,3 +275,42 @@ def _processes(workspace: Workspace) -> Iterator[Finding]:
             f"{plural(len(there), 'process')} of jobs that no cluster watches: `terry-cluster down` ends them ({pids})"
         )
         yield Finding(what="processes", good=False, text=text)
+
+
+def _ports(workspace: Workspace) -> Iterator[Finding]:
+    """On which ports Ray can be reached: nothing but the token stands before them."""
+    from terry.cluster.listening import listeners
+    from terry.cluster.ray_head import read_head
+    from terry.cluster.ray_start import daemons_here
+
+    head = read_head(workspace)
+    found = listeners(daemons_here(workspace))
+    exposed = sorted({listener.port for listener in found if listener.is_open})
+    if head is not None and not head.is_open:
+        text = f"Ray listens on loopback only ({plural(len(found), 'port')})" if not exposed else _exposed(exposed)
+        yield Finding(what="ports", good=not exposed, text=text)
+    elif exposed:
+        yield Finding(what="ports", good=True, text=f"{_exposed(exposed)}; nobody gets in without the token")
+    yield from _other_ports(workspace)
+    if workspace.token.exists():
+        mode = stat.S_IMODE(workspace.token.stat().st_mode)
+        advice = "" if mode == 0o600 else f"; others may join the cluster with it: `chmod 600 {workspace.token}`"
+        yield Finding(what="token", good=mode == 0o600, text=f"Ray's token is {mode:04o}{advice}")
+
+
+def _exposed(ports: list[int]) -> str:
+    return f"other machines can reach Ray here on {', '.join(map(str, ports))}"
+
+
+def _other_ports(workspace: Workspace) -> Iterator[Finding]:
+    """What the machines of terry.yaml have open, by its words: from here their sockets cannot be seen."""
+    from terry.cluster.nodes_file import node_name
+
+    try:
+        hosts = config.read(workspace).nodes.hosts
+    except UserError:  # said above
+        return
+    for host, group in hosts.items():
+        which = f"on ports {group.ports} only" if group.ports else "on ports of its own choice"
+        advice = "" if group.ports else "; `ports:` in terry.yaml says which, for a firewall"
+        yield Finding(what="ports", good=True, text=f"{node_name(host)}: Ray listens {which}{advice}")

@@ -50,9 +50,10 @@ def init(current: Session, *, group: str | None) -> None:
 @click.command()
 @click.pass_obj
 def up(current: Session) -> None:
-    """Start Ray and the controller on this machine.
+    """Start Ray and the controller, and bring in the machines of terry.yaml.
 
-    Unfinished jobs go on from their last checkpoints. Not needed before `submit`, which does it, too.
+    Adds what is missing and never disturbs what runs. Unfinished jobs go on from their last checkpoints. Not needed
+    before `submit`, which does it, too.
 
     Example: terry-cluster -w /srv/lab/runs up
     """
@@ -78,7 +79,7 @@ def _say_up(current: Session, word: str) -> None:
 @click.command()
 @click.pass_obj
 def down(current: Session) -> None:
-    """End Ray and the controller on this machine.
+    """End Ray and the controller, on all machines.
 
     Running jobs write a checkpoint first and go on after `up`.
 
@@ -95,23 +96,34 @@ def down(current: Session) -> None:
 
 
 @click.command()
+@click.option("--machines", is_flag=True, help="With --json: the machines instead of their devices.")
 @click.pass_obj
-def nodes(current: Session) -> None:
-    """List nodes and devices, and what runs on them.
+def nodes(current: Session, *, machines: bool) -> None:
+    """List nodes and devices, what runs on them, and what is wrong.
+
+    Machines of other hosts come first, each with what keeps it away and how to mend that.
 
     Example: terry-cluster nodes --json
     """
     from terry.cluster.cli_reader import Reader
+    from terry.cluster.machine_list import machines as list_machines
+    from terry.logs.machines import machine_lines
     from terry.logs.snapshot import Snapshots
     from terry.logs.status import device_lines, head
 
     needs_workspace(current)
+    known = list_machines(current.workspace, now())
+    if current.as_json and machines:
+        print_json(known)
+        return
     view = Snapshots().view(Reader(current.workspace).read())
     if current.as_json:
         print_json(view.devices)
         return
     lines = device_lines(view.devices, width=width())
-    print_lines([head(view), "", *(lines or ["no device has been seen yet; `terry-cluster up` brings this machine's"])])
+    above = [*machine_lines(known, width=width()), ""] if known else []
+    nothing = ["no device has been seen yet; `terry-cluster up` brings this machine's"]
+    print_lines([head(view), "", *above, *(lines or nothing)])
 
 
 @click.command()

@@ -139,6 +139,12 @@ def make_folder(folder: Path, calls: Calls = SYSTEM) -> None:
         raise NotADirectoryError(f"{folder} is not a folder")
 
 
+def make_way(log: Path) -> None:
+    """Put a log aside that another user of a group's workspace has written: we could not write on in it."""
+    if log.exists() and not os.access(log, os.W_OK):
+        log.replace(log.with_name(f"{log.name}.old"))
+
+
 def publish_folder(temporary: Path, final: Path, calls: Calls = SYSTEM) -> None:
     """Give a finished folder its name: all files and folders in it reach the disk, then one rename.
 

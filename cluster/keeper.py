@@ -26,9 +26,11 @@ from terry.cluster.disk_probe import SLOW_S, DiskProbe
 from terry.cluster.errors import UserError
 from terry.cluster.keeper_nodes import NodeCare
 from terry.cluster.locks import Lock
+from terry.cluster.node_records import write_report
 from terry.cluster.processes import Process, find, kill
 from terry.cluster.providers import head_place
 from terry.cluster.ray_head import Head, end_head, end_processes, is_well, read_head, start_head
+from terry.cluster.ray_node import head_report
 from terry.cluster.ray_start import ray_environment, runtime_folder
 from terry.cluster.workspace import Workspace
 
@@ -94,6 +96,8 @@ class Keeper:
         _log.info("starting Ray")
         head = start_head(self._workspace, head_place(config.read(self._workspace).nodes, self._host))
         _log.info("Ray runs at %s", head.address)
+        if head.is_open:
+            write_report(self._workspace, head_report(self._workspace, head))
         return head
 
     def _check_place(self) -> None:

@@ -85,7 +85,7 @@ class ThisMachine:
 
     def run(self, arguments: list[str], data: bytes, timeout_s: float) -> Answer:
         """See Machine."""
-        return _run([*_shell(self.setup, self.python, arguments)], data, timeout_s)
+        return run_program([*_shell(self.setup, self.python, arguments)], data, timeout_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ class SshMachine:
 
     def run(self, arguments: list[str], data: bytes, timeout_s: float) -> Answer:
         """See Machine. Never asks for a password; a machine that is silent is given up after some seconds."""
-        return _run(self.command(arguments), data, timeout_s)
+        return run_program(self.command(arguments), data, timeout_s)
 
     def command(self, arguments: list[str]) -> list[str]:
         """The call of ssh."""
@@ -123,7 +123,8 @@ def _shell(setup: NodeSetup, python: str, arguments: list[str]) -> list[str]:
     return ["bash", "-lc" if setup.setup else "-c", "\n".join(lines)]
 
 
-def _run(command: list[str], data: bytes, timeout_s: float) -> Answer:
+def run_program(command: list[str], data: bytes, timeout_s: float) -> Answer:
+    """Run it with `data` on its standard input, to its end."""
     try:
         done = subprocess.run(command, input=data, capture_output=True, check=False, timeout=timeout_s)
     except subprocess.TimeoutExpired:

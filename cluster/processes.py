@@ -48,6 +48,14 @@ def describe(pid: int) -> str:
     return f"pid {pid} ({name}, of {owner})"
 
 
+def user_name(uid: int) -> str:
+    """A user's name; the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def boot_id() -> str:
     """Changes with every start of the machine, or of the container: pids of another one mean nothing."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

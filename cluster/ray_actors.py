@@ -21,6 +21,7 @@ import ray
 from terry.cluster import node_probe, versions
 from terry.cluster.device_agent import AgentReply, DeviceAgent
 from terry.cluster.device_lock import lock_of
+from terry.cluster.durable import make_way
 from terry.cluster.errors import UserError
 from terry.cluster.gpu_port import NvmlGpu
 from terry.cluster.job_runtime import JobRuntime
@@ -53,6 +54,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 def log_to(path: Path) -> None:
     """Send this process's log to a file of its own, at most about 10 MB."""
+    make_way(path)
     handler = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=1, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("terry")

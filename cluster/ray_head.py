@@ -104,8 +104,8 @@ def key_of(workspace: Workspace, head: Head) -> ClusterKey:
 
 
 def ensure_token(workspace: Workspace) -> None:
-    """Make the cluster's token, readable by its owner alone."""
-    if not workspace.token.exists():
+    """Make the cluster's token, readable by its owner alone; anew where it is of a user whose cluster is gone."""
+    if not os.access(workspace.token, os.R_OK):
         durable.make_folder(workspace.cluster)
         durable.write_bytes(workspace.token, secrets.token_hex(32).encode(), mode=0o600)
 

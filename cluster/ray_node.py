@@ -23,7 +23,7 @@ from terry.cluster.node_facts import facts, misfit
 from terry.cluster.nodes_file import DeviceChoice, NodeSetup
 from terry.cluster.ports import NodeFacts, NodeOrder, NodeReport, NodeState
 from terry.cluster.processes import Process, boot_id, in_session, kill_all, with_environment_prefix
-from terry.cluster.ray_head import end_unrecorded, oldest_start, read_head
+from terry.cluster.ray_head import Head, end_unrecorded, key_of, oldest_start, read_head
 from terry.cluster.ray_start import (
     Resources,
     await_start,
@@ -170,3 +170,9 @@ def _report(
 def end_reported(name: str) -> NodeReport:
     """The report of a machine on which nothing is left."""
     return NodeReport(name=name, state=NodeState.ENDED, time=datetime.now(UTC))
+
+
+def head_report(workspace: Workspace, head: Head) -> NodeReport:
+    """The report of the head's own machine."""
+    found = facts(workspace, key_of(workspace, head), head.address.rpartition(":")[0])
+    return NodeReport(name=head.name, state=NodeState.PRESENT, facts=found, time=datetime.now(UTC))

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 import ray
-from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
+from ray.exceptions import ActorDiedError, ActorUnschedulableError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from terry.cluster.device_agent import AgentReply, StaleOrder
@@ -236,7 +236,7 @@ class RayPool:
             return
         try:
             reply = msgspec.json.decode(future.result(), type=AgentReply)
-        except (RayActorError, RayTaskError) as error:
+        except RayError as error:
             self._failed(agent, error)
             return
         if agent.device and agent.device.agent != reply.device.agent:  # another life of the agent's process
@@ -276,7 +276,7 @@ class RayPool:
     def _check_call(self, agent: _Agent, future: Future[None]) -> bool:
         try:
             future.result()
-        except (RayActorError, RayTaskError) as error:
+        except RayError as error:
             self._failed(agent, error)
             return False
         return True
@@ -289,7 +289,7 @@ class RayPool:
             self._reports.append(Vanished(device_id=agent.device.id, reason="its agent does not answer"))
         agent.attached = False
         agent.ask_at = time.monotonic() + _RETRY_S
-        if isinstance(error, ActorDiedError):  # for good, perhaps: it is found again, or created anew
+        if isinstance(error, ActorDiedError | ActorUnschedulableError):  # perhaps for good: found again, or made anew
             self._agents = {name: known for name, known in self._agents.items() if known is not agent}
 
     def _agent_of(self, device_id: str) -> _Agent | None:

@@ -24,7 +24,7 @@ from terry.cluster.addresses import LOOPBACK, free_ports
 from terry.cluster.device_choice import chosen_gpus, uses_cpu
 from terry.cluster.errors import UserError
 from terry.cluster.nodes_file import NodeSetup
-from terry.cluster.processes import Process, in_session
+from terry.cluster.processes import Process, in_session, with_environment
 from terry.cluster.workspace import Workspace
 
 _START_TIMEOUT_S = 90.0
@@ -218,3 +218,8 @@ def executable(pid: int) -> str:
         return Path(f"/proc/{pid}/exe").readlink().name
     except OSError:
         return ""
+
+
+def daemons_here(workspace: Workspace) -> list[Process]:
+    """All processes of the workspace's Ray on this machine: daemons, agents, controller."""
+    return with_environment(HEAD_VARIABLE, workspace.id)

@@ -7,6 +7,7 @@ and `up` itself from here, with the user's own ssh: whoever can. All of it may b
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from terry.cluster.machines import Answer, SshMachine
 from terry.cluster.node_records import read_members, reports, write_report
 from terry.cluster.nodes_file import NodesConfig, NodeSetup, node_name
 from terry.cluster.ports import ClusterView, NodeReport, NodeState
+from terry.cluster.processes import user_name
 from terry.cluster.providers import is_here, providers_of
 from terry.cluster.ray_head import key_of, read_head
 from terry.cluster.ray_start import own_name
@@ -39,6 +41,9 @@ def ensure_up(workspace: Workspace, *, wait: bool, progress: Say | None = None) 
     """
     say = progress or (lambda _: None)
     nodes = config.read(workspace).nodes
+    if (other := _other_user(workspace)) and _is_alive(workspace):
+        say(f"the cluster is up; it is {other}'s")
+        return False
     places = head_hosts(workspace, nodes)
     if not places:
         started = not _is_served_elsewhere(workspace) and ensure_up_here(workspace, wait=wait, progress=say)
@@ -66,6 +71,15 @@ def head_hosts(workspace: Workspace, nodes: NodesConfig) -> list[str]:
 def _is_alive(workspace: Workspace) -> bool:
     held = lease.read(workspace)
     return held is not None and held.alive(datetime.now(UTC))
+
+
+def _other_user(workspace: Workspace) -> str:
+    """Who else runs the cluster (of a group's workspace); empty where nobody else does."""
+    try:
+        owner = workspace.head.stat().st_uid
+    except FileNotFoundError:
+        return ""
+    return "" if owner == os.getuid() else user_name(owner)
 
 
 def _is_served_elsewhere(workspace: Workspace) -> bool:
@@ -130,6 +144,8 @@ def take_down(workspace: Workspace, *, progress: Say | None = None) -> bool:
     """
     say = progress or (lambda _: None)
     nodes = config.read(workspace).nodes
+    if (other := _other_user(workspace)) and os.getuid() != 0 and _is_alive(workspace):
+        raise UserError(f"the cluster of {workspace.root} is {other}'s: only {other} can end it")
     head = read_head(workspace)
     host = next((h for h in nodes.hosts if head is not None and node_name(h) == head.name and not is_here(h)), None)
     if host is None and nodes.head is not None and not is_here(nodes.head):
@@ -160,7 +176,8 @@ def _end_nodes(workspace: Workspace, nodes: NodesConfig, say: Say) -> bool:
 def report_line(report: NodeReport) -> str:
     """A machine's report for people."""
     wrong = f": {report.trouble} ({report.mend})" if report.trouble else ""
-    return f"{report.name}: {report.state}{wrong}"
+    state = NodeState.JOINED if report.is_in else report.state  # the keeper may have been quicker than `up`
+    return f"{report.name}: {state}{wrong}"
 
 
 def _machine(nodes: NodesConfig, host: str) -> SshMachine:

@@ -114,6 +114,7 @@ def _check_openness(workspace: Workspace, nodes: NodesConfig) -> None:
 
 def _start_keeper(workspace: Workspace, host: str | None) -> None:
     # Nothing of the terminal stays with it: no session, no standard files, no working folder.
+    durable.make_way(workspace.keeper_log)
     with workspace.keeper_log.open("ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "terry.cluster.keeper", str(workspace.root), *([host] if host else [])],

@@ -45,20 +45,21 @@ sweep:
 """
 
 
+def write_words(path: Path) -> None:
+    """A small table of made-up sentences."""
+    chance = random.Random(5)
+    words = [f"{a}{b}" for a in ("ba", "ke", "li", "mo", "nu", "ra") for b in ("t", "l", "n", "s", "m", "p")]
+    rows = [" ".join(chance.choice(words) for _ in range(chance.randint(4, 12))) for _ in range(150)]
+    path.write_text("body\n" + "\n".join(f'"{row}."' for row in rows) + "\n", encoding="utf-8")
+
+
 class UnderFire:
     """The workspace, its command line, and its processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.workspace = Workspace((folder / "work space").resolve())
-        self._text(folder / "words.csv")
-
-    @staticmethod
-    def _text(path: Path) -> None:
-        chance = random.Random(5)
-        words = [f"{a}{b}" for a in ("ba", "ke", "li", "mo", "nu", "ra") for b in ("t", "l", "n", "s", "m", "p")]
-        rows = [" ".join(chance.choice(words) for _ in range(chance.randint(4, 12))) for _ in range(150)]
-        path.write_text("body\n" + "\n".join(f'"{row}."' for row in rows) + "\n", encoding="utf-8")
+        write_words(folder / "words.csv")
 
     # the command line
 

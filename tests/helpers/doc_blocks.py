@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,8 +137,10 @@ def _matches(pattern: list[str], lines: list[str]) -> bool:
 class Reader:
     """Somebody who does what the pages say, in a copy of what the clone has."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, at: Sequence[str] = ()) -> None:
+        """at: what stands before a command to have it run somewhere else."""
         self.folder = folder
+        self._at = list(at)
         shutil.copytree(ROOT / "examples", folder / "examples")
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("TERRY_", "PYTEST"))},
@@ -149,7 +151,7 @@ class Reader:
     def run(self, text: str, limit_s: float = 240.0) -> tuple[int, str]:
         """A command's exit code and output."""
         done = subprocess.run(
-            ["bash", "-c", text],
+            [*self._at, "bash", "-c", text],
             cwd=self.folder,
             env=self._environment,
             stdin=subprocess.DEVNULL,

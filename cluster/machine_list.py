@@ -1,0 +1,94 @@
+"""What is known of a workspace's machines: terry.yaml, what came of asking each, and whom Ray counts as alive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from terry.cluster import config, lease
+from terry.cluster.node_records import read_members, reports
+from terry.cluster.nodes_file import node_name
+from terry.cluster.ports import NodeFacts, NodeReport
+from terry.cluster.ray_head import Head, read_head
+from terry.cluster.workspace import Workspace
+
+
+class Condition(StrEnum):
+    """Where a machine stands."""
+
+    HEAD = "head"  #: takes part, and Ray's head is on it
+    UP = "up"  #: takes part
+    AWAY = "away"  #: did take part; Ray has lost it
+    UNREACHABLE = "unreachable"
+    UNFIT = "unfit"  #: reached, but it cannot take part
+    UNKNOWN = "unknown"  #: it was not asked yet
+    DOWN = "down"  #: the whole cluster is down
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineView:
+    """One machine as it is shown."""
+
+    name: str
+    host: str  #: as terry.yaml has it
+    condition: Condition
+    trouble: str = ""  #: what is wrong; empty where nothing is
+    mend: str = ""  #: what to do about it
+    facts: NodeFacts | None = None  #: what it was found to be when it was asked last
+    asked: datetime | None = None
+    labels: tuple[str, ...] = ()
+
+
+def machines(workspace: Workspace, now: datetime) -> list[MachineView]:
+    """All machines of terry.yaml and those that took part. Empty where it is this machine alone. Raises UserError."""
+    nodes = config.read(workspace).nodes
+    known, head = reports(workspace), read_head(workspace)
+    hosts = {node_name(host): (host, group.labels) for host, group in nodes.hosts.items()}
+    if not nodes.has_others:
+        return []
+    alive = _is_alive(workspace, now)
+    members = (read_members(workspace, head.life) if head else None) or frozenset()
+    found = []
+    for name in dict.fromkeys([*([head.name] if head and alive else []), *hosts, *known]):
+        host, labels = hosts.get(name, ("", ()))
+        report = known.get(name)
+        condition, trouble, mend = _condition(name, report, head, members, alive=alive)
+        facts, asked = (report.facts, report.time) if report else (None, None)
+        found.append(
+            MachineView(
+                name=name,
+                host=host,
+                condition=condition,
+                trouble=trouble,
+                mend=mend,
+                facts=facts,
+                asked=asked,
+                labels=labels,
+            )
+        )
+    return found
+
+
+def _is_alive(workspace: Workspace, now: datetime) -> bool:
+    held = lease.read(workspace)
+    return held is not None and held.alive(now)
+
+
+def _condition(
+    name: str, report: NodeReport | None, head: Head | None, members: frozenset[str], *, alive: bool
+) -> tuple[Condition, str, str]:
+    trouble, mend = (report.trouble, report.mend) if report else ("", "")
+    if not alive:
+        return Condition.DOWN, "", ""
+    if head is not None and name == head.name:
+        return Condition.HEAD, trouble, mend
+    if name in members:
+        return Condition.UP, trouble, mend
+    if report is None:
+        return Condition.UNKNOWN, "it was not asked to join yet", "`terry-cluster up` asks it"
+    if report.is_in:
+        return Condition.AWAY, "Ray does not see it", "it is asked again by itself; `terry-cluster up` asks at once"
+    if report.trouble:
+        return Condition(report.state.value), trouble, mend
+    return Condition.UNKNOWN, "it was taken down", "`terry-cluster up` brings it back"

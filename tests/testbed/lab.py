@@ -1,0 +1,184 @@
+"""A workspace on a bed of ssh hosts, driven by the command line on its login host, for tests."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from terry.cluster.model import Attempt, EndReason
+from terry.cluster.node_records import reports
+from terry.cluster.ports import NodeReport
+from terry.cluster.ray_head import Head, read_head
+from terry.cluster.state import State
+from terry.cluster.store import read_state
+from terry.cluster.workspace import Workspace
+from tests.faults.workspace_under_fire import write_words
+from tests.testbed.beds import Bed
+
+COMMAND = str(Path(sys.executable).with_name("terry-cluster"))
+
+#: As `nodes:` of terry.yaml. Few cores: all hosts of a bed share the machine's.
+NODES = """
+nodes:
+  lab:
+    kind: ssh
+    hosts: [seawolf, quattro]
+    cpus: 2
+    labels: [lab]
+"""
+
+_SWEEP = """
+name: {name}
+datasets:
+  words: {{source: {source}, column: body, unit: sentence, vocabulary_size: 60}}
+run:
+  data: {{dataset: words, batch_size: 4, bptt: 8}}
+  model: {{hidden_size: 24, embedding_size: 16}}
+  training: {{epochs: {epochs}, seed: 3, log_every: 20}}
+  checkpoint: {{every: 0.2}}
+  resources: {{cpus: 1}}
+sweep:
+  grid:
+    model.cell: [gru, lstm]
+{grid}
+"""
+
+
+class Lab:
+    """See the module."""
+
+    def __init__(self, bed: Bed, nodes: str = NODES) -> None:
+        self.bed = bed
+        self.workspace = Workspace(bed.shared / "work space")
+        self.workspace.root.mkdir(mode=0o700)
+        self.workspace.config.write_text(nodes, encoding="utf-8")
+        write_words(bed.shared / "words.csv")
+
+    # the command line, on the login host
+
+    def run(self, *arguments: str, check: bool = True, timeout: float = 240.0, host: str = "login") -> str:
+        """Run a command to its end; what it has printed, errors and all."""
+        done = self.bed.on(host, COMMAND, "-w", str(self.workspace.root), *arguments, timeout=timeout)
+        if check and done.returncode != 0:
+            raise AssertionError(f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.logs()}")
+        return done.stdout + done.stderr
+
+    def json(self, *arguments: str) -> Any:
+        """What a command says with --json."""
+        done = self.bed.on("login", COMMAND, "-w", str(self.workspace.root), "--json", *arguments)
+        return json.loads(done.stdout)
+
+    def submit(self, name: str, *, epochs: int = 60, **grid: list[Any]) -> None:
+        """Submit a sweep of two trainings for each combination of `grid`."""
+        path = self.bed.shared / f"{name}.yaml"
+        rest = "\n".join(f"    {key.replace('__', '.')}: {json.dumps(values)}" for key, values in grid.items())
+        path.write_text(
+            _SWEEP.format(name=name, source=self.bed.shared / "words.csv", epochs=epochs, grid=rest), encoding="utf-8"
+        )
+        self.run("submit", str(path))
+
+    def finish(self, name: str, timeout: float = 240.0) -> None:
+        """Wait until the sweep is done; it must have succeeded."""
+        self.run("wait", name, "--timeout", str(timeout), timeout=timeout + 60)
+
+    def until(self, what: Callable[[], Any], timeout: float = 120.0) -> Any:
+        """The first true answer of `what`."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if found := what():
+                return found
+            time.sleep(0.1)  # the bed's hosts are seen through files, which cannot be waited for
+        raise AssertionError(f"not in {timeout} s: {what}\n{self.logs()}")
+
+    def logs(self) -> str:
+        """What keeper, controller and agents have said, for a failed test."""
+        files = sorted(self.workspace.cluster.glob("*.log"))
+        return "\n".join(f"--- {f.name}\n{f.read_text(errors='replace')[-3000:]}" for f in files)
+
+    # what is on disk
+
+    def state(self) -> State:
+        """The queue."""
+        return read_state(self.workspace)
+
+    def trainings(self, name: str) -> list[str]:
+        """Ids of a sweep's trainings."""
+        return [i for i, r in self.state().jobs.items() if r.job.sweep == name and r.job.kind == "train"]
+
+    def attempts(self, job: str) -> tuple[Attempt, ...]:
+        """All attempts of a job."""
+        return self.state().jobs[job].attempts
+
+    def on_node(self, name: str, node: str) -> list[str]:
+        """Trainings of the sweep that run on the node now and have written a checkpoint in this attempt."""
+        state = self.state()
+        return [
+            job
+            for job in self.trainings(name)
+            if state.jobs[job].state.value == "running"
+            and state.jobs[job].attempts[-1].node == node
+            and self.checkpoints(job, state.jobs[job].attempt)
+        ]
+
+    def checkpoints(self, job: str, attempt: int) -> list[Path]:
+        """Checkpoints of an attempt."""
+        return list(self.workspace.run(job).checkpoints.glob(f"step-*-a{attempt:04d}"))
+
+    def weights(self, name: str) -> dict[str, set[str]]:
+        """sha256 of the final weights of a sweep's trainings, by cell."""
+        found: dict[str, set[str]] = {}
+        for job in self.trainings(name):
+            result = json.loads(self.workspace.run(job).result.read_bytes())
+            cell = str(self.state().jobs[job].job.labels["cell"])
+            found.setdefault(cell, set()).add(result["model_sha256"])
+        return found
+
+    def assert_each_done_once(self, name: str) -> None:
+        """Every training ended well exactly once."""
+        for job in self.trainings(name):
+            ends = [a.end.reason for a in self.attempts(job) if a.end]
+            assert ends.count(EndReason.SUCCESS) == 1, (job, ends)
+
+    def head(self) -> Head:
+        """The head as recorded."""
+        found = read_head(self.workspace)
+        assert found is not None
+        return found
+
+    def members(self) -> set[str]:
+        """Nodes that Ray counts as alive."""
+        try:
+            return {node["name"] for node in json.loads(self.workspace.members.read_bytes())["nodes"]}
+        except FileNotFoundError:
+            return set()
+
+    def report(self, node: str) -> NodeReport:
+        """What is known of a machine."""
+        return reports(self.workspace)[node]
+
+    def processes(self, host: str) -> list[str]:
+        """Command lines of what runs there for the workspace."""
+        listed = self.bed.on(host, "ps", "-eo", "args").stdout.splitlines()
+        return [line for line in listed if self.workspace.id in line or "terry.cluster" in line or "ray::" in line]
+
+    # intruders
+
+    def ports(self, host: str) -> list[int]:
+        """TCP ports on which something listens there, but for sshd."""
+        listed = self.bed.on(host, "ss", "-Hltn").stdout.splitlines()
+        return sorted({int(line.split()[3].rpartition(":")[2]) for line in listed} - {22})
+
+    def intrude(self, host: str, ports: dict[str, list[int]], private: list[str], token: str = "") -> dict[str, Any]:
+        """What tests/testbed/intruder.py finds from there."""
+        targets = self.bed.shared / "ports.json"
+        targets.write_text(json.dumps(ports), encoding="utf-8")
+        script = Path(__file__).with_name("intruder.py")
+        given = {"TOKEN": token} if token else {}
+        done = self.bed.on(host, sys.executable, str(script), str(targets), *private, timeout=300.0, **given)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,11 @@ class AgentHarness:
     def output(self) -> str:
         """What the jobs have printed, for a failed test."""
         return "\n".join(p.read_text(errors="replace") for p in self.workspace.runs.glob("*/attempts/*/stderr.log"))
+
+    def call_it_hung_after(self, seconds: float, job: str = "s-1") -> None:
+        """Shorten a job's `hang_after` now that it is at work: on a busy machine it may take long to begin."""
+        found = self.agent._jobs[(job, 1)]
+        found.order = replace(found.order, hang_after_s=seconds)
 
     def pid(self, job: str = "s-1") -> int:
         """Pid of the job's process."""

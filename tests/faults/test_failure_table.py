@@ -245,7 +245,9 @@ def test_nan_names_tensor_and_step_and_is_final(harness: AgentHarness) -> None:
 def test_a_call_that_does_not_come_back_is_ended_and_shows_where_it_stood(harness: AgentHarness) -> None:
     harness.run("hang-1").root.mkdir(parents=True)
     os.mkfifo(harness.run("hang-1").root / "fifo")
-    harness.launch("failing_jobs:stands_still", "hang-1", hang_after_s=1.0)
+    harness.launch("failing_jobs:stands_still", "hang-1")
+    harness.until_step("hang-1", 5)
+    harness.call_it_hung_after(1.0, "hang-1")
     end = harness.ended("hang-1")
     assert (end.reason, end.signal, end.step) == (EndReason.HUNG, signal.SIGABRT, 5)
     assert "stands_still" in end.message
@@ -254,14 +256,18 @@ def test_a_call_that_does_not_come_back_is_ended_and_shows_where_it_stood(harnes
 
 
 def test_a_job_that_is_at_work_without_doing_a_step_is_not_hung(harness: AgentHarness) -> None:
-    harness.launch("failing_jobs:validates", "valid-1", hang_after_s=0.8, parameters={"batches": 25})
     begun = time.monotonic()
+    harness.launch("failing_jobs:validates", "valid-1", parameters={"batches": 25})
+    harness.until_step("valid-1", 9)
+    harness.call_it_hung_after(0.8, "valid-1")
     assert harness.ended("valid-1").reason is EndReason.HUNG
     assert time.monotonic() - begun > 2.5, "not before it stood still"
 
 
 def test_a_stopped_process_is_a_hang(harness: AgentHarness) -> None:
-    harness.launch("failing_jobs:waits", "stop-1", hang_after_s=1.0)
+    harness.launch("failing_jobs:waits", "stop-1")
+    harness.until_step("stop-1")
+    harness.call_it_hung_after(1.0, "stop-1")
     os.kill(harness.pid("stop-1"), signal.SIGSTOP)
     assert harness.ended("stop-1").reason is EndReason.HUNG
 
@@ -416,8 +422,9 @@ def test_while_the_disk_stands_still_nobody_is_called_hung(tmp_path: Path, monke
     with frozen_disk(tmp_path) as disk:
         harness = AgentHarness(disk.folder, runtime=LIGHT)
         try:
-            harness.launch("failing_jobs:writes", hang_after_s=4.0)  # longer than it takes to begin
+            harness.launch("failing_jobs:writes")
             harness.until_step(step=5)
+            harness.call_it_hung_after(4.0)
             disk.freeze()
             harness.until_phase("waits for the disk")
             deadline = time.monotonic() + 2.0
@@ -426,8 +433,10 @@ def test_while_the_disk_stands_still_nobody_is_called_hung(tmp_path: Path, monke
             assert not [r for r in harness.reports if isinstance(r, Ended)], "its silence is the disk's"
             disk.thaw()
             harness.until_phase("training")
+            harness.call_it_hung_after(60.0)  # at its end it draws its curve, which may take long here
             (harness.run().root / "enough").touch()
-            assert harness.ended().reason is EndReason.SUCCESS
+            end = harness.ended()
+            assert end.reason is EndReason.SUCCESS, end
         finally:
             disk.thaw()
             harness.close()

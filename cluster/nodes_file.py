@@ -1,6 +1,7 @@
 """`nodes:` and `head:` of terry.yaml, read and checked: where devices come from.
 
-head: seawolf                    # where Ray's head, controller and keeper run; left out: chosen by `up`
+head: seawolf                    # where Ray's head, controller and keeper run; left out: chosen by `up`;
+                                 # `slurm`: in a Slurm job, where nothing may run for long on login hosts
 
 nodes:                           # groups of machines, by a name of your own
   here: {kind: local}            # the machine on which `up` is called
@@ -36,6 +37,10 @@ from terry.cluster.yaml_section import Section, seconds
 _HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
 _PORTS_NEEDED = 20
+
+
+#: As `head:` the Slurm cluster itself: head, keeper and controller stand in a Slurm job of their own.
+SLURM_HEAD = "slurm"
 
 
 class NodeKind(StrEnum):
@@ -139,12 +144,18 @@ class NodesConfig:
     """All of it. No groups: this machine."""
 
     groups: tuple[Group, ...] = ()
-    head: str | None = None  #: a host where Ray's head, controller and keeper shall run
+    #: a host where Ray's head, controller and keeper shall run; `slurm`: in a Slurm job of their own
+    head: str | None = None
 
     @property
     def hosts(self) -> dict[str, SshGroup]:
         """Host -> its group."""
         return {host: group for group in self.groups if isinstance(group, SshGroup) for host in group.hosts}
+
+    @property
+    def is_head_in_slurm(self) -> bool:
+        """True where the head stands in a Slurm job."""
+        return self.head == SLURM_HEAD and SLURM_HEAD not in self.hosts
 
     @property
     def here(self) -> LocalGroup | None:
@@ -166,7 +177,10 @@ def nodes_of(root: Section) -> NodesConfig:
         for name in table.values:
             groups.append(_group(table, name))
             _check_apart(table, str(name), groups)
-    return NodesConfig(groups=tuple(groups), head=_head(root))
+    found = NodesConfig(groups=tuple(groups), head=_head(root))
+    if found.is_head_in_slurm and not any(isinstance(group, SlurmGroup) for group in groups):
+        raise root.error("head", "can be `slurm` only where a group of kind slurm says how to ask for jobs")
+    return found
 
 
 def _head(root: Section) -> str | None:

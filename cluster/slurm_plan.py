@@ -22,6 +22,10 @@ from terry.cluster.nodes_file import SlurmGroup
 LOST_AFTER = timedelta(seconds=180)
 
 
+#: What stands for a node's name in the name of the head's own Slurm job, which belongs to no group.
+HEAD_NODE = "head"
+
+
 class Phase(StrEnum):
     """Where a Slurm job is."""
 
@@ -88,7 +92,8 @@ def in_group(group: SlurmGroup, node: str) -> bool:
 def strangers(groups: Iterable[SlurmGroup], jobs: Iterable[SlurmJob]) -> tuple[str, ...]:
     """Ids of the workspace's Slurm jobs that belong to no group any more."""
     known = list(groups)
-    return tuple(job.id for job in jobs if not any(in_group(group, job.node) for group in known))
+    others = [job for job in jobs if job.node != HEAD_NODE]
+    return tuple(job.id for job in others if not any(in_group(group, job.node) for group in known))
 
 
 def _sort_out(group: SlurmGroup, seen: Seen, now: datetime) -> tuple[list[SlurmJob], list[str]]:

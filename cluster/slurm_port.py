@@ -12,10 +12,11 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from terry.cluster.nodes_file import SlurmGroup
-from terry.cluster.slurm_plan import Phase, SlurmJob
+from terry.cluster.slurm_plan import HEAD_NODE, Phase, SlurmJob
 from terry.cluster.workspace import Workspace
 
 _TIMEOUT_S = 60.0
@@ -68,6 +69,24 @@ class Slurm:
 
     def submit(self, group: SlurmGroup, node: str) -> str:
         """See SlurmPort."""
+        words = ["-m", "terry.cluster.slurm_worker", str(self._workspace.root), group.name, node]
+        return self._ask(group, node, [*words, str(warning_s(group))])
+
+    def submit_head(self, group: SlurmGroup, after: str | None = None) -> str:
+        """Ask for a job for the head, with the group's partition, account and time; it needs no GPU. Raises SlurmError.
+
+        after: id of the job that has to end first.
+        """
+        kept = {k: v for k, v in group.options.items() if k in {"qos", "time", "reservation", "constraint", "wckey"}}
+        options = {**kept, "cpus_per_task": 1, **({"dependency": f"afterany:{after}"} if after else {})}
+        plain = replace(group, gres=None, options=options)
+        return self._ask(plain, HEAD_NODE, ["-m", "terry.cluster.slurm_head", str(self._workspace.root)])
+
+    def end_head(self, job_id: str) -> None:
+        """Ask the head's job to end in an orderly way. Raises SlurmError."""
+        _run(["scancel", "--batch", "--signal=TERM", job_id])
+
+    def _ask(self, group: SlurmGroup, node: str, words: list[str]) -> str:
         from submitit.core.utils import FailedJobError
         from submitit.helpers import clean_env
         from submitit.slurm.slurm import SlurmExecutor
@@ -79,7 +98,7 @@ class Slurm:
                 executor = SlurmExecutor(folder=self._workspace.slurm)
                 executor.update_parameters(**parameters(group, f"{self._prefix}{node}"))
                 # Not submitit's pickled function: the program reads all that it needs from the workspace.
-                job = executor._submit_command(self._command(group, node))
+                job = executor._submit_command(_command(group, words))
         except (FailedJobError, RuntimeError, ValueError, OSError) as error:
             raise SlurmError(_words(str(error))) from error
         return str(job.job_id)
@@ -107,12 +126,6 @@ class Slurm:
                 return lines[-1]
         return ""
 
-    def _command(self, group: SlurmGroup, node: str) -> str:
-        python = group.python or sys.executable
-        program = python if python.startswith("~/") else shlex.quote(python)
-        words = ["-m", "terry.cluster.slurm_worker", str(self._workspace.root), group.name, node]
-        return f"exec {program} {shlex.join([*words, str(warning_s(group))])}"
-
     def _tidy(self, keep: int = 50) -> None:
         """Let go of the files of old jobs."""
         found = sorted(self._workspace.slurm.glob("*_submission.sh"), key=lambda path: path.stat().st_mtime)
@@ -122,6 +135,12 @@ class Slurm:
         for link in self._workspace.slurm.glob(".submission_file_*"):  # submitit's, from before the id was known
             if not link.exists() or link.is_symlink():
                 link.unlink(missing_ok=True)
+
+
+def _command(group: SlurmGroup, words: list[str]) -> str:
+    python = group.python or sys.executable
+    program = python if python.startswith("~/") else shlex.quote(python)
+    return f"exec {program} {shlex.join(words)}"
 
 
 def parameters(group: SlurmGroup, name: str) -> dict[str, Any]:

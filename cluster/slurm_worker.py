@@ -21,6 +21,7 @@ from types import FrameType
 
 from terry.cluster import config, inbox, live
 from terry.cluster.errors import UserError
+from terry.cluster.locks import Lock, holder
 from terry.cluster.machine_nodes import order_of
 from terry.cluster.machines import ThisMachine
 from terry.cluster.node_join import MARK
@@ -39,6 +40,9 @@ _HEAD_WAIT_S = 180.0
 _LOOK_S = 2.0
 _LEAVE_LOOK_S = 0.3
 _TRIES = 3
+#: Held by the process of a node as long as it lives, in the node's folder.
+_LOCK = "worker.lock"
+_STARTING_S = 60.0
 #: How long Ray may count it as dead, although it lives, before it joins anew.
 _ABSENT_S = 30.0
 #: What is left of the warning for ending Ray here.
@@ -63,6 +67,7 @@ class Worker:
 
     def run(self) -> int:
         """Until nobody needs us. Returns the exit code."""
+        lock = Lock.take(runtime_folder(self._workspace) / _LOCK, 0.0)
         clear_siblings(self._workspace)
         code = 0
         try:
@@ -77,6 +82,7 @@ class Worker:
             if self._leave_by is not None:
                 self._move_jobs_away()
             leave(self._workspace)
+            lock.release()
             shutil.rmtree(runtime_folder(self._workspace), ignore_errors=True)
         if code == 0:
             write_report(self._workspace, end_reported(self._node))
@@ -196,13 +202,8 @@ def clear_siblings(workspace: Workspace) -> None:
 
 
 def _is_used(folder: Path) -> bool:
-    """Whether a process has something of the folder in its command line: Ray's daemons have their sockets there."""
-    marked = os.fsencode(folder) + b"/"
-    for each in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if marked in each.read_bytes():
-                return True
-    return time.time() - folder.stat().st_mtime < 600  # one that has just begun to start
+    """Whether the process of that Slurm job lives, or may have begun just now."""
+    return holder(folder / _LOCK) is not None or time.time() - folder.stat().st_mtime < _STARTING_S
 
 
 def main() -> None:

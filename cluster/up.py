@@ -23,6 +23,7 @@ from terry.cluster.providers import is_here, providers_of
 from terry.cluster.ray_head import key_of, read_head
 from terry.cluster.ray_start import own_name
 from terry.cluster.up_here import ensure_up_here, take_down_here
+from terry.cluster.up_slurm import end_head_job, ensure_head_job
 from terry.cluster.workspace import Workspace
 
 _THERE_S = 200.0
@@ -45,7 +46,9 @@ def ensure_up(workspace: Workspace, *, wait: bool, progress: Say | None = None) 
         say(f"the cluster is up; it is {other}'s")
         return False
     places = head_hosts(workspace, nodes)
-    if not places:
+    if nodes.is_head_in_slurm:
+        started = ensure_head_job(workspace, nodes, wait=wait, say=say)
+    elif not places:
         started = not _is_served_elsewhere(workspace) and ensure_up_here(workspace, wait=wait, progress=say)
     elif not wait and _is_alive(workspace):
         started = False
@@ -148,6 +151,9 @@ def take_down(workspace: Workspace, *, progress: Say | None = None) -> bool:
         raise UserError(f"the cluster of {workspace.root} is {other}'s: only {other} can end it")
     head = read_head(workspace)
     host = next((h for h in nodes.hosts if head is not None and node_name(h) == head.name and not is_here(h)), None)
+    if nodes.is_head_in_slurm:
+        ended = end_head_job(workspace, say=say)
+        return _end_nodes(workspace, nodes, say) or ended
     if host is None and nodes.head is not None and not is_here(nodes.head):
         host = nodes.head
     if host is None:

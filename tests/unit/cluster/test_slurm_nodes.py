@@ -1,0 +1,181 @@
+"""The provider of Slurm nodes over a Slurm in memory: what it asks for, what it says, when it is patient."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from terry.cluster import durable, slurm_nodes
+from terry.cluster.fake_slurm import FakeSlurm
+from terry.cluster.live import Live
+from terry.cluster.loads import DeviceLoad, WaitingJobs
+from terry.cluster.model import Device, DeviceKind, DeviceRecord
+from terry.cluster.node_records import write_report
+from terry.cluster.nodes_file import SlurmGroup
+from terry.cluster.ports import ClusterKey, ClusterView, NodeReport, NodeState
+from terry.cluster.slurm_nodes import SlurmNodes
+from terry.cluster.slurm_plan import Phase, SlurmJob
+from terry.cluster.workspace import Workspace
+
+GROUP = SlurmGroup(name="queue", most=2, gres="gpu:1", idle_after=60.0)
+KEY = ClusterKey(workspace="/w", address="10.0.0.1:6379", life="one", token="secret", versions={})
+
+
+class World:
+    """A workspace whose controller says what a test wants, and a Slurm."""
+
+    def __init__(self, root: Path) -> None:
+        self.workspace = Workspace(root)
+        durable.make_folder(self.workspace.cluster)
+        self.slurm = FakeSlurm()
+        self.nodes = SlurmNodes(self.workspace, [GROUP], self.slurm)
+        self.waiting = 0
+        self.idle: dict[str, float | None] = {}  # node -> seconds for which it has been idle; None: busy
+
+    def round(self, *, age_s: float = 0.0) -> dict[str, NodeReport]:
+        """One round; what it has to say, by node."""
+        now = datetime.now(UTC)
+        devices = [Device(id=f"{n}:0", node=n, node_id="x", kind=DeviceKind.GPU, capacity=1.0) for n in self.idle]
+        shown = Live(
+            time=now - timedelta(seconds=age_s),
+            epoch=1,
+            devices=tuple(DeviceRecord(device=device) for device in devices),
+            waiting=(WaitingJobs(kind=DeviceKind.GPU, share=1.0, count=self.waiting),) if self.waiting else (),
+            loads=tuple(
+                DeviceLoad(
+                    device_id=f"{node}:0",
+                    free=0.0 if idle is None else 1.0,
+                    idle_since=None if idle is None else now - timedelta(seconds=idle),
+                )
+                for node, idle in self.idle.items()
+            ),
+        )
+        self.workspace.live.write_bytes(msgspec.json.encode(shown))
+        view = ClusterView(key=KEY, members=frozenset({*self.idle, "login"}))
+        return {report.name: report for report in self.nodes.reconcile(view)}
+
+    def asked_for(self) -> list[str]:
+        return sorted(job.node for job in self.slurm.jobs())
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_nodes_come_are_used_and_go(world: World) -> None:
+    assert world.round() == {}
+    world.waiting = 5
+    said = world.round()
+    assert world.asked_for() == ["queue-1", "queue-2"]
+    assert {report.state for report in said.values()} == {NodeState.WAITING}
+    assert world.round()["queue-1"].trouble == "Slurm job 101 waits: Resources"
+    assert world.round() == {}, "said once"
+    world.slurm.start("queue-1")
+    assert world.round()["queue-1"].trouble == "Slurm job 101 starts on c1"
+    world.idle, world.waiting = {"queue-1": None}, 1
+    world.round()
+    assert world.asked_for() == ["queue-1", "queue-2"]
+
+    world.waiting = 0
+    world.round()
+    assert world.asked_for() == ["queue-1"], "nobody needs the other any more"
+    world.idle = {"queue-1": 61.0}
+    world.round()
+    world.round()
+    assert world.slurm.released == ["101"], "asked once"
+    world.slurm.end("queue-1")
+    world.idle = {}
+    assert world.round()["queue-1"].state is NodeState.ENDED
+
+
+def test_a_node_without_a_device_is_still_on_its_way(world: World) -> None:
+    world.waiting = 1
+    world.round()
+    world.slurm.start("queue-1")
+    view = ClusterView(key=KEY, members=frozenset({"queue-1"}))
+    world.nodes.reconcile(view)
+    assert world.asked_for() == ["queue-1"]
+
+
+def test_old_word_of_the_controller_counts_for_nothing(world: World) -> None:
+    world.waiting = 5
+    assert world.round(age_s=60.0) == {}
+    assert world.asked_for() == []
+
+
+def test_what_slurm_refuses_is_said_and_not_asked_again_at_once(world: World) -> None:
+    world.waiting, world.slurm.refusal = 1, "invalid partition specified: mian"
+    said = world.round()["queue-1"]
+    assert said.state is NodeState.UNFIT
+    assert said.trouble == "Slurm says: invalid partition specified: mian"
+    assert "nodes.queue" in said.mend
+    world.slurm.refusal = ""
+    world.round()
+    assert world.asked_for() == [], "patience"
+
+
+def test_a_job_that_never_became_a_node_is_told_of(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(slurm_nodes.time, "monotonic", lambda: clock[0])
+    world.waiting = 1
+    world.round()
+    world.slurm.start("queue-1")
+    world.round()
+    world.slurm.words["101"] = "bash: python: command not found"
+    world.slurm.end("queue-1")
+    said = world.round()["queue-1"]
+    assert said.trouble == "Slurm job 101 has ended before it was a node: bash: python: command not found"
+    assert str(world.workspace.slurm) in said.mend
+    for pause in (5.0, 10.0, 20.0):
+        clock[0] += pause - 0.1
+        world.round()
+        assert world.asked_for() == []
+        clock[0] += 0.2
+        world.round()
+        assert world.asked_for() == ["queue-1"]
+        world.slurm.end("queue-1")
+        world.round()
+
+
+def test_what_the_node_itself_has_said_counts_more(world: World) -> None:
+    world.waiting = 1
+    world.round()
+    own = NodeReport(name="queue-1", state=NodeState.UNFIT, trouble="Ray is 2.1, on the head 2.60", mend="install it")
+    write_report(world.workspace, own)
+    world.slurm.end("queue-1")
+    assert world.round()["queue-1"] == own
+
+
+def test_jobs_of_no_group_and_those_that_do_not_go_are_ended(world: World) -> None:
+    world.slurm.put(SlurmJob(id="7", node="former-1", phase=Phase.RUNNING))
+    world.slurm.put(SlurmJob(id="8", node="queue-1", phase=Phase.RUNNING))
+    world.idle = {"queue-1": 61.0}
+    world.round()
+    assert world.asked_for() == ["queue-1"]
+    assert world.slurm.released == ["8"]
+    world.nodes._leaving["8"] -= timedelta(seconds=200)
+    world.round()
+    assert world.asked_for() == []
+
+
+def test_a_slurm_that_does_not_answer_is_unreachable(world: World) -> None:
+    world.waiting, world.slurm.silence = 1, "there is no squeue on login"
+    said = world.round()["queue-1"]
+    assert said.state is NodeState.UNREACHABLE
+    assert said.trouble == "there is no squeue on login"
+    assert world.nodes.end()[0].state is NodeState.UNREACHABLE
+
+
+def test_the_end_of_all(world: World) -> None:
+    world.waiting = 2
+    world.round()
+    assert {(r.name, r.state) for r in world.nodes.end()} == {
+        ("queue-1", NodeState.ENDED),
+        ("queue-2", NodeState.ENDED),
+    }
+    assert world.asked_for() == []
+    assert world.nodes.end() == ()

@@ -1,0 +1,137 @@
+"""What a node's program in its Slurm job does by itself. All of it together: tests/integration/test_slurm_nodes.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from terry.cluster import durable, inbox
+from terry.cluster.live import Live
+from terry.cluster.loads import DeviceLoad
+from terry.cluster.locks import Lock
+from terry.cluster.model import Device, DeviceKind, DeviceRecord
+from terry.cluster.ray_start import INSTANCE_VARIABLE, instance, runtime_folder
+from terry.cluster.slurm_worker import LEAVES, Worker, _answers, clear_siblings
+from terry.cluster.workspace import Workspace
+
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.setenv(INSTANCE_VARIABLE, "55")
+    made = Workspace(tmp_path / "w")
+    durable.make_folder(made.queue)
+    return made
+
+
+@pytest.fixture
+def worker(workspace: Workspace) -> Iterator[Worker]:
+    kept = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)}
+    yield Worker(workspace, "queue", "queue-1", 60.0)
+    signal.set_wakeup_fd(-1)
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def show(workspace: Workspace, *devices: DeviceRecord, idle: tuple[str, ...] = ()) -> None:
+    loads = tuple(
+        DeviceLoad(device_id=d.device.id, free=1.0, idle_since=NOW if d.device.id in idle else None) for d in devices
+    )
+    workspace.live.write_bytes(msgspec.json.encode(Live(time=NOW, epoch=1, devices=devices, loads=loads)))
+
+
+def device(node: str, **more: object) -> DeviceRecord:
+    made = Device(id=f"{node}:cpu", node=node, node_id="x", kind=DeviceKind.CPU, capacity=1.0)
+    return DeviceRecord(device=made, **more)  # type: ignore[arg-type]
+
+
+def asked(workspace: Workspace) -> list[inbox.Message]:
+    inbox.prepare(workspace)
+    return [letter.message for letter in inbox.take(workspace)]
+
+
+def test_warned_it_drains_its_devices_and_waits_until_nothing_runs_there(worker: Worker, workspace: Workspace) -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)
+    show(workspace, device("queue-1"), device("queue-2"))
+    thread = threading.Thread(target=worker._move_jobs_away)
+    thread.start()
+    while not (messages := asked(workspace)):
+        pass
+    assert [(m.device, m.reason) for m in messages if isinstance(m, inbox.Drain)] == [("queue-1:cpu", LEAVES)]
+    show(workspace, device("queue-1", drained=True, drain_reason=LEAVES), device("queue-2"))
+    thread.join(1.0)
+    assert thread.is_alive(), "a job still runs there"
+    show(workspace, device("queue-1", drained=True, drain_reason=LEAVES), device("queue-2"), idle=("queue-1:cpu",))
+    thread.join(30.0)
+    assert not thread.is_alive()
+    assert len(asked(workspace)) == 1, "asked once"
+
+
+def test_ended_it_waits_for_nothing(worker: Worker, workspace: Workspace) -> None:
+    show(workspace, device("queue-1"))
+    os.kill(os.getpid(), signal.SIGTERM)
+    worker._move_jobs_away()
+    assert asked(workspace) == []
+
+
+def test_the_next_of_its_name_takes_back_its_drain_and_no_others(worker: Worker, workspace: Workspace) -> None:
+    by_hand = DeviceRecord(
+        device=Device(id="queue-1:0", node="queue-1", node_id="x", kind=DeviceKind.GPU, capacity=1.0),
+        drained=True,
+        drain_reason="fan is noisy",
+    )
+    ours, others = (device(node, drained=True, drain_reason=LEAVES) for node in ("queue-1", "queue-2"))
+    show(workspace, ours, by_hand, others)
+    worker._take_back_drains()
+    assert [m.device for m in asked(workspace) if isinstance(m, inbox.Undrain)] == ["queue-1:cpu"]
+
+
+def test_several_on_one_machine_know_nothing_of_each_other(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = runtime_folder(workspace)
+    assert instance(workspace) == f"{workspace.id}-55"
+    monkeypatch.setenv(INSTANCE_VARIABLE, "56")
+    assert runtime_folder(workspace) != one
+    monkeypatch.delenv(INSTANCE_VARIABLE)
+    assert instance(workspace) == workspace.id
+    for folder in one.parent.glob(f"terry-*-{workspace.id}*"):
+        folder.rmdir()
+
+
+def test_what_a_killed_one_has_left_is_removed(workspace: Workspace) -> None:
+    own = runtime_folder(workspace)
+    siblings = {name: own.with_name(own.name.replace("-55", f"-{name}")) for name in ("1", "2", "3", "x")}
+    for name, folder in siblings.items():
+        folder.mkdir()
+        (folder / "worker.lock").touch()
+        if name != "3":
+            os.utime(folder, (1, 1))
+    lock = Lock.take(siblings["2"] / "worker.lock", 0.0)
+    os.utime(siblings["2"], (1, 1))
+    clear_siblings(workspace)
+    left = {name for name, folder in siblings.items() if folder.exists()}
+    assert left == {"2", "3", "x"}, "one lives, one has begun just now, one is none of ours"
+    lock.release()
+    os.utime(siblings["3"], (1, 1))
+    clear_siblings(workspace)
+    assert {name for name, folder in siblings.items() if folder.exists()} == {"x"}
+    (siblings["x"] / "worker.lock").unlink()
+    siblings["x"].rmdir()
+    own.rmdir()
+
+
+def test_whether_a_head_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert _answers(address)
+    assert not _answers(address)

@@ -7,11 +7,11 @@ sequences in one piece.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from terry.data_prep.config import Tokenizer
+from terry.data_prep.spacing import Spacing, blank_between_sentences
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,9 +36,9 @@ _WORDS = "|".join(
         r"[\x00-\x03]",
         r"(?i:https?://|www\.)[^\s\x00-\x03<>]*[\w/]",  # web addresses, without the full stop behind them
         r"(?:\p{L}\.){2,}",  # U.S., e.g.
-        r"\.?\d+(?:[.,:/]\d+)+|\.\d+",  # 3.50, 1,000, 10:30, .2
+        r"\.?\d+(?:[.,:/٫٬]\d+)+|\.\d+",  # 3.50, 1,000, 10:30, .2
         r"[0-9#*]\x{FE0F}?\x{20E3}",  # keycaps
-        rf"{_LETTER}+(?:['’\-‐]{_LETTER}+)*",  # don't, well-known
+        rf"{_LETTER}+(?:['’\-‐·״׳\x{{55B}}\x{{55C}}\x{{55E}}]{_LETTER}+)*",  # don't, well-known, col·lecció, צה״ל
         rf"[{_UNSPACED}]\p{{M}}*",
         r"\p{Regional_Indicator}{2}",  # flags
         rf"{_PICTURE}(?:\x{{200D}}{_PICTURE})*[\x{{E0020}}-\x{{E007F}}]*",  # emoji, families, skin tones
@@ -63,38 +63,21 @@ def words(text: str, tokenizer: Tokenizer = Tokenizer.words) -> list[str]:
     return tokenise(pl.Series([text], dtype=pl.String), tokenizer).to_list()
 
 
-_CLOSING = re.compile(r"[.,!?;:%)\]}…”»’。，！？、；：）」』》】〉]+|'")
-_QUOTE = '"'
-_OPENING = re.compile(r"[(\[{$£€#@“«‘（「『《【〈]+")
-_TIGHT = re.compile(r"[/\u200d]")
-_NO_BLANKS = re.compile(
-    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
-)
 _BREAKS = {SPECIAL[SENTENCE]: " ", SPECIAL[PARAGRAPH]: "\n\n", SPECIAL[STORY]: "\n\n"}
 
 
 def detokenise_words(tokens: Iterable[str]) -> str:
     """Text as a person would space it: no blank before a full stop, none inside Chinese, quotation marks in pairs."""
     out: list[str] = []
-    previous, glue, quoted = "", True, False
+    spacing = Spacing()
     for token in tokens:
         if token in _BREAKS:
             _break(out, _BREAKS[token])
-            if _BREAKS[token] != " ":
-                quoted = False
-            previous, glue = "", True
+            spacing.pause(paragraph=_BREAKS[token] != " ")
             continue
-        if token == _QUOTE:
-            closes, opens = quoted, not quoted
-            quoted = not quoted
-        else:
-            closes = _CLOSING.fullmatch(token) is not None or _TIGHT.fullmatch(token) is not None
-            opens = _OPENING.fullmatch(token) is not None or _TIGHT.fullmatch(token) is not None
-        joined = _NO_BLANKS.match(token) is not None and _NO_BLANKS.match(previous[-1:]) is not None
-        if out and not (glue or closes or joined):
+        if spacing.blank_before(token) and out:
             out.append(" ")
         out.append(token)
-        previous, glue = token, opens
     return "".join(out).strip()
 
 
@@ -118,5 +101,5 @@ def _break(out: list[str], gap: str) -> None:
     """End a sentence or paragraph; the coarser gap wins where two meet."""
     if out and out[-1] == " " and gap != " ":
         out[-1] = gap
-    elif out and not out[-1].isspace() and not (gap == " " and _NO_BLANKS.match(out[-1][-1:])):
+    elif out and not out[-1].isspace() and (gap != " " or blank_between_sentences(out[-1][-1:])):
         out.append(gap)

@@ -35,6 +35,7 @@ from terry.data_prep.vocabulary import Vocabulary
         ("e\u0301te\u0301", ["e\u0301te\u0301"]),
         ("hi 👨‍👩‍👧👍🏽 🇬🇷🇨🇳 ❤️ 1️⃣", ["hi", "👨‍👩‍👧", "👍🏽", "🇬🇷", "🇨🇳", "❤️", "1️⃣"]),
         ("don’t “quote”", ["don’t", "“", "quote", "”"]),
+        ("צה״ל col·lecció Ինչպե՞ս ٣٫٥", ["צה״ל", "col·lecció", "Ինչպե՞ս", "٣٫٥"]),
         (" \t\n ", []),
     ],
 )
@@ -70,6 +71,30 @@ def test_no_character_is_lost(text: str) -> None:
         "cafe\u0301 naïve Åström",
         "“Curly” quotes (and ‘these’).",
         "สวัสดีครับ",
+        "บ่อยๆ นี้",
+        "مرحبا، كيف حالك؟ نعم؛ قال: «أنا هنا» ثم ذهب. ٥٠٪ فقط!",
+        "یہ کیا ہے؟ یہ ٹھیک ہے۔",
+        'سلام، "خوبی"؟ می\u200cخواهم!',
+        "यह ठीक है। क्या? हाँ॥",
+        "এটা ভালো। কেন?",
+        'שלום, מה שלומך? צה״ל אמר "כן".',
+        "Բարեւ։ Ինչպե՞ս ես։",
+        "ሰላም። እንዴት ነህ፧ ጥሩ፣ አመሰግናለሁ፤",
+        "དེ་རིང་། ང་",
+        "សួស្តី។ អរគុណ៕",
+        "မင်္ဂလာပါ။ ကောင်း၊",
+        "ᠮᠣᠩᠭᠣᠯ᠂ ᠬᠡᠯᠡ᠃",
+        "ܫܠܡܐ܀ ܐ܂",
+        "你好，“世界”！他说：‘走’。",
+        '他说："你好"。好',
+        "「こんにちは」と言った…そうか。",
+        "Ａ～Ｂ（テスト）＆％",
+        "안녕하세요, 세계! 「책」을 읽다.",
+        "Γειά σου· τι κάνεις;",
+        "„Guten Tag“, sagte er. ‚Ja‘",
+        "»Hallo«, sagte sie: »Wer?«",
+        "«Bonjour», dit-il.",
+        "¿Qué tal? ¡Muy bien! ₹500 ¥500 100‰",
     ],
 )
 def test_detokenised_as_it_was(text: str) -> None:
@@ -79,6 +104,25 @@ def test_detokenised_as_it_was(text: str) -> None:
 def test_boundaries_become_blanks_and_empty_lines() -> None:
     tokens = ["One", ".", "<sentence>", "Two", ".", "<paragraph>", '"', "Three", '"', "<story>", "Four", "<story>"]
     assert detokenise_words(tokens) == 'One. Two.\n\n"Three"\n\nFour'
+
+
+@settings(deadline=None)
+@given(st.text(max_size=200))
+def test_detokenising_changes_nothing_but_blanks(text: str) -> None:
+    tokens = words(text)
+    assert "".join(detokenise_words(tokens).split()) == "".join("".join(tokens).split())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [
+        (["好", "。", "<sentence>", "走", "。", "<sentence>"], "好。走。"),
+        (["ดี", "<sentence>", "ไป", "<sentence>"], "ดี ไป"),
+        (["ठीक", "।", "<sentence>", "क्या", "?", "<sentence>"], "ठीक। क्या?"),
+    ],
+)
+def test_sentences_stand_apart_as_their_script_has_it(tokens: list[str], text: str) -> None:
+    assert detokenise_words(tokens) == text
 
 
 SENTENCES = [

@@ -8,9 +8,10 @@ from enum import StrEnum
 
 from terry.cluster import config, lease
 from terry.cluster.node_records import read_members, reports
-from terry.cluster.nodes_file import node_name
-from terry.cluster.ports import NodeFacts, NodeReport
+from terry.cluster.nodes_file import SlurmGroup, node_name
+from terry.cluster.ports import NodeFacts, NodeReport, NodeState
 from terry.cluster.ray_head import Head, read_head
+from terry.cluster.slurm_plan import in_group
 from terry.cluster.workspace import Workspace
 
 
@@ -19,6 +20,7 @@ class Condition(StrEnum):
 
     HEAD = "head"  #: takes part, and Ray's head is on it
     UP = "up"  #: takes part
+    WAITING = "waiting"  #: asked for; it comes when Slurm has room
     AWAY = "away"  #: did take part; Ray has lost it
     UNREACHABLE = "unreachable"
     UNFIT = "unfit"  #: reached, but it cannot take part
@@ -51,8 +53,11 @@ def machines(workspace: Workspace, now: datetime) -> list[MachineView]:
     members = (read_members(workspace, head.life) if head else None) or frozenset()
     found = []
     for name in dict.fromkeys([*([head.name] if head and alive else []), *hosts, *known]):
-        host, labels = hosts.get(name, ("", ()))
+        slurm = next((g for g in nodes.groups if isinstance(g, SlurmGroup) and in_group(g, name)), None)
+        host, labels = hosts.get(name, ("", slurm.labels if slurm else ()))
         report = known.get(name)
+        if slurm and name not in members and (not alive or (report and report.state is NodeState.ENDED)):
+            continue  # it was let go, and nobody misses it
         condition, trouble, mend = _condition(name, report, head, members, alive=alive)
         facts, asked = (report.facts, report.time) if report else (None, None)
         found.append(

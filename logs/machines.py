@@ -25,7 +25,8 @@ def machine_lines(machines: Sequence[MachineView], *, width: int | None = None) 
     lines = table(_COLUMNS, [_row(machine) for machine in machines], width=width)
     for machine in machines:
         if machine.trouble:
-            lines += ["", f"{machine.name}: {machine.trouble}", f"  to mend it: {machine.mend}"]
+            lines += ["", f"{machine.name}: {machine.trouble}"]
+            lines += [f"  to mend it: {machine.mend}"] if machine.mend else []
     return lines
 
 

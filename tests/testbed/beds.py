@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,15 @@ def why_not() -> str:
     if subprocess.run(spaces, capture_output=True, check=False).returncode != 0:
         return "the test beds need namespaces, which cannot be made here (in a container? it must be privileged)"
     return ""
+
+
+@functools.cache
+def why_no_slurm(*, accounting: bool = False) -> str:
+    """Why there can be no Slurm bed here; empty where there can be one."""
+    programs = ["slurmctld", "slurmd", "munged", *(["slurmdbd", "mariadbd"] if accounting else [])]
+    missing = [name for name in programs if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
+    packages = "slurm-wlm munge" + (" slurmdbd slurm-wlm-mysql-plugin mariadb-server" if accounting else "")
+    return why_not() or (f"there is no {missing[0]}: apt-get install {packages}" if missing else "")
 
 
 class Bed:

@@ -130,3 +130,19 @@ def test_ports_within_a_range() -> None:
         with pytest.raises(UserError, match="has only 0 free ports"):
             free_ports(1, "10.0.0.1", (port, port))
     assert len(set(free_ports(3, "127.0.0.1"))) == 3
+
+
+def test_nodes_that_slurm_gives(workspace: Workspace) -> None:
+    """One that waits says why; one that was let go is not missed."""
+    workspace.config.write_text("nodes: {queue: {kind: slurm, labels: fast}}\n")
+    for name, state, trouble in (
+        ("queue-1", NodeState.WAITING, "Slurm job 7 waits: Resources"),
+        ("queue-2", NodeState.ENDED, ""),
+        ("queue-3", NodeState.UNFIT, "Slurm says: invalid partition"),
+    ):
+        write_report(workspace, NodeReport(name=name, state=state, trouble=trouble, mend="" if "7" in trouble else "x"))
+    found = {machine.name: machine for machine in machines(workspace, NOW) if machine.name.startswith("queue")}
+    conditions = {name: machine.condition for name, machine in found.items()}
+    assert conditions == {"queue-1": Condition.WAITING, "queue-3": Condition.UNFIT}
+    lines = machine_lines([found["queue-1"]])
+    assert lines[-1] == "queue-1: Slurm job 7 waits: Resources", "nothing to mend"

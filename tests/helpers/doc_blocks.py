@@ -109,6 +109,7 @@ def masked(line: str) -> str:
     """The line without what differs from run to run."""
     if any(0x2800 <= ord(character) <= 0x28FF for character in line):
         return "a curve"
+    line = re.sub(r"\+(cpu|cu\d+)\b", "", line)  # builds of torch
     line = re.sub(r"\b(\d+[dhm])*\d+(\.\d+)?[smhd]\b", "#s", line)
     line = re.sub(r"0x[0-9a-f]+", "#", line)
     line = re.sub(r"\b\d[\d,]*(\.\d+)?(e-?\d+)?([kMG]\b)?", "#", line)

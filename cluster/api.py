@@ -269,7 +269,7 @@ def _submitted(planned: Submission, number: int | None) -> Submitted:
         new=planned.new,
         submission=number,
         device=planned.kind,
-        notices=tuple(planned.notices),
+        notices=tuple(filter(None, (*planned.notices, planned.keeping))),
     )
 
 

@@ -142,7 +142,7 @@ def _summary(current: Session, planned: Submission) -> list[str]:
     there = len(planned.jobs) - planned.new
     lines = [f"{planned.sweep}: {plural(planned.new, 'new job')}" + (f", {there:,} there already" if there else "")]
     lines += [f"device: {_device_words(planned)}", f"workspace: {current.workspace.root}"]
-    return lines + [f"note: {notice}" for notice in planned.notices]
+    return lines + [f"note: {notice}" for notice in (*planned.notices, planned.keeping) if notice]
 
 
 def _device_words(planned: Submission) -> str:

@@ -43,10 +43,42 @@ class JobLine(msgspec.Struct, frozen=True, kw_only=True):
     folder: str = ""  #: of the sweep file, for the user's own code: it runs there
 
 
+#: What of a job does not decide what comes out of it, and is as it was when the job was first submitted.
+TERMS = {
+    "time_limit": "time_limit_s",
+    "hang_after": "hang_after_s",
+    "retry": "retry",
+    "threads": "threads",
+    "resources": "resources",
+}
+
+
 class _KnownJob(msgspec.Struct, frozen=True):
     id: str
     kind: str
     identity: str
+    resources: Resources
+    retry: RetryPolicy = RetryPolicy()
+    time_limit_s: float | None = None
+    hang_after_s: float | None = None
+    threads: int | None = None
+
+    def kept(self, other: NewJob) -> list[str]:
+        """The settings in which `other`, the same job submitted again, would be another."""
+        return [name for name, field in TERMS.items() if getattr(self, field) != getattr(other, field)]
+
+
+def keeping(kept: dict[str, list[str]]) -> str:
+    """A sentence about jobs that are there, by id, and the settings that they keep; empty where there are none."""
+    if not kept:
+        return ""
+    names = ", ".join(dict.fromkeys(name for found in kept.values() for name in found))
+    who = (
+        f"{next(iter(kept))} is there already and keeps"
+        if len(kept) == 1
+        else f"{len(kept):,} jobs that are there keep"
+    )
+    return f"{who} the {names} of the first submission; under another `name:` they would be new jobs"
 
 
 class _KnownLine(msgspec.Struct, frozen=True):

@@ -30,7 +30,7 @@ from terry.jobs import ensembles, source, sweep, yaml_source
 from terry.jobs.asked import EvaluateAsked, Mixture
 from terry.jobs.ensembles import PlannedEnsemble
 from terry.jobs.labels import labels
-from terry.jobs.records import JobLine, Known, NewJob, SubmissionInfo
+from terry.jobs.records import JobLine, Known, NewJob, SubmissionInfo, keeping
 from terry.jobs.spec import EVALUATE, PREPARE, RunConfig, seconds
 from terry.jobs.sweep import Sweep
 from terry.jobs.typed import flatten
@@ -73,6 +73,7 @@ class Submission:
     lines: list[JobLine]  #: the new ones
     info: SubmissionInfo
     notices: list[str]
+    keeping: str = ""  #: a sentence, where jobs are there already that the file now gives other terms
     kind: DeviceKind  #: what runs get whose file leaves it open
     left_open: bool  #: True where some run leaves it open
     expanded: Sweep = field(repr=False)
@@ -208,6 +209,7 @@ def _assign(workspace: Workspace, submission: Submission) -> None:
     lines: list[JobLine] = []
     needed: dict[str, None] = {}
     ids: dict[str, str] = {}
+    kept: dict[str, list[str]] = {}
     number = known.last
     for run, label in zip(expanded.runs, shown, strict=True):
         there = known.by_identity.get(run.identity)
@@ -216,6 +218,8 @@ def _assign(workspace: Workspace, submission: Submission) -> None:
         line = _line(submission, run, job_id, label, prepared)
         ids[run.identity] = job_id
         jobs.append(_row(line.job, new=there is None))
+        if there is not None and (names_kept := there.kept(line.job)):
+            kept[job_id] = names_kept
         if there is None:
             lines.append(line)
             needed.update(dict.fromkeys(line.inputs))
@@ -228,6 +232,7 @@ def _assign(workspace: Workspace, submission: Submission) -> None:
         lines += [] if line.job.id in known.ids else [line]
         members[ensemble.name] = _entry(ensemble, line)
     submission.jobs = [_row(prepared[n].job, new=prepared[n] in first) for n in used] + jobs
+    submission.keeping = keeping(kept)
     submission.lines = [*first, *lines]
     submission.new_ensembles = any(known.ensembles.get(name) != members[name] for name in members)
     submission.info = msgspec.structs.replace(submission.info, jobs=len(submission.lines), ensembles=members)

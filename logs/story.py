@@ -16,17 +16,18 @@ _ADVICE = {
     EndReason.CRASHED: "A crash in native code: a driver, a library or the hardware. If it comes back on another "
     "device, look at the stack; if only on one, drain that device.",
     EndReason.EXCEPTION: "An error in the program or in a setting: read the last line of the traceback. "
-    "Once it is put right: `terry-cluster resubmit {job}`.",
-    EndReason.DEVICE_OUT_OF_MEMORY: "Make data.batch_size, data.bptt or model.hidden_size smaller, or give the job "
-    "more of its device (resources.gpus: 1, resources.exclusive: true).",
+    "Once it is put right, submit the sweep again: other code or settings make a new run. "
+    "`terry-cluster resubmit {job}` tries the same once more.",
+    EndReason.DEVICE_OUT_OF_MEMORY: "Make data.batch_size, data.bptt or model.hidden_size smaller, or submit "
+    "it under another name with more of its device (resources.gpus: 1, resources.exclusive: true).",
     EndReason.HOST_OUT_OF_MEMORY: "The machine had no memory left: run fewer jobs on it at once (ask for more "
     "resources.cpus each), or make the model or the data set smaller.",
     EndReason.KILLED: "Somebody or something sent SIGKILL: a person, a job scheduler's limit, a container's end.",
     EndReason.NOT_FINITE: "Make optimizer.lr smaller or clip gradients more tightly; `on_nan: rollback` goes back to "
     "the last good checkpoint with half the learning rate.",
     EndReason.HUNG: "No step was done for too long: the stack shows where it stood. If steps of this run may take so "
-    "long, set hang_after.",
-    EndReason.TIME_LIMIT: "Give it a longer time_limit; `terry-cluster resubmit {job}` goes on from its checkpoint.",
+    "long, submit it under another name with a longer hang_after.",
+    EndReason.TIME_LIMIT: "`terry-cluster resubmit {job}` goes on from its checkpoint, with as much time again.",
     EndReason.DISK_FULL: "Make room on the workspace's file system, then `terry-cluster resume {job}`.",
     EndReason.DISK_LOST: "The workspace's file system reported errors, or is not mounted on that node: look at the "
     "mount and the kernel's messages there. Terry tries again by itself; what it holds at last goes on after "
@@ -38,7 +39,7 @@ _ADVICE = {
 
 _LEFT = (
     "Something in the program ended the process: look at what it printed last (`terry-cluster logs {job} --stderr`), "
-    "and for calls of os._exit or exit. Once it is put right: `terry-cluster resubmit {job}`."
+    "and for calls of os._exit or exit. Once it is put right, submit the sweep again: other code makes a new run."
 )
 
 

@@ -147,6 +147,14 @@ def test_options_and_resources(tmp_path: Path) -> None:
     assert (job.resources.cpus, job.resources.gpus, job.time_limit_s, job.retry.crash) == (2.0, 0.0, 7200.0, 9)
 
 
+def test_a_changed_limit_of_jobs_that_are_there_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    publish(workspace(tmp_path), planned(tmp_path, GRID, "time_limit=1 h"))
+    assert planned(tmp_path, GRID, "time_limit=1 h").keeping == ""
+    found = planned(tmp_path, GRID, "time_limit=2 h", "retry.crash=9")
+    assert found.new == 0
+    assert found.keeping.startswith("4 jobs that are there keep the time_limit, retry of the first submission")
+
+
 def test_a_gpu_is_meant_where_there_is_one() -> None:
     assert default_kind(0, 0) is DeviceKind.CPU
     assert default_kind(2, 0) is default_kind(0, 1) is DeviceKind.GPU

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
 
 import torch
 
@@ -86,23 +87,19 @@ def cases(arguments: argparse.Namespace, layers: int) -> list[Case]:
     ]
 
 
-def side_by_side(seconds: float) -> str:
+def side_by_side(seconds: float) -> Iterator[str]:
     """Two one-thread runs at once against one two-thread run, in turns, by the wall clock."""
-    lines = [
-        "| cell | vocabulary | units | two runs, tokens/s | one run | ratio | load |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    yield "| cell | vocabulary | units | two runs, tokens/s | one run | ratio | load |\n|---|---|---|---|---|---|---|"
     for cell, vocabulary, size in (("gru", 8000, 128), ("gru", 65, 128), ("lstm", 8000, 200)):
         one, two = (Case(cell=cell, vocabulary=vocabulary, size=size, threads=n) for n in (1, 2))
         pair = _Pair([Side("ours-wall", one, allocator=True) for _ in range(2)])
         both, alone = in_turns([pair, Side("ours-wall", two, allocator=True)], seconds, WALL_TURN_S)
         rows, bptt = SHAPES[vocabulary]
         speeds = 2 * rows * bptt / typical(both, two), rows * bptt / typical(alone, two)
-        lines.append(
+        yield (
             f"| {cell} | {vocabulary:,} | {size} | {speeds[0]:,.0f} | {speeds[1]:,.0f} "
             f"| {2 * ratio(alone, both, two):.2f} | {os.getloadavg()[0]:.1f} |"
         )
-    return "\n".join(lines)
 
 
 class _Pair(Side):
@@ -121,30 +118,33 @@ class _Pair(Side):
             side.close()
 
 
-def guard_cost(seconds: float) -> str:
+def guard_cost(seconds: float) -> Iterator[str]:
     """With and without guards."""
-    lines = ["| guards: cell | vocabulary | units | cost |", "|---|---|---|---|"]
+    yield "| guards: cell | vocabulary | units | cost |\n|---|---|---|---|"
     for cell, vocabulary, size in (("gru", 8000, 128), ("gru", 65, 128), ("rnn", 65, 50)):
         case = Case(cell=cell, vocabulary=vocabulary, size=size)
         kinds = ("ours", "ours-unguarded")
         guarded, bare = in_turns([Side(kind, case, allocator=True) for kind in kinds], seconds)
-        cost = sum(guarded) / sum(bare) - 1
-        lines.append(f"| {cell} | {vocabulary:,} | {size} | {cost:.1%} |")
-    return "\n".join(lines)
+        yield f"| {cell} | {vocabulary:,} | {size} | {sum(guarded) / sum(bare) - 1:.1%} |"
 
 
-def checkpoint_cost(seconds: float) -> str:
+def checkpoint_cost(seconds: float) -> Iterator[str]:
     """With a checkpoint for every second of work and without: what one costs, and what one a minute costs.
 
     CPU time of the whole process counts, the writing thread's too: it is not free where every core has a job.
     """
-    lines = ["| checkpoints: cell | vocabulary | units | one costs | one every 60 s |", "|---|---|---|---|---|"]
+    yield "| checkpoints: cell | vocabulary | units | one costs | one every 60 s |\n|---|---|---|---|---|"
     for cell, vocabulary, size in (("gru", 8000, 128), ("lstm", 8000, 650)):
         case = Case(cell=cell, vocabulary=vocabulary, size=size)
         saving, bare = in_turns([Side(kind, case, allocator=True) for kind in ("ours-saving", "ours")], seconds)
         each = sum(saving) / sum(bare) - 1  # seconds for a second of work, after which there is one checkpoint
-        lines.append(f"| {cell} | {vocabulary:,} | {size} | {1e3 * each:.0f} ms | {each / INTERVAL_S:.2%} |")
-    return "\n".join(lines)
+        yield f"| {cell} | {vocabulary:,} | {size} | {1e3 * each:.0f} ms | {each / INTERVAL_S:.2%} |"
+
+
+def show(lines: Iterator[str]) -> None:
+    """Each as soon as it is measured."""
+    for line in lines:
+        print(line, flush=True)
 
 
 def main() -> None:
@@ -167,10 +167,13 @@ def main() -> None:
         for case in cases(arguments, 2):
             print(compare(case, arguments.seconds, ("ours-readme", "readme"), 2), flush=True)
     if arguments.only in (None, "side"):
-        print(f"\nTwo one-thread runs beside one two-thread run:\n\n{side_by_side(arguments.seconds)}", flush=True)
+        print("\nTwo one-thread runs beside one two-thread run:\n", flush=True)
+        show(side_by_side(arguments.seconds))
     if arguments.only in (None, "costs"):
         seconds = 3 * arguments.seconds
-        print(f"\n{guard_cost(seconds)}\n\n{checkpoint_cost(seconds)}")
+        for costs in (guard_cost(seconds), checkpoint_cost(seconds)):
+            print()
+            show(costs)
 
 
 if __name__ == "__main__":

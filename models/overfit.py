@@ -10,6 +10,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -80,6 +81,18 @@ class OverfitReport:
         return text
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Examples are few: beside other programs, two threads wait for each other many times as long as they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
 def overfit(
     model_config: ModelConfig,
     optimizer_config: OptimizerConfig,

@@ -76,3 +76,23 @@ def test_parameters_without_gradient_are_named() -> None:
     assert report.idle == ("layers.0.cell.forgotten", "layers.0.cell.cut")
     assert not report.ok
     assert "no gradient reaches layers.0.cell.forgotten, layers.0.cell.cut" in report.describe()
+
+
+def test_it_takes_one_thread_and_gives_the_others_back() -> None:
+    class Counting(nn.GRUCell):
+        seen: set[int] = set()  # noqa: RUF012
+
+        def forward(self, *args: torch.Tensor) -> torch.Tensor:
+            self.seen.add(torch.get_num_threads())
+            return super().forward(*args)
+
+    setattr(nn, "_Counting", Counting)  # noqa: B010
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        overfit(small("torch.nn:_Counting"), OptimizerConfig(), steps=1)
+        assert torch.get_num_threads() == 2
+        assert Counting.seen == {1}
+    finally:
+        torch.set_num_threads(before)
+        delattr(nn, "_Counting")

@@ -286,7 +286,9 @@ def _ports(workspace: Workspace) -> Iterator[Finding]:
     head = read_head(workspace)
     found = listeners(daemons_here(workspace))
     exposed = sorted({listener.port for listener in found if listener.is_open})
-    if head is not None and not head.is_open:
+    if head is not None and head.foreign:
+        yield Finding(what="ports", good=True, text=f"Ray at {head.address} is of others: so are its ports")
+    elif head is not None and not head.is_open:
         text = f"Ray listens on loopback only ({plural(len(found), 'port')})" if not exposed else _exposed(exposed)
         yield Finding(what="ports", good=not exposed, text=text)
     elif exposed:

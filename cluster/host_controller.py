@@ -34,7 +34,9 @@ class SystemClock:
 def _members(workspace: Workspace, nodes: tuple[Member, ...]) -> None:
     """Tell those who bring nodes which ones are there."""
     head = read_head(workspace)
-    if head is not None and head.address == gcs_address():  # else another head serves the workspace by now
+    if head is not None and (
+        head.foreign or head.address == gcs_address()
+    ):  # else another head serves the workspace by now
         try:
             write_members(workspace, Members(life=head.life, nodes=nodes))
         except OSError as error:

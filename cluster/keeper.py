@@ -29,9 +29,9 @@ from terry.cluster.locks import Lock
 from terry.cluster.node_records import write_report
 from terry.cluster.processes import Process, find, kill
 from terry.cluster.providers import head_place
-from terry.cluster.ray_head import Head, end_head, end_processes, is_well, read_head, start_head
+from terry.cluster.ray_head import Head, adopt_head, end_head, end_processes, is_well, read_head, start_head
 from terry.cluster.ray_node import head_report
-from terry.cluster.ray_start import ray_environment, runtime_folder
+from terry.cluster.ray_start import foreign_environment, ray_environment, runtime_folder
 from terry.cluster.workspace import Workspace
 
 _log = logging.getLogger("terry.cluster.keeper")
@@ -90,9 +90,13 @@ class Keeper:
 
     def _ensure_head(self) -> Head:
         head = read_head(self._workspace)
-        if head is not None and is_well(head):
+        foreign = config.read(self._workspace).nodes.foreign
+        if head is not None and is_well(head) and head.foreign == (foreign is not None):
             return head
         end_head(self._workspace)
+        if foreign is not None:
+            _log.info("using the Ray cluster at %s", foreign.address)
+            return adopt_head(self._workspace, foreign.address)
         _log.info("starting Ray")
         head = start_head(self._workspace, head_place(config.read(self._workspace).nodes, self._host))
         _log.info("Ray runs at %s", head.address)
@@ -112,7 +116,7 @@ class Keeper:
         with tempfile.TemporaryFile() as said:
             driver = subprocess.Popen(
                 [sys.executable, "-m", "terry.cluster.ray_driver", str(self._workspace.root)],
-                env=ray_environment(self._workspace, head.address),
+                env=_environment(self._workspace, head),
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
@@ -138,6 +142,9 @@ class Keeper:
         self._nodes.tend(head)
         pids = [p.pid for p in head.processes]
         while all(p.alive for p in head.processes) and _first_to_end(pids, _LOOK_EVERY_S) is None:
+            if head.foreign and not self._is_served(head):
+                _log.warning("the Ray cluster, or the controller on it, is gone")
+                return
             self._check_place()
             self._nodes.tend(head)
             silent = self._silent_controller()
@@ -146,6 +153,11 @@ class Keeper:
                 kill([silent])  # Ray starts the next; if it does not, we do
                 return
         _log.warning("the Ray head has died")
+
+    def _is_served(self, head: Head) -> bool:
+        """Whether a foreign cluster answers and has a controller: nobody tells us of the death of its processes."""
+        held = lease.read(self._workspace)
+        return is_well(head) and (held is None or held.alive(datetime.now(UTC)))
 
     def _disk_answers(self) -> bool:
         """False where the controller's silence is its disk's: ending it would help nobody."""
@@ -178,6 +190,10 @@ def _first_to_end(pids: Iterable[int], timeout_s: float) -> int | None:
             stack.callback(os.close, [*fds][-1])
         ended, _, _ = select.select([*fds], [], [], timeout_s)
         return fds[ended[0]] if ended else None
+
+
+def _environment(workspace: Workspace, head: Head) -> dict[str, str]:
+    return foreign_environment(workspace, head.address) if head.foreign else ray_environment(workspace, head.address)
 
 
 def _take_lock(workspace: Workspace) -> Lock | None:

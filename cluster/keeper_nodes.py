@@ -28,7 +28,7 @@ class NodeCare:
 
     def tend(self, head: Head) -> None:
         """Begin another round, unless one is under way. Never waits, never raises."""
-        if head.is_open and (self._round is None or self._round.done()):
+        if head.is_open and not head.foreign and (self._round is None or self._round.done()):
             self._round = self._thread.submit(self._tend, head)
 
     def _tend(self, head: Head) -> None:

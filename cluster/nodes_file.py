@@ -18,6 +18,10 @@ nodes:                           # groups of machines, by a name of your own
     gres: gpu:1
     time: 4:00:00
     max: 3                       # nodes at most; they come when jobs wait, and go when none do
+
+A Ray cluster that runs already is used alone, from one of its machines; its token is found as Ray finds it.
+
+nodes:
   grown: {kind: ray, address: "10.0.0.7:6379"}
 """
 
@@ -123,7 +127,7 @@ class SlurmGroup(NodeSetup):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayGroup(NodeSetup):
-    """A Ray cluster that runs already."""
+    """A Ray cluster that runs already. It stands alone, and `up` is called on one of its machines."""
 
     name: str = field(metadata={"key": ""})
     address: str  #: `host:port` of its head
@@ -164,9 +168,14 @@ class NodesConfig:
         return local[0] if local else None if self.groups else LocalGroup(name="here")
 
     @property
+    def foreign(self) -> RayGroup | None:
+        """The Ray cluster that is to be used instead of one of our own."""
+        return next((group for group in self.groups if isinstance(group, RayGroup)), None)
+
+    @property
     def has_others(self) -> bool:
         """True where machines other than the head's may join."""
-        return any(not isinstance(group, LocalGroup) for group in self.groups)
+        return any(isinstance(group, SshGroup | SlurmGroup) for group in self.groups)
 
 
 def nodes_of(root: Section) -> NodesConfig:
@@ -225,6 +234,8 @@ def _kind(section: Section) -> NodeKind:
 def _check_apart(table: Section, name: str, groups: list[Group]) -> None:
     """A machine belongs to one group: otherwise nobody knows which settings count."""
     new = groups[-1]
+    if len(groups) > 1 and any(isinstance(group, RayGroup) for group in groups):
+        raise table.error(name, "cannot stand beside a Ray cluster that runs already: machines join it by `ray start`")
     for old in groups[:-1]:
         if isinstance(new, LocalGroup) and isinstance(old, LocalGroup):
             raise table.error(name, f"is of kind local, as {old.name} is: this machine is one")

@@ -1,4 +1,6 @@
-"""`python -m terry.cluster.ray_driver WORKSPACE`: a short-lived Ray driver that makes sure that a controller runs.
+"""`python -m terry.cluster.ray_driver WORKSPACE [end]`: a short-lived Ray driver; it makes sure of a controller.
+
+`end`: or ends what runs for the workspace on a cluster that others have started.
 
 A program of its own, because a driver of a cluster that is not well can hang for minutes: whoever calls it sets a time
 limit and kills it.
@@ -15,6 +17,7 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 
+from terry.cluster.addresses import own_addresses
 from terry.cluster.ray_actors import ControllerActor
 from terry.cluster.ray_head import read_head
 from terry.cluster.workspace import Workspace
@@ -54,6 +57,14 @@ def ensure_controller(workspace: Workspace) -> str:
         time.sleep(0.2)
 
 
+def end_actors(workspace: Workspace) -> None:
+    """End controller and agents on a cluster that goes on living."""
+    namespace = namespace_of(workspace)
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["namespace"] == namespace:
+            ray.kill(ray.get_actor(actor["name"], namespace=namespace), no_restart=True)
+
+
 def _ping(actor: Any) -> str:
     try:
         state: str = ray.get(actor.ping.remote(), timeout=_PING_S)[0]
@@ -70,14 +81,18 @@ def main() -> None:
     head = read_head(workspace)
     if head is None:
         sys.exit("no Ray head is recorded")
+    host = head.address.rpartition(":")[0]
     ray.init(
         address=head.address,
         namespace=namespace_of(workspace),
-        _node_ip_address=head.address.rpartition(":")[0],
+        _node_ip_address=None if head.foreign and host not in own_addresses().values() else host,
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
-    ensure_controller(workspace)
+    if sys.argv[2:] == ["end"]:
+        end_actors(workspace)
+    else:
+        ensure_controller(workspace)
     ray.shutdown()
 
 

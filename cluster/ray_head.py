@@ -39,15 +39,16 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     life: str = ""  #: another with each start
     name: str = ""  #: of its node
     versions: dict[str, str] = {}
-    session: int  #: session id (setsid) of all its processes
-    gcs: tuple[int, int]  #: pid and start time of gcs_server
-    raylet: tuple[int, int]  #: pid and start time of the raylet
+    session: int = 0  #: session id (setsid) of all its processes
+    gcs: tuple[int, int] = (0, 0)  #: pid and start time of gcs_server
+    raylet: tuple[int, int] = (0, 0)  #: pid and start time of the raylet
     started_at: datetime
+    foreign: bool = False  #: of a Ray cluster that others have started: it is used, and neither started nor ended
 
     @property
-    def processes(self) -> tuple[Process, Process]:
-        """The two without which there is no cluster."""
-        return Process(*self.gcs), Process(*self.raylet)
+    def processes(self) -> tuple[Process, ...]:
+        """The two without which there is no cluster; none of a foreign one."""
+        return () if self.foreign else (Process(*self.gcs), Process(*self.raylet))
 
     @property
     def is_open(self) -> bool:
@@ -81,7 +82,7 @@ def read_head(workspace: Workspace) -> Head | None:
 
 
 def is_well(head: Head | None) -> bool:
-    """True if GCS and raylet run on this machine and the port answers. Takes less than a millisecond."""
+    """True if GCS and raylet run on this machine (or are foreign) and the port answers. Takes under a millisecond."""
     if head is None or not head.is_here or not all(p.alive for p in head.processes):
         return False
     host, _, port = head.address.rpartition(":")
@@ -101,6 +102,23 @@ def key_of(workspace: Workspace, head: Head) -> ClusterKey:
         token=workspace.token.read_text(encoding="ascii").strip(),
         versions=head.versions or dict(installed()),
     )
+
+
+def adopt_head(workspace: Workspace, address: str) -> Head:
+    """Record a Ray cluster that others have started as the one that serves the workspace. Raises RuntimeError."""
+    head = Head(
+        host=socket.gethostname(),
+        boot_id=boot_id(),
+        address=address,
+        life=secrets.token_hex(8),
+        started_at=datetime.now(UTC),
+        foreign=True,
+    )
+    if not is_well(head):
+        raise RuntimeError(f"nobody answers at {address}, which terry.yaml gives as a Ray cluster's address")
+    durable.make_folder(workspace.cluster)
+    durable.write_json(workspace.head, head)
+    return head
 
 
 def ensure_token(workspace: Workspace) -> None:
@@ -164,7 +182,7 @@ def end_head(workspace: Workspace) -> None:
 
 def end_processes(head: Head) -> None:
     """End every process of a head, as far as it ran on this machine since boot."""
-    if not head.is_here:
+    if not head.is_here or head.foreign:
         return
     started = oldest_start(*head.processes)
     left = kill_all(lambda: [p for p in in_session(head.session) if p.start >= started], timeout_s=15.0)

@@ -117,6 +117,12 @@ def runtime_folder(workspace: Workspace) -> Path:
     return folder
 
 
+def foreign_environment(workspace: Workspace, address: str) -> dict[str, str]:
+    """Our environment for a driver of a cluster that others have started: their token is the user's affair."""
+    loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if address.startswith(LOOPBACK) else {}
+    return {**os.environ, **loopback, HEAD_VARIABLE: workspace.id}
+
+
 def ray_environment(workspace: Workspace, address: str = LOOPBACK) -> dict[str, str]:
     """Our environment with Ray's settings, for all that starts or joins the workspace's cluster.
 

@@ -64,7 +64,7 @@ def head_hosts(workspace: Workspace, nodes: NodesConfig) -> list[str]:
     """Hosts on which the head may be, the best first. None at all: it is to be on this machine."""
     if nodes.head is not None:
         return [nodes.head]
-    if nodes.here is not None or not nodes.hosts:
+    if nodes.here is not None or nodes.foreign is not None or not nodes.hosts:
         return []
     recorded = read_head(workspace)
     name = recorded.name if recorded else None
@@ -129,7 +129,7 @@ def _stays_alive(workspace: Workspace, say: Say) -> bool:
 def bring_nodes(workspace: Workspace, nodes: NodesConfig) -> list[NodeReport]:
     """Ask each machine that is not in the cluster to join; what came of it is also kept for `nodes`."""
     head = read_head(workspace)
-    if head is None or not head.is_open:
+    if head is None or not head.is_open or head.foreign:
         return []
     view = ClusterView(key=key_of(workspace, head), members=read_members(workspace, head.life) or frozenset())
     found = []

@@ -21,7 +21,7 @@ from terry.cluster.nodes_file import NodesConfig
 from terry.cluster.processes import Process, find, kill, kill_all, with_environment_prefix
 from terry.cluster.providers import head_place
 from terry.cluster.ray_head import end_head, is_well, read_head
-from terry.cluster.ray_start import runtime_folder
+from terry.cluster.ray_start import foreign_environment, runtime_folder
 from terry.cluster.store import read_state
 from terry.cluster.workspace import Workspace
 
@@ -156,12 +156,35 @@ def take_down_here(workspace: Workspace, *, progress: Callable[[str], None] | No
     if status.controller:
         say("jobs write their checkpoints")
         _ask_to_shut_down(workspace)
+    _leave_foreign(workspace, say)
     end_head(workspace)
     # The kernel ends agents' processes with their agents; whatever a job has started by itself may still be there.
     kill_all(lambda: _of_agents(workspace), timeout_s=10.0)
     (runtime_folder(workspace) / "token").unlink(missing_ok=True)
     shutil.rmtree(runtime_folder(workspace) / "ray", ignore_errors=True)  # Ray's own logs and sockets: one set a start
     return status.controller or status.ray or status.keeper_pid is not None
+
+
+def _leave_foreign(workspace: Workspace, say: Callable[[str], None]) -> None:
+    """End our actors on a Ray cluster of others, which goes on."""
+    head = read_head(workspace)
+    if head is None or not head.foreign or not is_well(head):
+        return
+    command = [sys.executable, "-m", "terry.cluster.ray_driver", str(workspace.root), "end"]
+    environment = foreign_environment(workspace, head.address)
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            timeout=_DOWN_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        say("trouble: the Ray cluster does not answer; what runs for the workspace there could not be ended")
+        return
+    if done.returncode != 0:
+        say(f"trouble: {done.stderr.decode(errors='replace').strip()[-500:]}")
 
 
 def _end_keeper(workspace: Workspace) -> None:

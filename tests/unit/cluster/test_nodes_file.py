@@ -39,7 +39,6 @@ nodes:
     interface: 10.0.0.0/24
     ports: 20000 - 20100
   queue: {kind: slurm, partition: main, gres: gpu:2, time: 4:00:00, min: 1, max: 3, slurm_qos: long}
-  grown: {kind: ray, address: "10.0.0.7:6379"}
 """,
         FILE,
     ).nodes
@@ -56,11 +55,17 @@ nodes:
     queue = SlurmGroup(
         name="queue", partition="main", gres="gpu:2", time="4:00:00", least=1, most=3, options={"qos": "long"}
     )
-    grown = RayGroup(name="grown", address="10.0.0.7:6379")
-    assert found == NodesConfig(head="seawolf", groups=(LocalGroup(name="here", cpus=2), lab, queue, grown))
+    assert found == NodesConfig(head="seawolf", groups=(LocalGroup(name="here", cpus=2), lab, queue))
     assert found.hosts == {"seawolf": lab, "ann@quattro.example.org": lab}
     assert lab.port_range == (20000, 20100)
     assert found.has_others
+
+
+def test_a_ray_cluster_that_runs_already_stands_alone() -> None:
+    found = parse('nodes: {grown: {kind: ray, address: "10.0.0.7:6379"}}\n', FILE).nodes
+    assert found.foreign == RayGroup(name="grown", address="10.0.0.7:6379")
+    with pytest.raises(UserError, match=r"nodes\.lab cannot stand beside a Ray cluster"):
+        parse('nodes: {grown: {kind: ray, address: "a:1"}, lab: {kind: ssh, hosts: b}}\n', FILE)
 
 
 def test_without_groups_it_is_this_machine() -> None:

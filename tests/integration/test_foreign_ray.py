@@ -1,0 +1,81 @@
+"""A Ray cluster that others have started is used, and is left as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from terry.cluster.addresses import LOOPBACK, free_ports
+from terry.cluster.processes import in_session, kill_all
+from tests.faults.workspace_under_fire import UnderFire
+
+pytestmark = pytest.mark.timeout(400)
+
+
+class Others:
+    """Their Ray, with a token of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        token = folder / "their-token"
+        token.write_text(secrets.token_hex(32))
+        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        port, client = free_ports(2, LOOPBACK)
+        self.address = f"{LOOPBACK}:{port}"
+        command = [
+            *(str(Path(sys.executable).with_name("ray")), "start", "--head", f"--node-ip-address={LOOPBACK}"),
+            *(f"--port={port}", f"--ray-client-server-port={client}", "--num-cpus=2", "--num-gpus=0"),
+            *("--include-dashboard=false", "--object-store-memory=80000000", "--disable-usage-stats"),
+            *("--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"),
+            f"--temp-dir=/tmp/theirs-{port}",
+        ]
+        env = {**os.environ, **self.environment, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        starter = subprocess.Popen(command, env=env, start_new_session=True, stdout=subprocess.DEVNULL)
+        assert starter.wait(timeout=120) == 0
+        self.session = starter.pid
+
+    def daemons(self) -> list[str]:
+        """Command lines of their daemons, without those of workers."""
+        lines = [Path(f"/proc/{p.pid}/cmdline").read_bytes().decode() for p in in_session(self.session)]
+        return sorted(line for line in lines if "ray::" not in line and "default_worker" not in line)
+
+    def end(self) -> None:
+        assert kill_all(lambda: in_session(self.session), timeout_s=15.0) == []
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Iterator[Others]:
+    found = Others(tmp_path)
+    yield found
+    found.end()
+
+
+def test_a_sweep_on_a_ray_cluster_of_others(tmp_path: Path, others: Others, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in others.environment.items():
+        monkeypatch.setenv(key, value)
+    place = UnderFire(tmp_path)
+    place.workspace.root.mkdir(mode=0o700)
+    place.workspace.config.write_text(f"nodes: {{grown: {{kind: ray, address: '{others.address}'}}}}\n")
+    before = others.daemons()
+    place.submit("guests", epochs=20)
+    place.finish("guests")
+    place.assert_each_done_once("guests")
+    assert json.loads(place.workspace.head.read_text())["foreign"]
+    assert place.everything(), "agents, forkserver, keeper"
+    place.run("down")
+    assert place.everything() == []
+    place.until(lambda: not any("ray::AgentActor" in _title(p.pid) for p in in_session(others.session)))
+    assert others.daemons() == before, "theirs goes on as it was"
+
+
+def _title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""

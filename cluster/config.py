@@ -64,8 +64,28 @@ def read(workspace: Workspace) -> WorkspaceConfig:
     return parse(text, workspace.config)
 
 
+def read_nodes(workspace: Workspace) -> NodesConfig:
+    """Where its machines are, whatever is wrong with the rest of the file. Raises UserError, OSError."""
+    try:
+        section = _section(workspace.config.read_text(encoding="utf-8"), workspace.config)
+    except FileNotFoundError:
+        section = None
+    return nodes_of(section) if section is not None else NodesConfig()
+
+
 def parse(text: str, file: Path) -> WorkspaceConfig:
     """The configuration that `text` is. Raises UserError."""
+    section = _section(text, file)
+    if section is None:
+        return WorkspaceConfig()
+    section.allow(KEYS)
+    notify = _notify(section.part("notify")) if section.has("notify") else None
+    policy = policy_of(section.part("policy")) if section.values.get("policy") is not None else Policy()
+    return WorkspaceConfig(notify=notify, policy=policy, nodes=nodes_of(section))
+
+
+def _section(text: str, file: Path) -> Section | None:
+    """The whole file; None where nothing stands in it."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
@@ -73,13 +93,7 @@ def parse(text: str, file: Path) -> WorkspaceConfig:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
         raise UserError(f"this is not YAML: {problem}", file=file, line=mark.line + 1 if mark else None) from error
-    if root is None:
-        return WorkspaceConfig()
-    section = Section(root, values, file, "terry.yaml")
-    section.allow(KEYS)
-    notify = _notify(section.part("notify")) if section.has("notify") else None
-    policy = policy_of(section.part("policy")) if section.values.get("policy") is not None else Policy()
-    return WorkspaceConfig(notify=notify, policy=policy, nodes=nodes_of(section))
+    return None if root is None else Section(root, values, file, "terry.yaml")
 
 
 def _notify(section: Section) -> Notify:

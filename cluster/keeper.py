@@ -98,7 +98,7 @@ class Keeper:
             _log.info("using the Ray cluster at %s", foreign.address)
             return adopt_head(self._workspace, foreign.address)
         _log.info("starting Ray")
-        head = start_head(self._workspace, head_place(config.read(self._workspace).nodes, self._host))
+        head = start_head(self._workspace, head_place(config.read_nodes(self._workspace), self._host))
         _log.info("Ray runs at %s", head.address)
         if head.is_open:
             write_report(self._workspace, head_report(self._workspace, head))

@@ -47,7 +47,7 @@ class NodeCare:
 
     def _current(self, head: Head) -> list[NodeProvider]:
         """Kept as long as terry.yaml says the same: they know whom they have asked when."""
-        nodes = config.read(self._workspace).nodes
+        nodes = config.read_nodes(self._workspace)
         if self._providers is None or self._providers[0] != (nodes, head.life):
             self._providers = ((nodes, head.life), providers_of(self._workspace, nodes, head.name))
         return self._providers[1]

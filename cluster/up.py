@@ -146,7 +146,7 @@ def take_down(workspace: Workspace, *, progress: Say | None = None) -> bool:
     Returns False if nothing ran. Machines that cannot be reached are named; their Ray ends by itself without the head.
     """
     say = progress or (lambda _: None)
-    nodes = config.read(workspace).nodes
+    nodes = _nodes_to_end(workspace, say)
     if (other := _other_user(workspace)) and os.getuid() != 0 and _is_alive(workspace):
         raise UserError(f"the cluster of {workspace.root} is {other}'s: only {other} can end it")
     head = read_head(workspace)
@@ -165,6 +165,15 @@ def take_down(workspace: Workspace, *, progress: Say | None = None) -> bool:
         if answer.code != 0:
             say("trouble: {}: {} ({})".format(host, *answer.why(host, _machine(nodes, host).python)))
     return _end_nodes(workspace, nodes, say) or ended
+
+
+def _nodes_to_end(workspace: Workspace, say: Say) -> NodesConfig:
+    """A mistake in terry.yaml shall not keep anybody from ending what runs here."""
+    try:
+        return config.read_nodes(workspace)
+    except UserError as error:
+        say(f"{error}; so only this machine is taken down")
+        return NodesConfig()
 
 
 def _end_nodes(workspace: Workspace, nodes: NodesConfig, say: Say) -> bool:

@@ -93,14 +93,16 @@ def _resumed_and_done(place: UnderFire, name: str) -> bool:
 def test_a_command_is_run_at_the_end_of_a_sweep(place: UnderFire) -> None:
     told = place.folder / "told"
     command = f'echo "$TERRY_EVENT $TERRY_SWEEP $TERRY_STATE" >> {shlex.quote(str(told))}'
-    place.workspace.config.write_text(f"notify: {{command: {json.dumps(command)}}}\n")
-    place.submit("notify", epochs=2)
-    place.finish("notify")
-    place.until(told.exists)
-    assert told.read_text() == "sweep notify completed\n"
-    place.workspace.config.write_text("notify: {comand: true}\n")
-    place.run("down")
-    said = place.run("up", check=False)
-    assert said.returncode == 2
-    assert "terry.yaml:1: notify has no key 'comand'; did you mean 'command'?" in said.stderr
-    place.workspace.config.unlink()
+    try:
+        place.workspace.config.write_text(f"notify: {{command: {json.dumps(command)}}}\n")
+        place.submit("notify", epochs=2)
+        place.finish("notify")
+        place.until(told.exists)
+        assert told.read_text() == "sweep notify completed\n"
+        place.workspace.config.write_text("notify: {comand: true}\n")
+        place.run("down")
+        said = place.run("up", check=False)
+        assert said.returncode == 2
+        assert "terry.yaml:1: notify has no key 'comand'; did you mean 'command'?" in said.stderr
+    finally:
+        place.workspace.config.unlink()  # others use the workspace after us

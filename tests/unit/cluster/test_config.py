@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.config import Notify, Occasion, WorkspaceConfig, parse, read
+from terry.cluster.config import Notify, Occasion, WorkspaceConfig, parse, read, read_nodes
 from terry.cluster.errors import UserError
 from terry.cluster.workspace import Workspace
 
@@ -17,6 +17,18 @@ def test_without_a_file_all_is_by_default(tmp_path: Path) -> None:
     assert read(Workspace(tmp_path)) == WorkspaceConfig()
     (tmp_path / "terry.yaml").write_text("# nothing yet\n")
     assert read(Workspace(tmp_path)) == WorkspaceConfig()
+
+
+def test_where_the_machines_are_is_known_whatever_is_wrong_with_the_rest(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    assert read_nodes(place) == WorkspaceConfig().nodes
+    place.config.write_text("notify: {comand: x}\nnodes: {lab: {kind: ssh, hosts: seawolf}}\nodd: 1\n")
+    with pytest.raises(UserError):
+        read(place)
+    assert list(read_nodes(place).hosts) == ["seawolf"]
+    place.config.write_text("nodes: [b\n")
+    with pytest.raises(UserError, match="not YAML"):
+        read_nodes(place)
 
 
 def test_a_line_of_shell_or_a_list_of_arguments() -> None:

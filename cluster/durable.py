@@ -73,13 +73,18 @@ def write_all(descriptor: int, data: bytes, calls: Calls = SYSTEM) -> None:
 
 @contextlib.contextmanager
 def opened(path: Path, flags: int, mode: int = 0o600, calls: Calls = SYSTEM) -> Iterator[int]:
-    """A descriptor that is closed at the end; an error of the close counts unless there was one before."""
+    """A descriptor that is closed at the end; an error of the close counts unless there was one before.
+
+    A failed write or fsync has no file name of its own: it gets that of `path`.
+    """
     descriptor = calls.open(path, flags, mode)
     try:
         yield descriptor
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             calls.close(descriptor)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = os.fspath(path)
         raise
     calls.close(descriptor)
 
@@ -111,9 +116,11 @@ def write_bytes(path: Path, data: bytes, mode: int | None = None, calls: Calls =
             if sync:
                 calls.fsync(descriptor)
         calls.rename(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             calls.unlink(temporary)
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename, error.filename2 = os.fspath(path), None  # nobody knows the temporary one
         raise
     if sync:
         fsync_folder(path.parent, calls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -91,6 +92,21 @@ def test_only_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     remove_temporaries(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(kept)
+
+
+class _Full(Calls):
+    """A file system without room for a single byte."""
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_told_with_the_file_that_found_no_room(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_bytes(path, b"text", calls=_Full())
+    assert (caught.value.filename, caught.value.filename2) == (str(path), None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:

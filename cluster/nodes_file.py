@@ -30,6 +30,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
@@ -41,6 +42,25 @@ from terry.cluster.yaml_section import Section, seconds
 _HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
 _PORTS_NEEDED = 20
+#: Options of `sbatch` and of submitit that have a key of their own, and those by which a node would be none.
+_GIVEN = {"time", "setup"}
+_OURS = {
+    *(
+        "job_name",
+        "signal",
+        "array",
+        "nodes",
+        "ntasks",
+        "requeue",
+        "no_requeue",
+        "output",
+        "error",
+        "open_mode",
+        "wrap",
+    ),
+    *("chdir", "dependency", "use_srun", "teardown", "srun_args", "stderr_to_stdout", "array_parallelism"),
+    *("map_count", "additional_parameters", "num_gpus", "folder", "command"),
+}
 
 
 #: As `head:` the Slurm cluster itself: head, keeper and controller stand in a Slurm job of their own.
@@ -216,9 +236,18 @@ def _group(table: Section, name: object) -> Group:
             raise section.error(key, f"is missing: a group of kind {kind} needs it")
     if kind is NodeKind.SLURM:
         given["options"] = {str(k).removeprefix("slurm_"): _option(section, str(k)) for k in options}
+        _check_options(section, given["options"])
         if given.get("least", 0) > given.get("most", 1):
             raise section.error("min", "must not be above `max`")
     return owner(name=name, **given)
+
+
+def _check_options(section: Section, options: Mapping[str, object]) -> None:
+    """Raise UserError for what would turn a Slurm job into something that is no node."""
+    for key in options.keys() & _GIVEN:
+        raise section.error(f"slurm_{key}", f"is to be given as `{key}:`")
+    for key in options.keys() & _OURS:
+        raise section.error(f"slurm_{key}", "cannot be chosen: Terry sets it for its nodes")
 
 
 def _kind(section: Section) -> NodeKind:

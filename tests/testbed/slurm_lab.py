@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from terry.cluster.model import EndReason
 from terry.cluster.workspace import Workspace
@@ -46,6 +48,10 @@ class SlurmLab(Lab):
         self.workspace.config.write_text(f"{head}\n{NODES}", encoding="utf-8")
         write_words(bed.shared / "words.csv")
         self.crashed: set[str] = set()  #: hosts that have had a power cut
+
+    def until(self, what: Callable[[], Any], timeout: float = 300.0) -> Any:
+        """See Lab. A node comes in 15 s, on a busy machine in minutes."""
+        return super().until(what, timeout)
 
     def slurm(self, *command: str) -> str:
         """A command of Slurm's."""

@@ -1,0 +1,132 @@
+"""Nodes as Slurm jobs, on a real Slurm: they come, run, are preempted, time out, crash, and go; with sacct and without.
+
+One bed and one workspace for all tests, in their order: starting a cluster takes longer than what is to be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from terry.cluster.model import Budget, EndReason
+from terry.cluster.ports import NodeState
+from tests.testbed.beds import Bed, why_no_slurm
+from tests.testbed.slurm_lab import HOSTS, SlurmLab
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.skipif(bool(why_no_slurm()), reason=why_no_slurm())]
+
+#: Trainings that take long enough for things to happen meanwhile.
+LONG = 200
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmLab]:
+    bed = Bed(tmp_path_factory.mktemp("bed"))
+    bed.slurm_up(*HOSTS, accounting=False)
+    yield SlurmLab(bed)
+    bed.slurm_down()
+
+
+@pytest.fixture(scope="module")
+def reference(lab: SlurmLab) -> dict[str, set[str]]:
+    """Weights of a sweep that nothing disturbed."""
+    lab.submit("reference", epochs=LONG)
+    lab.finish("reference")
+    return lab.weights("reference")
+
+
+def test_submit_on_the_login_host_brings_slurm_jobs(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
+    for job in lab.trainings("reference"):
+        assert lab.reasons(job) == [EndReason.SUCCESS]
+        assert lab.attempts(job)[0].node in {"queue-1", "queue-2", "queue-3"}
+    assert len({lab.attempts(job)[0].node for job in lab.trainings("reference")}) == 2, "one core each: two nodes"
+    said = lab.slurm("scontrol", "show", "job", next(iter(lab.workers().values())).id)
+    for expected in ("Partition=low", "TresPerNode=gres:gpu:1", "TimeLimit=02:00:00", "Comment=terry on the bed"):
+        assert expected in said
+    assert lab.head().name == "login"
+
+
+def test_a_preemption_costs_nothing(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
+    lab.submit("moved", epochs=LONG)
+    node, job = lab.until(lambda: next(iter(lab.placed("moved").items()), None))
+    host = lab.workers()[node].host
+    urgent = ("--partition=high", "--exclusive", f"--nodelist={host}", "--job-name=urgent", "--wrap=sleep 600")
+    lab.slurm("sbatch", *urgent)
+    assert_moved(lab, job)
+    lab.until(lambda: any(each.name == "urgent" and each.state == "RUNNING" for each in lab.listed()))
+    assert "goes on from step" in lab.run("explain", job)
+    lab.finish("moved")
+    assert lab.weights("moved") == reference
+    lab.assert_each_done_once("moved")
+    lab.slurm("scancel", "--name=urgent")
+
+
+def assert_moved(lab: SlurmLab, job: str) -> None:
+    """Its first attempt wrote a checkpoint and left, at no cost."""
+    lab.until(lambda: lab.reasons(job))
+    assert lab.reasons(job)[0] is EndReason.PREEMPTED
+    assert lab.checkpoints(job, 1), "it has written one before it went"
+    budget = lab.state().jobs[job].budget
+    assert budget == Budget(checkpoint_step=budget.checkpoint_step)
+
+
+def test_a_time_limit_costs_nothing(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
+    lab.submit("limited", epochs=100_000)  # Slurm looks at limits every 30 s
+    node, job = lab.until(lambda: next(iter(lab.placed("limited").items()), None))
+    worker = lab.workers()[node]
+    lab.slurm("scontrol", "update", f"jobid={worker.id}", f"timelimit={lab.minutes(worker) + 1}")
+    assert_moved(lab, job)
+    lab.until(lambda: lab.checkpoints(job, 2))
+    assert step(lab.checkpoints(job, 2)) > step(lab.checkpoints(job, 1)), "it goes on from there"
+    lab.run("cancel", "limited")
+    assert worker.id not in {each.id for each in lab.listed()}, "the Slurm job has not waited for its end"
+
+
+def step(checkpoints: list[Path]) -> int:
+    """Of the newest of them."""
+    return max(int(path.name.split("-")[1]) for path in checkpoints)
+
+
+def test_a_crashed_node(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
+    lab.submit("crashed", epochs=LONG)
+    node, job = lab.until(lambda: next(iter(lab.placed("crashed").items()), None))
+    host = lab.workers()[node].host
+    lab.crashed.add(host)
+    lab.bed.crash(host)
+    lab.until(lambda: lab.reasons(job))
+    assert lab.reasons(job)[0] is EndReason.NODE_LOST
+    lab.finish("crashed")
+    assert lab.weights("crashed") == reference
+    lab.assert_each_done_once("crashed")
+    lab.bed.slurm_up(*HOSTS, accounting=False)
+
+
+def test_idle_nodes_go(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
+    lab.until(lambda: not lab.workers())
+    for host in ("seawolf", "quattro1", "quattro2"):
+        lab.until(lambda host=host: lab.processes(host) == [])
+        left = [name for name in lab.bed.on(host, "ls", "/tmp").stdout.split() if lab.workspace.id in name]
+        assert len(left) <= len(lab.crashed & {host}), "only what a power cut has left"
+    assert {lab.report(node).state for node in ("queue-1", "queue-2")} == {NodeState.ENDED}
+
+
+@pytest.mark.skipif(bool(why_no_slurm(accounting=True)), reason=why_no_slurm(accounting=True))
+def test_with_accounting_and_only_our_jobs_end_with_down(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
+    lab.bed.slurm_up(*HOSTS)
+    other = lab.slurm("sbatch", "--parsable", "--job-name=terry-0123456789-queue-1", "--wrap=sleep 600").strip()
+    lab.submit("booked", epochs=LONG)
+    lab.until(lambda: lab.placed("booked"))
+    before = lab.workers()
+    assert "already up" in lab.run("up")
+    assert {name: job.id for name, job in lab.workers().items()}.items() >= {n: j.id for n, j in before.items()}.items()
+
+    lab.run("down")
+    assert [job.id for job in lab.listed()] == [other]
+    assert all(reason is EndReason.PREEMPTED for job in lab.trainings("booked") for reason in lab.reasons(job))
+    lab.run("up")
+    lab.finish("booked")
+    assert lab.weights("booked") == reference
+    lab.run("down")
+    assert [job.id for job in lab.listed()] == [other]

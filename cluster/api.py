@@ -238,12 +238,13 @@ class Workspace:
         Several attempts of a run read as one series. Columns: id, the settings in which runs differ, step, loss, ...
         """
         from terry.logs.metrics import read_series
+        from terry.logs.results import typed
 
         rows: list[dict[str, Any]] = []
         for record in self._reader.select(selectors):
             series = read_series(self.paths.run(record.job.id), record.first_attempt) if record.attempts else []
             for row in series:
-                labels = {f"setting.{key}" if key in row else key: value for key, value in record.job.labels.items()}
+                labels = {f"setting.{key}" if key in row else key: typed(v) for key, v in record.job.labels.items()}
                 rows.append({"id": record.job.id, **labels, **row})
         return _table(rows, list(dict.fromkeys(key for row in rows for key in row)), frame)
 

@@ -51,14 +51,17 @@ class Format(StrEnum):
 @click.command()
 @selectors(required=False)
 @click.option(
-    "--format", "form", type=click.Choice([str(f) for f in Format]), default="table", help="How it is written."
+    "--format",
+    "form",
+    type=click.Choice([str(f) for f in Format]),
+    help="How it is written; none: by the file's ending, else a table.",
 )
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write into a file.")
 @click.pass_obj
-def results(current: Session, selectors: tuple[str, ...], *, form: str, output: Path | None) -> None:
+def results(current: Session, selectors: tuple[str, ...], *, form: str | None, output: Path | None) -> None:
     """Show what finished runs found out, the best first.
 
-    Example: terry-cluster results cells --format csv -o cells.csv
+    Example: terry-cluster results cells -o cells.csv
     """
     from terry.cluster.cli_reader import Reader
     from terry.logs.results import best_first
@@ -67,7 +70,7 @@ def results(current: Session, selectors: tuple[str, ...], *, form: str, output: 
     reader = Reader(current.workspace)
     _check_folder(output)
     rows = best_first(result_rows(reader, selectors))
-    chosen = Format.JSON if current.as_json else Format(form)
+    chosen = _format(form, output, as_json=current.as_json)
     if chosen is Format.PARQUET:
         _write_parquet([row.flat() for row in rows], output)
     elif output is not None:
@@ -76,8 +79,22 @@ def results(current: Session, selectors: tuple[str, ...], *, form: str, output: 
         write_bytes(output.absolute(), _text(rows, chosen).encode(), 0o644)
     else:
         sys.stdout.write(_text(rows, chosen))
+    if output is not None:
+        note(f"wrote {output}")
     if not rows:
         note("no run has finished yet; `terry-cluster status` shows how they stand")
+
+
+def _format(form: str | None, output: Path | None, *, as_json: bool) -> Format:
+    """What was asked for; where nothing was, what the file's ending means."""
+    if as_json or form is not None or output is None:
+        return Format.JSON if as_json else Format(form or Format.TABLE)
+    ending = output.suffix.lower().removeprefix(".")
+    if ending in {"", "txt"}:
+        return Format.TABLE
+    if ending not in set(Format) - {Format.TABLE}:
+        raise UserError(f"{output} must end with .csv, .json, .parquet or .txt; or say `--format`")
+    return Format(ending)
 
 
 def _check_folder(output: Path | None) -> None:
@@ -244,7 +261,7 @@ def plot(
     reader = Reader(current.workspace)
     records = [r for r in reader.select(selectors) if r.job.kind != "prepare"]
     curves = _curves(reader, records)
-    groups = _groups(records, by)
+    groups = _groups(reader, records, by)
     if output is None:
         _draw_in_terminal(curves, groups, smoothing, as_json=current.as_json)
         return
@@ -270,14 +287,19 @@ def _curves(reader: Reader, records: Sequence[JobRecord]) -> list[Curve]:
     return found
 
 
-def _groups(records: Sequence[JobRecord], by: str | None) -> dict[str, str]:
-    """Curve name -> the value of the setting by which curves are coloured."""
+def _groups(reader: Reader, records: Sequence[JobRecord], by: str | None) -> dict[str, str]:
+    """Curve name -> the value of the setting that colours them; `by` is its short name, or as a sweep file has it."""
     if by is None:
         return {}
     known = list(dict.fromkeys(key for record in records for key in record.job.labels))
-    if by not in known:
-        raise UserError(f"these runs do not differ in {by!r}; they differ in: {', '.join(known) or 'nothing'}")
-    return {record.job.id: f"{by}={record.job.labels.get(by, '-')}" for record in records}
+    if by in known:
+        return {record.job.id: f"{by}={record.job.labels.get(by, '-')}" for record in records}
+    from terry.jobs.typed import flatten
+
+    settings = {record.job.id: flatten(_config(reader, record)) for record in records}
+    if not any(by in of_run for of_run in settings.values()):
+        raise UserError(f"these runs have no setting {by!r}; they differ in: {', '.join(known) or 'nothing'}")
+    return {job_id: f"{by}={of_run.get(by, '-')}" for job_id, of_run in settings.items()}
 
 
 def _draw_in_terminal(curves: Sequence[Curve], groups: dict[str, str], smoothing: float, *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from terry.cluster import inbox
-from terry.cluster.cli_common import ExitCode, Session, print_lines
+from terry.cluster.cli_common import ExitCode, Session, print_lines, width
 from terry.cluster.cli_reader import Reader
 from terry.cluster.cli_views import last_lines, tell
 from terry.cluster.model import JobRecord, JobState
@@ -39,7 +39,7 @@ def watch_screen(current: Session, until_done: Collection[str] | None) -> ExitCo
         return ExitCode.DONE
     view = source.view(Wanted(visible=frozenset(until_done)))  # figures also of rows that were never on the screen
     jobs = [job for job in view.jobs if job.id in until_done]
-    print_lines(status_lines(view, jobs))
+    print_lines(status_lines(view, jobs, width=width()))
     failed = any(job.state in {JobState.FAILED, JobState.CANCELLED} for job in jobs)
     return ExitCode.FAILED if failed else ExitCode.DONE
 

@@ -328,6 +328,9 @@ class Trained:
         self.vocabulary = self._dataset.vocabulary
         self._device = device
 
+    def __repr__(self) -> str:
+        return f"<{self.cast.describe()}; on {self._device}>"
+
     @property
     def members(self) -> tuple[LanguageModel, ...]:
         """The models."""

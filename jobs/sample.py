@@ -92,7 +92,10 @@ class Writer:
         if tally.long:
             line += f" ({tally.long:,} were longer than {self.max_words:,} words)"
         if tally.texts < self.asked.count:
-            line += f"; gave up: {self.asked.count:,} were asked for"
+            short = f" ({tally.short:,} were too short)" if tally.short else ""
+            line += (
+                f"{short}; gave up: {self.asked.count:,} were asked for; other lengths or another temperature may help"
+            )
         return line
 
     def copies(self, samples: Sequence[Sample]) -> CopyCheck:

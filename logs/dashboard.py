@@ -42,18 +42,28 @@ _CONDITIONS = {
 
 _Item = TypeVar("_Item")
 
+#: Key, and what it does.
+_KEYS = (
+    ("up, k", "one job up"),
+    ("down, j", "one job down"),
+    ("page up", "a page up"),
+    ("page down", "a page down"),
+    ("g, home", "the first job"),
+    ("G, end", "the last job"),
+    ("enter", "the job's page: curve, story, log"),
+    ("/", "filter: words of id, state, sweep, settings"),
+    ("escape", "take the filter away"),
+    ("s", "sort: attention, submission, loss, ETA"),
+    ("p", "pause a job, or resume it"),
+    ("c", "cancel a job"),
+    ("r", "resubmit a failed or cancelled job"),
+    ("q", "leave; the jobs go on"),
+)
 _HELP = (
     "Keys",
+    *(f"  {key:<11}{what}" for key, what in _KEYS),
     "",
-    "  up, k      one job up                 enter    the job's page: curve, story, log",
-    "  down, j    one job down               /        filter: words of id, state, sweep, settings",
-    "  page up    a page up                  s        sort: attention, submission, loss, ETA",
-    "  page down  a page down                escape   take the filter away",
-    "  g, home    the first job              p        pause a job, or resume it",
-    "  G, end     the last job               c        cancel a job",
-    "  q          leave; the jobs go on      r        resubmit a failed or cancelled job",
-    "",
-    "Marks: ! before a state: it crashed and goes on; ! in a curve: a loss that was not finite.",
+    "! before a state: it crashed and goes on. ! in a curve: a loss not finite.",
     "",
     "Any key goes back.",
 )

@@ -96,7 +96,7 @@ class ResultRow:
         first = {"id": self.id, "sweep": self.sweep, "state": str(self.state), "end_reason": reason}
         last = {"device": self.device, "attempts": self.attempts, "restarts": self.restarts}
         taken = {*first, *self.figures, *last}
-        settings = {(f"setting.{key}" if key in taken else key): value for key, value in self.labels.items()}
+        settings = {(f"setting.{key}" if key in taken else key): typed(text) for key, text in self.labels.items()}
         return first | settings | self.figures | last
 
 
@@ -121,6 +121,15 @@ def result_row(record: JobRecord, result: dict[str, Any]) -> ResultRow:
         restarts=record.restarts,
         end_reason=next((a.end.reason for a in reversed(record.attempts) if a.end), None),
     )
+
+
+def typed(text: str) -> str | float | bool | None:
+    """A setting's value as it was before it was written into a label: a number again, true, false or nothing."""
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    return value if _is_plain(value) and not isinstance(value, str) else text
 
 
 def _is_plain(value: object) -> bool:
@@ -189,10 +198,10 @@ def figure_cell(name: str, value: object) -> str:
 
 
 def best_first(rows: Iterable[ResultRow]) -> list[ResultRow]:
-    """Rows by validation loss (training loss where there is none), the best first; those without one last."""
+    """Rows by the lowest validation loss, whose weights are used; without one by training loss; without any last."""
     return sorted(rows, key=_quality)
 
 
 def _quality(row: ResultRow) -> tuple[bool, float]:
-    loss = _first_number(row.figures, "valid_loss", "loss")
+    loss = _first_number(row.figures, "best_loss", "valid_loss", "loss")
     return (True, 0.0) if loss is None or not math.isfinite(loss) else (False, loss)

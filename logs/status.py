@@ -8,7 +8,7 @@ from datetime import datetime
 
 from terry.cluster.model import JobState
 from terry.logs.eta import Eta
-from terry.logs.text import Column, count, duration, figure, plural, short, size, table
+from terry.logs.text import Column, count, duration, figure, narrowed, plural, short, size, table
 from terry.logs.view import DeviceCondition, DeviceView, JobView, SweepView, View
 
 #: Rows that are shown where nobody asks for all.
@@ -41,6 +41,11 @@ _JOBS = (
     Column(title="ETA", right=True),
     Column(title="NOTE"),
 )
+
+#: Columns of jobs that a narrow terminal goes without, so that the note can be read: the first goes first.
+_SPARE = ("TOK/S", "EPOCH", "TRY", "DEVICE")
+#: Characters of a note that tell the most of it.
+_NOTE = 24
 
 _DEVICES = (
     Column(title="DEVICE"),
@@ -120,7 +125,8 @@ def _sweep_row(sweep: SweepView) -> list[str]:
 
 def job_lines(jobs: Sequence[JobView], width: int | None = None, paint: Paint = plain) -> list[str]:
     """Jobs as a table."""
-    lines = table(_JOBS, [job_row(job) for job in jobs], width=width)
+    columns, rows = narrowed(_JOBS, [job_row(job) for job in jobs], width, _SPARE, last=_NOTE)
+    lines = table(columns, rows, width=width)
     return lines[:1] + [
         # Colours come last: they must not count as columns.
         line.replace(job.state, paint(job.state, job.state), 1) if line.startswith(job.id) else line

@@ -156,6 +156,23 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, width: in
     return lines
 
 
+def narrowed(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None, spare: Sequence[str], *, last: int
+) -> tuple[list[Column], list[list[str]]]:
+    """The table without as many of the columns `spare` (titles, the first goes first) as it takes to fit the width.
+
+    last: of the last column so many characters are enough; the others are cut off.
+    """
+    wide = [max(cells(c.title), *(cells(row[i]) for row in rows), 0) + 2 for i, c in enumerate(columns)]
+    wide[-1] = min(wide[-1] - 2, last)
+    kept = list(range(len(columns)))
+    for gone in (i for title in spare for i, c in enumerate(columns) if c.title == title):
+        if width is None or sum(wide[i] for i in kept) <= width:
+            break
+        kept.remove(gone)
+    return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
 def plural(number: int, noun: str) -> str:
     """`1 job`, `2 jobs`, `1,000 jobs`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

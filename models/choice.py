@@ -24,8 +24,8 @@ class Choice:
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise ConfigError(
-                f"temperature must be more than 0, not {self.temperature:g}: 1 draws as the model predicts, 0.5 keeps "
-                "to what is likely; for the likeliest token at each step use top-k 1"
+                f"temperature must be more than 0 and finite, not {self.temperature:g}: 1 draws as the model predicts, "
+                "0.5 keeps to what is likely; for the likeliest token at each step use top-k 1"
             )
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"top-k must be at least 1, not {self.top_k}")

@@ -132,8 +132,8 @@ class TrainResult:
     reason: Reason
     #: steps done
     step: int
-    #: epochs done
-    epoch: int
+    #: epochs done, the last one perhaps in part
+    epoch: float
     #: mean loss of a token in the last record or epoch, nats; None where there was none
     train_loss: float | None
     #: the last validation; None where there was none

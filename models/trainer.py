@@ -377,7 +377,7 @@ class Trainer:
         return TrainResult(
             reason=reason,
             step=progress.step,
-            epoch=progress.epoch,
+            epoch=self._epochs(),
             train_loss=progress.train_loss,
             valid_loss=progress.valid_loss,
             best_loss=progress.best_loss,

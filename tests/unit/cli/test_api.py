@@ -171,7 +171,7 @@ def test_metrics_of_several_attempts_are_one_series(lab: Workspace, world: World
     world.measure("cells-0001", 60, 70, start=50)
     frame = lab.metrics("cells")
     assert frame["id"].unique().to_list() == ["cells-0001"]
-    assert frame["seed"].unique().to_list() == ["1"]
+    assert frame["seed"].unique().to_list() == [1]
     assert frame["step"].to_list() == [10, 20, 30, 40, 50, 60, 70]
     assert lab.metrics("cells-0003", frame="rows") == []
 

@@ -44,6 +44,10 @@ def test_results(terry: Terry, world: World, tmp_path: Path) -> None:
     frame = pl.read_parquet(tmp_path / "r.parquet")
     assert frame["id"].to_list() == ["cells-0002", "cells-0003", "cells-0001"]
     assert frame["loss"].to_list() == [2.0, 2.5, 3.0]
+    assert frame["seed"].dtype.is_numeric()
+    assert terry("results", "-o", "r.csv").err == "wrote r.csv\n"  # by its ending
+    assert (tmp_path / "r.csv").read_text().startswith("id,sweep,state,")
+    assert "must end with .csv, .json, .parquet or .txt" in terry("results", "-o", "r.xlsx").err
 
 
 def test_plot_in_the_terminal_and_as_pictures(terry: Terry, world: World, tmp_path: Path) -> None:
@@ -57,6 +61,7 @@ def test_plot_in_the_terminal_and_as_pictures(terry: Terry, world: World, tmp_pa
     assert terry("plot", "cells", "--by", "seed", "--smooth", "0.9", "-o", "a.svg").code == 0
     assert "<svg" in (tmp_path / "a.svg").read_text()
     assert "must end with .png or .svg" in terry("plot", "cells", "-o", "a.gif").err
+    assert terry("plot", "cells", "--by", "training.seed", "-o", "b.svg").code == 0  # as a sweep file has it
     assert "they differ in: seed" in terry("plot", "cells", "--by", "colour", "-o", "a.png").err
     assert "has measured a loss" in terry("plot", "cells-0008").err
 

@@ -128,6 +128,7 @@ def test_copies_are_counted_beside_those_of_held_out_text(place: Workspace, caps
     assert found["copied_texts"] == 40
     assert found["held_out_whole"] == 1, "the sentences of held-out paragraphs all stand in other paragraphs, too"
     assert 0 < found["copied_whole"] <= 1
+    assert repr(load(place.root, "three")) == "<three: 2 of 3 members; not finished: demo-0003; on cpu>"
     assert found["held_out_texts"] == 2 * load(place.root, "three").cast.dataset().split("valid").examples + (
         2 * load(place.root, "three").cast.dataset().split("test").examples
     )
@@ -163,8 +164,8 @@ def test_as_a_job(place: Workspace, capsys: pytest.CaptureFixture[str], monkeypa
         (("sample", "demo-prepare-long"), "no training is among demo-prepare-long"),
         (("evaluate", "demo"), "must share one vocabulary: demo-0001 has that of long"),
         (("sample", "demo-0003"), "demo-0003 has not begun"),
-        (("sample", "three", "--temperature", "0"), "temperature must be more than 0, not 0"),
-        (("sample", "three", "--temperature", "-1"), "temperature must be more than 0, not -1"),
+        (("sample", "three", "--temperature", "0"), "temperature must be more than 0 and finite, not 0"),
+        (("sample", "three", "--temperature", "-1"), "temperature must be more than 0 and finite, not -1"),
         (("sample", "three", "--seed-text", "the xyzzy whales"), "vocabulary of 23 lacks: 'xyzzy', 'whales' (it has"),
         (
             ("sample", "three", "--unit", "story"),

@@ -16,7 +16,7 @@ from terry.cluster.workspace import Run
 from terry.logs.curve import curve_lines, smooth
 from terry.logs.happenings import end_in_words
 from terry.logs.plots import draw, draw_loss_curve, read_curve
-from terry.logs.results import best_first, read_outcome, result_lines, result_row
+from terry.logs.results import best_first, read_outcome, result_lines, result_row, typed
 from terry.logs.story import Evidence, Story, advice, crashed_thread, story_lines
 from tests.unit.logs.records import NOW, attempt, record
 
@@ -118,6 +118,23 @@ def test_the_best_run_stands_first_and_a_broken_one_last() -> None:
     lines = result_lines(rows)
     assert lines[0].split() == ["ID", "CELL", "LOSS", "VALID_LOSS", "PERPLEXITY", "SECONDS", "DEVICE", "RESTARTS"]
     assert result_lines([]) == []
+
+
+def test_a_run_counts_by_its_best_weights_not_by_its_last() -> None:
+    """They are what its perplexity is of, and what is sampled from; later it learnt the training text by heart."""
+    done = [record(i, JobState.COMPLETED) for i in (1, 2)]
+    figures: list[dict[str, object]] = [{"valid_loss": 4.6, "best_loss": 4.6}, {"valid_loss": 4.7, "best_loss": 4.0}]
+    rows = [result_row(r, dict(f)) for r, f in zip(done, figures, strict=True)]
+    assert [row.id for row in best_first(rows)] == ["cells-0002", "cells-0001"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.004", 0.004), ("1e-05", 1e-5), ("2", 2), ("true", True), ("null", None), ("gru", "gru"), ("[1,2]", "[1,2]")],
+)
+def test_settings_are_numbers_again_in_tables(text: str, value: object) -> None:
+    found = typed(text)
+    assert (type(found), found) == (type(value), value)
 
 
 def test_a_run_that_was_stopped_early_is_told_from_one_that_came_to_its_end() -> None:

@@ -69,3 +69,23 @@ def test_table_aligns_and_cuts() -> None:
     assert text.table(columns, [["x", "1"], ["long", "1,000"]]) == ["A         N", "x         1", "long  1,000"]
     assert text.table(columns, [["x", "1"]], width=3) == ["A …", "x …"]
     assert text.table(columns, []) == []
+
+
+def test_a_narrow_terminal_goes_without_the_least_of_the_columns() -> None:
+    """Only as many as it takes, in the order given; a long last column may be cut."""
+    columns = [
+        text.Column(title="JOB"),
+        text.Column(title="TOK/S", right=True),
+        text.Column(title="EPOCH"),
+        text.Column(title="NOTE"),
+    ]
+    rows = [["cells-0001", "8.7k", "3.00", "all 2 cores busy, and so on for ever"]]
+
+    def titles(width: int | None) -> list[str]:
+        return [column.title for column in text.narrowed(columns, rows, width, ("TOK/S", "EPOCH"), last=16)[0]]
+
+    assert titles(None) == titles(42) == ["JOB", "TOK/S", "EPOCH", "NOTE"]
+    assert titles(41) == ["JOB", "EPOCH", "NOTE"]
+    assert titles(20) == ["JOB", "NOTE"]
+    assert text.narrowed(columns, rows, 20, ("TOK/S", "EPOCH"), last=16)[1] == [["cells-0001", rows[0][-1]]]
+    assert text.narrowed(columns, [], 5, (), last=16)[1] == []

@@ -182,8 +182,8 @@ def test_pick_takes_the_first_column_that_passes(rows: list[list[float]], number
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"temperature": 0.0}, "temperature must be more than 0, not 0"),
-        ({"temperature": -1.0}, "temperature must be more than 0, not -1"),
+        ({"temperature": 0.0}, "temperature must be more than 0 and finite, not 0"),
+        ({"temperature": -1.0}, "temperature must be more than 0 and finite, not -1"),
         ({"temperature": math.nan}, "temperature"),
         ({"top_k": 0}, "top-k must be at least 1"),
         ({"top_p": 0.0}, "top-p must be more than 0"),

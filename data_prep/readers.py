@@ -221,7 +221,8 @@ def _column(first: list[str], config: DatasetConfig, report: ReadReport) -> int:
         known = [lower.index(name) for name in COLUMNS if name in lower]
         if not known:
             valid = ", ".join(map(repr, names)) or f"0 to {len(first) - 1} (there is no header)"
-            raise DataError(f"{report.path}: say which `column` holds the text; there are {valid}")
+            asked = "say which `column` holds the text, by name or by place from 0"
+            raise DataError(f"{report.path}: {asked}; there are {valid}")
         place = known[0]
     report.column = names[place] if names else str(place)
     return place

@@ -52,6 +52,8 @@ def _names(config: DatasetConfig, head: bytes, delimiter: str | None) -> list[st
     if not first:
         return None
     quote = config.quote if config.quote and config.quote != "none" else '"'
+    if first[0].count(quote) % 2:
+        return None  # a name with a line break in it
     sign = delimiter or max(",;\t|", key=first[0].count)
     row = next(csv.reader(io.StringIO(text, newline=""), delimiter=sign, quotechar=quote), [])
     return [name.strip() for name in row]

@@ -133,3 +133,11 @@ def test_a_progress_bar_on_a_terminal_and_an_interrupt(tmp_path: Path) -> None:
     child.close()
     assert child.exitstatus == 130
     assert list((tmp_path / "runs" / "datasets").iterdir()) == []
+
+
+def test_names_with_line_breaks_are_columns_like_others(terry: Terry, tmp_path: Path) -> None:
+    (tmp_path / "wide.csv").write_text('"the\nid",body\n1,One word.\n2,Two words.\n')
+    assert terry("prepare", "wide.csv", "column=body", "split={train: 1, valid: 0, test: 0}").code == 0
+    refused = terry("prepare", "wide.csv", "column=bdy")
+    assert refused.code == 2
+    assert refused.err.splitlines()[-1].endswith("has no column 'bdy'; it has 'the\\nid', 'body'")

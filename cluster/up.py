@@ -8,6 +8,7 @@ and `up` itself from here, with the user's own ssh: whoever can. All of it may b
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -34,6 +35,10 @@ USER_ERROR = 2
 Say = Callable[[str], None]
 
 
+class _NoHost(UserError):
+    """No host can be the head now: bad for `up`, while a submission is safe on disk and can wait."""
+
+
 def ensure_up(workspace: Workspace, *, wait: bool, progress: Say | None = None) -> bool:
     """Make sure that a head with keeper and controller runs where it should. True if one was started.
 
@@ -53,7 +58,13 @@ def ensure_up(workspace: Workspace, *, wait: bool, progress: Say | None = None) 
     elif not wait and _is_alive(workspace):
         started = False
     else:
-        started = _ensure_up_there(workspace, nodes, places, wait=wait, say=say)
+        try:
+            started = _ensure_up_there(workspace, nodes, places, wait=wait, say=say)
+        except _NoHost as none:
+            if wait:
+                raise
+            print(f"warning: {none}; the jobs wait for `terry-cluster up`", file=sys.stderr)
+            return False
     if wait:
         for report in bring_nodes(workspace, nodes):
             say(report_line(report))
@@ -108,7 +119,7 @@ def _ensure_up_there(workspace: Workspace, nodes: NodesConfig, hosts: list[str],
         if _stays_alive(workspace, say):
             say("the controller is alive all the same: it stays where it is")
             return False
-    raise UserError(f"no host can be the head. {'; '.join(troubles)}", file=workspace.config)
+    raise _NoHost(f"no host can be the head. {'; '.join(troubles)}", file=workspace.config)
 
 
 def _stays_alive(workspace: Workspace, say: Say) -> bool:

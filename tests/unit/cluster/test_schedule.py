@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -68,6 +69,15 @@ def test_kind_node_and_model_must_match() -> None:
         "s-2": "quattro:0",
         "s-4": "here:cpu",
     }
+
+
+def test_nodes_may_be_asked_for_by_label_and_models_by_a_part_of_their_name() -> None:
+    fast = replace(make_gpu("quattro"), labels=("fast", "lab"))
+    queue = Queue(fast, make_gpu("seawolf", model="NVIDIA A100 80GB"), make_cpu("quattro-cpu"))
+    queue.submit("s-1", resources=Resources(gpus=1, node="fast"))
+    queue.submit("s-2", resources=Resources(gpus=1, device="a100"))
+    queue.submit("s-3", resources=Resources(cpus=1, node="fa*"))
+    assert dict(_placed(plan(queue.state, queue.now))) == {"s-1": "quattro:0", "s-2": "seawolf:0"}
 
 
 def test_offline_and_drained_devices_take_nothing() -> None:

@@ -1,0 +1,119 @@
+"""Where the head is to be, and what is said where it can be nowhere. ssh is a script here; no Ray is started."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from terry.cluster import durable, up
+from terry.cluster.config import parse
+from terry.cluster.errors import UserError
+from terry.cluster.lease import Lease
+from terry.cluster.nodes_file import NodesConfig
+from terry.cluster.ray_head import Head
+from terry.cluster.up import ensure_up, head_hosts
+from terry.cluster.workspace import Workspace
+
+#: A lease of then is alive however slow the machine is.
+LATER = datetime.now(UTC) + timedelta(hours=1)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Two hosts by ssh."""
+    found = Workspace(tmp_path / "runs")
+    found.cluster.mkdir(parents=True)
+    found.config.write_text("nodes: {lab: {kind: ssh, hosts: [seawolf, quattro]}}\n")
+    return found
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`ssh`: it answers what stands in the file, by host, or not at all. Returns the folder; `asked` says who was."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    script = folder / "ssh"
+    script.write_text(
+        f"""#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+echo "$2" >> {folder}/asked
+[ -e {folder}/"$2" ] || {{ echo "ssh: connect to host $2 port 22: No route to host" >&2; exit 255; }}
+. {folder}/"$2"
+"""
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+def asked(ssh: Path) -> list[str]:
+    return (ssh / "asked").read_text().split() if (ssh / "asked").exists() else []
+
+
+def nodes(text: str) -> NodesConfig:
+    return parse(text, Path("terry.yaml")).nodes
+
+
+def record_head(workspace: Workspace, name: str) -> None:
+    head = Head(host=name, boot_id="b", address="10.0.0.1:1", life="one", name=name, started_at=datetime.now(UTC))
+    durable.write_json(workspace.head, head)
+
+
+def test_where_the_head_may_be(workspace: Workspace) -> None:
+    both = "nodes: {lab: {kind: ssh, hosts: [seawolf, quattro]}"
+    assert head_hosts(workspace, nodes(both + "}")) == ["seawolf", "quattro"]
+    assert head_hosts(workspace, nodes("")) == []
+    assert head_hosts(workspace, nodes(both + ", here: {kind: local}}")) == []
+    assert head_hosts(workspace, nodes(f"head: porto\n{both}}}")) == ["porto"]
+    record_head(workspace, "quattro")
+    assert head_hosts(workspace, nodes(both + "}")) == ["quattro", "seawolf"], "where it was before"
+
+
+def test_the_next_host_is_asked_where_the_first_is_gone(workspace: Workspace, ssh: Path) -> None:
+    (ssh / "quattro").write_text("echo started\n")
+    said: list[str] = []
+    assert ensure_up(workspace, wait=True, progress=said.append)
+    assert asked(ssh) == ["seawolf", "quattro"]
+    assert any("seawolf: ssh: connect to host seawolf port 22: No route to host" in line for line in said)
+
+
+def test_what_a_person_has_to_mend_there_is_told_here(workspace: Workspace, ssh: Path) -> None:
+    (ssh / "seawolf").write_text("echo 'terry.yaml:3: that is wrong' >&2; exit 2\n")
+    with pytest.raises(UserError, match=r"seawolf: terry\.yaml:3: that is wrong"):
+        ensure_up(workspace, wait=True)
+    assert asked(ssh) == ["seawolf"]
+
+
+def test_no_host_at_all(workspace: Workspace, ssh: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=r"no host can be the head\. seawolf: .* must work from here.*; quattro: "):
+        ensure_up(workspace, wait=True)
+    assert not ensure_up(workspace, wait=False), "a submission is on disk all the same"
+    assert "the jobs wait for `terry-cluster up`" in capfd.readouterr().err
+
+
+def test_a_controller_that_renews_its_lease_is_left_where_it_is(
+    workspace: Workspace, ssh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host cannot be reached from here, but it lives: a second one would only take its jobs away."""
+    (ssh / "quattro").write_text("echo started\n")
+    record_head(workspace, "seawolf")
+    held = Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=LATER)
+    durable.write_json(workspace.lease, held)
+
+    def beat(_: float) -> None:
+        later = Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=held.heartbeat + timedelta(seconds=2))
+        durable.write_json(workspace.lease, later)
+
+    monkeypatch.setattr(up.time, "sleep", beat)
+    monkeypatch.setattr(up, "bring_nodes", lambda *_: [])
+    assert not ensure_up(workspace, wait=True)
+    assert asked(ssh) == ["seawolf"]
+
+
+def test_submit_asks_nobody_where_a_controller_lives(workspace: Workspace, ssh: Path) -> None:
+    held = Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=LATER)
+    durable.write_json(workspace.lease, held)
+    assert not ensure_up(workspace, wait=False)
+    assert asked(ssh) == []

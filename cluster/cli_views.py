@@ -186,7 +186,19 @@ def _evidence(folder: Any) -> Evidence:
         stack=evidence.read_stack(folder),
         traceback=error.traceback if error else "",
         stderr="\n".join(last_lines(folder.stderr, 12)),
+        warnings=_warnings(folder.stderr),
     )
+
+
+def _warnings(path: Any) -> tuple[str, ...]:
+    """The first five lines in which a run warned, going back after NaN first; of 256 KiB at most."""
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(1 << 18).decode(errors="replace")
+    except FileNotFoundError:
+        return ()
+    said = [line.removeprefix("warning: ") for line in text.splitlines() if line.startswith("warning: ")]
+    return tuple(sorted(said, key=lambda line: "; back to step" not in line)[:5])
 
 
 def last_lines(path: Any, number: int) -> list[str]:

@@ -52,6 +52,7 @@ class Evidence:
     stack: str = ""  #: crash.txt
     traceback: str = ""  #: of error.json
     stderr: str = ""  #: last lines of stderr.log
+    warnings: tuple[str, ...] = ()  #: what the guards said, for example that training went back after NaN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,7 @@ def _attempt_lines(attempt: Attempt, evidence: Evidence | None) -> list[str]:
     series = f", series {attempt.series}" if attempt.series > 1 else ""
     pid = f", pid {attempt.pid}" if attempt.pid else ""
     lines = [f"attempt {attempt.number}{series} on {attempt.device}{pid}, {_clock(attempt.placed_at)}"]
+    lines += [f"  warning: {printable(text)}" for text in evidence.warnings] if evidence else []
     end = attempt.end or (evidence.end if evidence else None)
     if end is None:
         return [*lines, "  runs" if attempt.started_at else "  is being started"]

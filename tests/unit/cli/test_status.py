@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from terry.cluster.cli_reader import Reader
+from terry.cluster.cli_views import _warnings
 from terry.cluster.events import Submitted, encode_line
 from terry.cluster.model import DeviceUse
 from tests.unit.cli.conftest import Terry
@@ -145,3 +146,13 @@ def test_nodes_shows_how_busy_devices_are(terry: Terry, world: World) -> None:
     assert terry("nodes", "--json").json[0]["utilisation"] == 0.87
     world.progress(uses=(replace(use, time=now - timedelta(seconds=90)),))
     assert terry("nodes", "--json").json[0]["utilisation"] is None
+
+
+def test_going_back_after_nan_is_told_before_other_warnings(tmp_path: Path) -> None:
+    stderr = tmp_path / "stderr.log"
+    assert _warnings(stderr) == ()
+    others = "".join(f"warning: step {i}: the loss jumped\n" for i in range(9))
+    stderr.write_text(f"{others}a line of another program\nwarning: step 9: the loss is nan; back to step 5\n")
+    found = _warnings(stderr)
+    assert found[0] == "step 9: the loss is nan; back to step 5"
+    assert len(found) == 5

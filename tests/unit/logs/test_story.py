@@ -67,6 +67,14 @@ def test_an_end_that_only_the_folder_knows_is_told() -> None:
     assert "bye" in told
 
 
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.COMPLETED])
+def test_what_the_guards_said_is_told_however_the_attempt_ended(state: JobState) -> None:
+    ended = attempt(1, EndReason.SUCCESS if state is JobState.COMPLETED else None)
+    found = Evidence(folder="/r/1", warnings=("step 2: the loss is inf; back to step 0",))
+    told = story_lines(Story(record=record(1, state, attempts=(ended,)), now=NOW, run_dir="/r", evidence={1: found}))
+    assert "  warning: step 2: the loss is inf; back to step 0" in told
+
+
 def test_long_evidence_is_cut_and_says_where_the_rest_is() -> None:
     """The first lines of a stack, the last ones of a traceback."""
     crashed = record(1, JobState.FAILED, attempts=(attempt(1, EndReason.CRASHED),))

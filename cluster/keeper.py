@@ -90,9 +90,9 @@ class Keeper:
 
     def _ensure_head(self) -> Head:
         head = read_head(self._workspace)
-        foreign = config.read(self._workspace).nodes.foreign
-        if head is not None and is_well(head) and head.foreign == (foreign is not None):
+        if head is not None and is_well(head) and not self._is_of_another_kind(head):
             return head
+        foreign = config.read_nodes(self._workspace).foreign
         end_head(self._workspace)
         if foreign is not None:
             _log.info("using the Ray cluster at %s", foreign.address)
@@ -103,6 +103,13 @@ class Keeper:
         if head.is_open:
             write_report(self._workspace, head_report(self._workspace, head))
         return head
+
+    def _is_of_another_kind(self, head: Head) -> bool:
+        """Whether terry.yaml asks for a Ray cluster of others instead of ours, or the other way round."""
+        try:
+            return head.foreign != (config.read_nodes(self._workspace).foreign is not None)
+        except UserError:  # a mistake in it: what runs is left as it is
+            return False
 
     def _check_place(self) -> None:
         """Where another machine's head is recorded, `up` has given this one up: two must not serve a workspace."""

@@ -309,7 +309,7 @@ def _other_ports(workspace: Workspace) -> Iterator[Finding]:
     from terry.cluster.nodes_file import node_name
 
     try:
-        hosts = config.read(workspace).nodes.hosts
+        hosts = config.read_nodes(workspace).hosts
     except UserError:  # said above
         return
     for host, group in hosts.items():

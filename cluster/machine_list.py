@@ -44,7 +44,7 @@ class MachineView:
 
 def machines(workspace: Workspace, now: datetime) -> list[MachineView]:
     """All machines of terry.yaml and those that took part. Empty where it is this machine alone. Raises UserError."""
-    nodes = config.read(workspace).nodes
+    nodes = config.read_nodes(workspace)
     known, head = reports(workspace), read_head(workspace)
     hosts = {node_name(host): (host, group.labels) for host, group in nodes.hosts.items()}
     if not nodes.has_others:

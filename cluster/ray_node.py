@@ -88,7 +88,9 @@ def _join(workspace: Workspace, order: NodeOrder, *, anew: bool) -> NodeReport:
     if wrong := misfit(found, order.key):
         return _report(order, NodeState.UNFIT, *wrong, facts=found)
     head = read_head(workspace)
-    if head is not None and head.is_here and head.life == order.key.life:
+    # A Slurm job is a node of its own, also where it stands beside the head.
+    beside = instance(workspace) != workspace.id
+    if not beside and head is not None and head.is_here and head.life == order.key.life:
         return _report(order, NodeState.PRESENT, facts=found)
     record = read_record(workspace)
     if record is not None and record.life == order.key.life and record.is_alive and not anew:

@@ -47,8 +47,8 @@ def end_head_job(workspace: Workspace, *, say: Callable[[str], None]) -> bool:
         job = _head_job(slurm)
         if job is None:
             return False
+        slurm.cancel(j.id for j in slurm.jobs() if j.node == HEAD_NODE and j.phase is Phase.PENDING)
         if job.phase is Phase.PENDING:
-            slurm.cancel([job.id])
             return True
         say(f"jobs write their checkpoints; then the head's Slurm job {job.id} ends")
         slurm.end_head(job.id)

@@ -37,7 +37,7 @@ HOME, HOST = "/home/ahab/terry", "seawolf"
 _FENCE = re.compile(r"^( *)```(\w+)?(?: .*?title=\"([^\"]+)\".*?)?(?: .*)?$")
 _SKIP, _VARIES = "<!-- not run -->", "<!-- words vary -->"
 _UNTIL = re.compile(r"^<!-- until: (.+) -->$")
-_PATIENCE_S = 120.0
+_PATIENCE_S = 300.0
 #: More lines than this are too many for a page; what is left out stands as `...`.
 _SHOWN = 60
 

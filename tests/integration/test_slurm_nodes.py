@@ -130,3 +130,23 @@ def test_with_accounting_and_only_our_jobs_end_with_down(lab: SlurmLab, referenc
     assert lab.weights("booked") == reference
     lab.run("down")
     assert [job.id for job in lab.listed()] == [other]
+
+
+def test_the_head_in_a_slurm_job(lab: SlurmLab) -> None:
+    """Nothing runs on the login host; when the head's time is over, another takes over."""
+    lab.slurm("scancel", "--user=root")
+    lab = SlurmLab(lab.bed, "in slurm", head="head: slurm")
+    lab.submit("headed", epochs=100_000)
+    lab.until(lambda: lab.placed("headed"))
+    assert lab.processes("login") == []
+    first = lab.workers()["head"]
+    assert lab.head().host == first.host
+    assert "already up" in lab.run("up")
+
+    lab.slurm("scontrol", "update", f"jobid={first.id}", f"timelimit={lab.minutes(first) + 1}")
+    lab.until(lambda: "head" in (found := lab.workers()) and found["head"].id != first.id)
+    job = lab.trainings("headed")[0]
+    lab.until(lambda: len(lab.attempts(job)) > 1 and lab.checkpoints(job, len(lab.attempts(job))))
+    assert set(lab.reasons(job)) <= {EndReason.PREEMPTED, EndReason.NODE_LOST}
+    lab.run("down")
+    assert lab.listed() == []

@@ -9,15 +9,17 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
-from terry.cluster import durable, inbox
+from terry.cluster import durable, inbox, ray_node
 from terry.cluster.live import Live
 from terry.cluster.loads import DeviceLoad
 from terry.cluster.locks import Lock
 from terry.cluster.model import Device, DeviceKind, DeviceRecord
+from terry.cluster.ports import ClusterKey, NodeOrder, NodeState
 from terry.cluster.ray_start import INSTANCE_VARIABLE, instance, runtime_folder
 from terry.cluster.slurm_worker import LEAVES, Worker, _answers, clear_siblings
 from terry.cluster.workspace import Workspace
@@ -128,6 +130,25 @@ def test_what_a_killed_one_has_left_is_removed(workspace: Workspace) -> None:
     (siblings["x"] / "worker.lock").unlink()
     siblings["x"].rmdir()
     own.rmdir()
+
+
+def test_beside_the_head_it_is_a_node_of_its_own(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose head is there is in the cluster already; a Slurm job on it is not."""
+    started: list[str] = []
+    head = SimpleNamespace(is_here=True, life="one")
+    monkeypatch.setattr(ray_node, "facts", lambda *_: SimpleNamespace(address="10.0.0.1"))
+    monkeypatch.setattr(ray_node, "own_address", lambda *_: "10.0.0.1")
+    monkeypatch.setattr(ray_node, "misfit", lambda *_: None)
+    monkeypatch.setattr(ray_node, "read_head", lambda _: head)
+    monkeypatch.setattr(ray_node, "_report", lambda _order, state, **_: state)
+    monkeypatch.setattr(ray_node, "_end", lambda _: None)
+    monkeypatch.setattr(ray_node, "_start", lambda _workspace, order, _address: started.append(order.name))
+    key = ClusterKey(workspace=str(workspace.root), address="10.0.0.1:1", life="one", token="", versions={})
+    order = NodeOrder(key=key, name="queue-1")
+    assert ray_node._join(workspace, order, anew=True) is NodeState.JOINED
+    monkeypatch.delenv(INSTANCE_VARIABLE)
+    assert ray_node._join(workspace, order, anew=True) is NodeState.PRESENT
+    assert started == ["queue-1"]
 
 
 def test_whether_a_head_answers() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from terry.cluster.device_agent import AGENT_VARIABLE
 from terry.cluster.keeper import keeper_lock
 from terry.cluster.locks import holder
-from terry.cluster.model import Attempt, EndReason
+from terry.cluster.model import Attempt, EndReason, JobState
 from terry.cluster.processes import Process, find, in_session, with_environment_prefix
 from terry.cluster.ray_head import read_head
 from terry.cluster.state import State
@@ -123,8 +123,9 @@ class UnderFire:
     def until_training(self, name: str, jobs: int = 1) -> list[dict[str, Any]]:
         """Wait until trainings of the sweep run and have written a checkpoint."""
 
-        def running() -> list[dict[str, Any]]:
-            at_work = [j for j in self.status(name) if j["state"] == "running" and self.checkpoints(j["id"])]
+        def running() -> list[dict[str, Any]]:  # from the files: a command a look would take a core from the trainings
+            found = [r.job for r in self.state().jobs.values() if r.state is JobState.RUNNING]
+            at_work = [{"id": j.id} for j in found if (j.sweep, j.kind) == (name, "train") and self.checkpoints(j.id)]
             return at_work if len(at_work) >= jobs else []
 
         found: list[dict[str, Any]] = self.until(running)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -99,11 +100,11 @@ def test_a_controller_that_renews_its_lease_is_left_where_it_is(
     """Its host cannot be reached from here, but it lives: a second one would only take its jobs away."""
     (ssh / "quattro").write_text("echo started\n")
     record_head(workspace, "seawolf")
-    held = Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=LATER)
-    durable.write_json(workspace.lease, held)
+    durable.write_json(workspace.lease, Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=LATER))
+    beats = itertools.count(1)
 
     def beat(_: float) -> None:
-        later = Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=held.heartbeat + timedelta(seconds=2))
+        later = Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=LATER + timedelta(seconds=next(beats)))
         durable.write_json(workspace.lease, later)
 
     monkeypatch.setattr(up.time, "sleep", beat)

@@ -12,6 +12,7 @@ import pytest
 
 from terry.cluster.model import Budget, EndReason
 from terry.cluster.ports import NodeState
+from tests.helpers.doc_blocks import ROOT, Reader, check
 from tests.testbed.beds import Bed, why_no_slurm
 from tests.testbed.slurm_lab import HOSTS, SlurmLab
 
@@ -113,23 +114,17 @@ def test_idle_nodes_go(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
 
 
 @pytest.mark.skipif(bool(why_no_slurm(accounting=True)), reason=why_no_slurm(accounting=True))
-def test_with_accounting_and_only_our_jobs_end_with_down(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
+def test_the_page_tells_the_truth(lab: SlurmLab) -> None:
+    """docs/how-to/slurm.md, read on the login host of a cluster with accounting. Only our jobs end with `down`."""
+    lab.run("down", check=False)
+    lab.slurm("scancel", "--user=root")
     lab.bed.slurm_up(*HOSTS)
     other = lab.slurm("sbatch", "--parsable", "--job-name=terry-0123456789-queue-1", "--wrap=sleep 600").strip()
-    lab.submit("booked", epochs=LONG)
-    lab.until(lambda: lab.placed("booked"))
-    before = lab.workers()
-    assert "already up" in lab.run("up")
-    assert {name: job.id for name, job in lab.workers().items()}.items() >= {n: j.id for n, j in before.items()}.items()
-
-    lab.run("down")
+    folder = lab.bed.shared / "reader"
+    folder.mkdir()
+    check(Reader(folder, at=[str(lab.bed.state / "bin" / "on"), "login"]), ROOT / "docs" / "how-to" / "slurm.md")
     assert [job.id for job in lab.listed()] == [other]
-    assert all(reason is EndReason.PREEMPTED for job in lab.trainings("booked") for reason in lab.reasons(job))
-    lab.run("up")
-    lab.finish("booked")
-    assert lab.weights("booked") == reference
-    lab.run("down")
-    assert [job.id for job in lab.listed()] == [other]
+    lab.slurm("scancel", other)
 
 
 def test_the_head_in_a_slurm_job(lab: SlurmLab) -> None:

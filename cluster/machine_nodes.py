@@ -18,7 +18,7 @@ _JOIN_S = 150.0
 _END_S = 60.0
 _AT_ONCE = 16
 #: A machine that could not be brought is asked again after a pause that doubles up to the second (seconds).
-_PAUSE_S, _PAUSE_MAX_S = 3.0, 60.0
+_PAUSE_S, _PAUSE_MAX_S = 3.0, 15.0
 #: How long a machine that has joined may take to be seen by the head.
 _CAME_S = 20.0
 _PROGRAM = ["-m", "terry.cluster.node_join"]

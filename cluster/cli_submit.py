@@ -94,7 +94,8 @@ def default_kind(workspace: Workspace) -> DeviceKind:
     reader = Reader(workspace)
     reader.jobs()
     known = sum(r.device.kind is DeviceKind.GPU for r in reader.state.devices.values())
-    known += sum(expected_gpus(g) for g in config.read(workspace).nodes.groups if isinstance(g, SlurmGroup) and g.most)
+    groups = config.read(workspace).nodes.groups if workspace.config.is_file() else ()
+    known += sum(expected_gpus(group) for group in groups if isinstance(group, SlurmGroup) and group.most)
     return spec.default_kind(known, 0 if known else spec.local_gpus())
 
 

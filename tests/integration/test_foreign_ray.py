@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,12 +29,13 @@ class Others:
         self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         port, client = free_ports(2, LOOPBACK)
         self.address = f"{LOOPBACK}:{port}"
+        self.folder = f"/tmp/theirs-{port}"  # short: Unix sockets allow 107 bytes
         command = [
             *(str(Path(sys.executable).with_name("ray")), "start", "--head", f"--node-ip-address={LOOPBACK}"),
             *(f"--port={port}", f"--ray-client-server-port={client}", "--num-cpus=2", "--num-gpus=0"),
             *("--include-dashboard=false", "--object-store-memory=80000000", "--disable-usage-stats"),
             *("--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"),
-            f"--temp-dir=/tmp/theirs-{port}",
+            f"--temp-dir={self.folder}",
         ]
         env = {**os.environ, **self.environment, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
         starter = subprocess.Popen(command, env=env, start_new_session=True, stdout=subprocess.DEVNULL)
@@ -47,6 +49,7 @@ class Others:
 
     def end(self) -> None:
         assert kill_all(lambda: in_session(self.session), timeout_s=15.0) == []
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -63,15 +66,21 @@ def test_a_sweep_on_a_ray_cluster_of_others(tmp_path: Path, others: Others, monk
     place.workspace.root.mkdir(mode=0o700)
     place.workspace.config.write_text(f"nodes: {{grown: {{kind: ray, address: '{others.address}'}}}}\n")
     before = others.daemons()
+    try:
+        _guests(place)
+    finally:
+        place.run("down", check=False)
+    assert place.everything() == []
+    place.until(lambda: not any("ray::AgentActor" in _title(p.pid) for p in in_session(others.session)))
+    assert others.daemons() == before, "theirs goes on as it was"
+
+
+def _guests(place: UnderFire) -> None:
     place.submit("guests", epochs=20)
     place.finish("guests")
     place.assert_each_done_once("guests")
     assert json.loads(place.workspace.head.read_text())["foreign"]
     assert place.everything(), "agents, forkserver, keeper"
-    place.run("down")
-    assert place.everything() == []
-    place.until(lambda: not any("ray::AgentActor" in _title(p.pid) for p in in_session(others.session)))
-    assert others.daemons() == before, "theirs goes on as it was"
 
 
 def _title(pid: int) -> str:

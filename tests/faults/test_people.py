@@ -72,7 +72,9 @@ def test_a_full_disk_holds_jobs_and_stops_nothing_for_good(place: UnderFire, dis
     try:
         place.until(lambda: len(place.job_processes()) <= 1)  # no job could go on
         place.state()  # what stands in the journal is whole
-        assert place.run("cancel", "full", check=False).stderr == "error: the disk is full\n", "and people are told"
+        told = place.run("cancel", "full", check=False).stderr
+        assert told.startswith(f"error: {place.workspace.inbox}/tmp/"), "people are told where"
+        assert told.endswith(": the disk is full\n")
     finally:
         disk.free()
     held = place.until(lambda: [r for r in records(place, "full") if r.state is JobState.HELD])

@@ -79,7 +79,7 @@ def plan_group(group: SlurmGroup, seen: Seen, now: datetime) -> GroupPlan:
     surplus = _surplus(coming, keep=max(wanted, group.least - len(staying)))
     return GroupPlan(
         submit=_free_names(group, kept, more),
-        release=_idle(group, staying, len(coming) - len(surplus), seen, now),
+        release=_idle(group, staying, seen, now),
         cancel=(*cancel, *surplus),
     )
 
@@ -205,15 +205,18 @@ def _free_names(group: SlurmGroup, kept: Collection[SlurmJob], count: int) -> tu
     return tuple(name for name in names if name not in taken)[: max(0, count)]
 
 
-def _idle(group: SlurmGroup, staying: list[SlurmJob], coming: int, seen: Seen, now: datetime) -> tuple[str, ...]:
-    """Nodes on which nothing has run for long, as far as more than `min` are there; the newest first."""
+def _idle(group: SlurmGroup, staying: list[SlurmJob], seen: Seen, now: datetime) -> tuple[str, ...]:
+    """Nodes on which nothing has run for long, as far as more than `min` are there; the newest first.
+
+    What is still to come does not count: it was asked for because what is there is not enough.
+    """
     mine = {device.id: device.node for device in seen.devices}
     loads: dict[str, list[DeviceLoad]] = {}
     for load in seen.loads:
         loads.setdefault(mine.get(load.device_id, ""), []).append(load)
     patience = timedelta(seconds=group.idle_after)
     idle = [job for job in reversed(staying) if loads.get(job.node) and _all_idle(loads[job.node], now - patience)]
-    return tuple(job.id for job in idle[: max(0, len(staying) + coming - group.least)])
+    return tuple(job.id for job in idle[: max(0, len(staying) - group.least)])
 
 
 def _all_idle(loads: Iterable[DeviceLoad], before: datetime) -> bool:

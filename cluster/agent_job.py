@@ -49,6 +49,7 @@ class AgentJob:
         self.progress = Progress(job_id=order.job_id, attempt=order.attempt)
         self.progress_fd: int | None = None
         self.waits_for_forkserver = False
+        self.prepared = False  #: launch.json is written
         self._grace_s = grace_s
         self._buffer = b""
         self._fresh = False
@@ -89,6 +90,7 @@ class AgentJob:
             "time": datetime.now(UTC),
         }
         durable.write_json(self.folder.launch, launch)
+        self.prepared = True
         return ""
 
     def request(
@@ -244,6 +246,7 @@ class AgentJob:
         for descriptor in (self._pidfd, self._pulse_fd):
             if descriptor is not None:
                 os.close(descriptor)
+        self._pidfd = self._pulse_fd = self._pid = None  # it may be some time until its end is reported
         found = evidence.Evidence(
             status=status,
             returned=bool(self._beat.returned),

@@ -15,12 +15,14 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from terry.cluster import mps
 from terry.cluster.agent_job import AgentJob
+from terry.cluster.courier import Courier
 from terry.cluster.device_meter import DeviceMeter
 from terry.cluster.forkserver_client import Exited, Forked, ForkserverClient, ForkserverLost, Ready
 from terry.cluster.gpu_port import GpuPort
@@ -66,8 +68,12 @@ class DeviceAgent:
         gpu: GpuPort | None = None,
         lock: Path | None = None,
         unfit: str = "",
+        courier: Courier | None = None,
     ) -> None:
-        """unfit: why no job may run here until somebody mends the node; empty where all may."""
+        """unfit: why no job may run here until somebody mends the node; empty where all may.
+
+        courier: where the node does not see the workspace.
+        """
         self._device = replace(device, agent=uuid.uuid4().hex)
         self._runtime = runtime
         self._environment = {**environment, AGENT_VARIABLE: mark}
@@ -75,6 +81,7 @@ class DeviceAgent:
         self._log_path = log
         self._gpu = gpu
         self._unfit = unfit
+        self._courier = courier
         self._meter = DeviceMeter(self._device, gpu)
         self._occupancy = Occupancy(device.id, gpu, lock, self._own_pids) if gpu is not None else None
         self._changed = threading.Condition()
@@ -135,8 +142,13 @@ class DeviceAgent:
             key = (order.job_id, order.attempt)
             if key in self._jobs or any(_names(report, key) for _, report in self._reports):
                 return
-            self._jobs[key] = AgentJob(order, self._runtime.grace_s)
-        self._note(lambda: self._start(self._jobs[key]))
+            here = order if self._courier is None else replace(order, workspace=str(self._courier.local.root))
+            job = self._jobs[key] = AgentJob(here, self._runtime.grace_s)
+        if self._courier is None:
+            self._note(lambda: self._start(job))
+        else:
+            prepare = partial(job.prepare, self._device)
+            self._courier.fetch(order, prepare, lambda refusal: self._note(lambda: self._fetched(job, refusal)))
 
     def stop(self, epoch: int, job_id: str, attempt: int, goal: StopGoal) -> None:
         """SIGTERM now, SIGKILL after the grace period; nothing where the attempt is not (or no longer) here."""
@@ -185,6 +197,8 @@ class DeviceAgent:
             self._check_jobs(time.monotonic())
         if self._forkserver is not None:
             self._forkserver.close()
+        if self._courier is not None:
+            self._courier.close()
         self._selector.close()
 
     def clear_predecessors(self) -> None:
@@ -257,6 +271,12 @@ class DeviceAgent:
             self._selector.unregister(job.progress_fd)
             job.close_progress()
 
+    def _fetched(self, job: AgentJob, refusal: str) -> None:
+        if refusal:
+            self._refuse(job, refusal)
+        else:
+            self._start(job)
+
     def _start(self, job: AgentJob) -> None:
         if self._forkserver is None:
             job.waits_for_forkserver = True
@@ -264,7 +284,7 @@ class DeviceAgent:
         job.waits_for_forkserver = False
         try:
             blocked = self._take_device()
-            refusal = blocked or self._without_mps(job) or job.prepare(self._device)
+            refusal = blocked or self._without_mps(job) or ("" if job.prepared else job.prepare(self._device))
         except OSError as error:
             self._could_not_prepare(job, error)
             return
@@ -326,8 +346,12 @@ class DeviceAgent:
     def _end(self, job: AgentJob, status: int | None, max_rss_bytes: int, cpu_s: float) -> None:
         job.read_progress()
         self._close_progress(job)
-        end = job.ended(status, max_rss_bytes, cpu_s)
-        self._report(Ended(job_id=job.order.job_id, attempt=job.order.attempt, end=end), ends=job)
+        key, end = (job.order.job_id, job.order.attempt), job.ended(status, max_rss_bytes, cpu_s)
+        ended = Ended(job_id=key[0], attempt=key[1], end=end)
+        if self._courier is None:
+            self._report(ended, ends=job)
+        else:  # what comes after it relies on what it wrote
+            self._courier.finish(key, lambda: self._note(lambda: self._report(ended, ends=job)))
 
     def _report(self, report: Report, ends: AgentJob | None = None) -> None:
         with self._changed:

@@ -144,7 +144,7 @@ class Fitting:
         return nodes
 
     def _suits(self, device: Device, demand: Demand, record: JobRecord, avoid: frozenset[str]) -> bool:
-        if device.id in avoid or not device.is_on(demand.node):
+        if device.id in avoid or not _is_named(device, demand):
             return False
         holders = self._holders(device)
         if demand.exclusive and holders:
@@ -177,7 +177,7 @@ class Fitting:
         return found
 
     def _could_hold(self, device: Device, demand: Demand) -> bool:
-        return device.is_on(demand.node) and device.capacity + EPSILON >= demand.share
+        return _is_named(device, demand) and device.capacity + EPSILON >= demand.share
 
     def _room_at(self, device: Device, free: float, demand: Demand) -> float | None:
         """When enough of the device will be free, if all goes as expected; None where nobody knows."""
@@ -222,9 +222,14 @@ def memory_lacking(state: State, device: Device, records: list[JobRecord]) -> fl
     return need - device.memory_bytes
 
 
+def _is_named(device: Device, demand: Demand) -> bool:
+    """True where the device's node is one that the demand allows."""
+    return device.is_on(demand.node) and not (demand.at_home and device.away)
+
+
 def matches(device: Device, demand: Demand) -> bool:
     """True where the device is of the kind and by the names that are asked for."""
-    return device.kind is demand.kind and device.is_on(demand.node) and device.is_a(demand.device)
+    return device.kind is demand.kind and _is_named(device, demand) and device.is_a(demand.device)
 
 
 def has_other(state: State, demand: Demand) -> bool:

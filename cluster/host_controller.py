@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from terry.cluster.controller import Controller, Hooks
 from terry.cluster.errors import LostLease
+from terry.cluster.home import mark_of
 from terry.cluster.job_runtime import TERRY_JOBS, JobRuntime
 from terry.cluster.node_records import Member, Members, write_members
 from terry.cluster.notify import Notifier
@@ -46,7 +47,13 @@ def _members(workspace: Workspace, nodes: tuple[Member, ...]) -> None:
 def run_controller(workspace: Workspace, namespace: str, runtime: JobRuntime = TERRY_JOBS) -> str:
     """Be the controller until a shutdown is complete (`stopped`) or another one takes over (`superseded`)."""
     notifier = Notifier(workspace, lambda sweep: controller.state.counts[sweep], job_environment())
-    settings = AgentSettings(workspace=str(workspace.root), runtime=runtime, versions=dict(installed()))
+    settings = AgentSettings(
+        workspace=str(workspace.root),
+        runtime=runtime,
+        versions=dict(installed()),
+        mark=mark_of(workspace),
+        namespace=namespace,
+    )
     pool = RayPool(settings, namespace, members=partial(_members, workspace))
     controller = Controller(
         workspace,

@@ -10,6 +10,9 @@ class JobRuntime:
     """How an agent's forkserver is started."""
 
     entry: str  #: `package.module:function(order, progress fd) -> exit code`, the first of our code in a job
+    #: `package.module:function(workspace, order) -> paths` that an attempt reads beside its own run's, and that never
+    #: change; relative to the workspace: what is sent to nodes that do not see it
+    needs: str = ""
     preload: str = ""  #: `package.module:NAMES`, a tuple of modules that the forkserver imports first
     environment: dict[str, str] = field(default_factory=dict)  #: set before anything is imported
     grace_s: float = 30.0  #: between SIGTERM (write a checkpoint and leave) and SIGKILL
@@ -19,6 +22,7 @@ class JobRuntime:
 #: step's time (benchmarks/RESULTS.md). One thread while forking; each job sets its own number of threads.
 TERRY_JOBS = JobRuntime(
     entry="terry.jobs.child:main",
+    needs="terry.jobs.away:needs",
     preload="terry.jobs.preload:MODULES",
     environment={
         "OMP_NUM_THREADS": "1",

@@ -103,6 +103,7 @@ class Resources:
     device: str | None = None  #: glob that the device's model must match (`*H100*`)
     exclusive: bool = False  #: the device to itself, whatever the share
     mps: bool = False  #: computes beside its neighbours through NVIDIA's MPS
+    at_home: bool = False  #: only where the workspace's own files are seen: it reads or writes more than its run's
 
     @property
     def kind(self) -> DeviceKind:
@@ -176,6 +177,7 @@ class Device:
     uuid: str = ""  #: the GPU's UUID; empty for CPU
     memory_bytes: int = 0
     host_cores: int = 0  #: CPU cores of its node, where known
+    away: bool = False  #: its node does not see the workspace: files are sent there and back
     agent: str = ""  #: incarnation of its agent: changes whenever the agent process is a new one
     labels: tuple[str, ...] = ()  #: of its node, as terry.yaml has them
 

@@ -50,11 +50,6 @@ def misfit(found: NodeFacts, key: ClusterKey) -> tuple[str, str] | None:
     if wrong := mismatch(key.versions, found.versions):
         what, _, mend = wrong.partition("; ")
         return what, mend
-    if not found.sees_workspace:
-        return (
-            "the workspace is not visible there",
-            "put the workspace on a file system that all machines share, under the same path",
-        )
     return None
 
 

@@ -12,22 +12,28 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import ray
 
 from terry.cluster import node_probe, versions
+from terry.cluster.courier import Courier
 from terry.cluster.device_agent import AgentReply, DeviceAgent
 from terry.cluster.device_lock import lock_of
 from terry.cluster.durable import make_way
 from terry.cluster.errors import UserError
+from terry.cluster.forkserver import load
 from terry.cluster.gpu_port import NvmlGpu
-from terry.cluster.job_runtime import JobRuntime
+from terry.cluster.home import Home, is_seen
+from terry.cluster.job_runtime import TERRY_JOBS, JobRuntime
 from terry.cluster.model import Device, DeviceKind, StopGoal
 from terry.cluster.ports import LaunchOrder
-from terry.cluster.ray_start import instance
+from terry.cluster.ray_home import RayHome
+from terry.cluster.ray_start import instance, runtime_folder
 from terry.cluster.workspace import Workspace
 
 _log = logging.getLogger(__name__)
@@ -41,6 +47,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     workspace: str  #: absolute path
     runtime: JobRuntime
+    mark: str = ""  #: what the workspace is known by (terry.cluster.home); empty: it is seen everywhere
+    namespace: str = ""  #: where the controller is found
     versions: dict[str, str] = msgspec.field(default_factory=dict)  #: of the head, which those of a node must match
 
 
@@ -105,17 +113,26 @@ class AgentActor:
     def _serve(self, place: Place, kind: DeviceKind, amount: float, gpu_ids: list[int | str]) -> None:
         device = describe_device(place, kind, amount, gpu_ids)
         workspace = Workspace(Path(self._settings.workspace))
-        log = workspace.agent_log(device.id)
+        courier = self._courier_for(workspace)
+        device = replace(device, away=courier is not None)
+        log = (courier.local if courier else workspace).agent_log(device.id)
+        log.parent.mkdir(parents=True, exist_ok=True)
         log_to(log)
         environment = {**job_environment(), "CUDA_VISIBLE_DEVICES": device.uuid}
         mark = f"{instance(workspace)}/{device.id}"
         gpu = NvmlGpu(device.uuid) if kind is DeviceKind.GPU else None
         lock = lock_of(device.uuid) if kind is DeviceKind.GPU else None
         unfit = _unfit(place.node, kind, self._settings.versions)
-        self._agent = DeviceAgent(device, self._settings.runtime, environment, log, mark, gpu, lock, unfit)
+        self._agent = DeviceAgent(device, self._settings.runtime, environment, log, mark, gpu, lock, unfit, courier)
         self._agent.clear_predecessors()  # before `hello` says that nothing runs here
         self._ready.set()
         self._agent.run()
+
+    def _courier_for(self, workspace: Workspace) -> Courier | None:
+        """For a node that does not see the workspace, though there may be a folder of its path: it is probed."""
+        if not self._settings.mark or is_seen(workspace, self._settings.mark):
+            return None
+        return Courier(RayHome(self._settings.namespace), Workspace(runtime_folder(workspace) / "away"))
 
     def _hosted(self) -> DeviceAgent:
         if not self._ready.wait(30.0):
@@ -180,12 +197,23 @@ def describe_device(place: Place, kind: DeviceKind, amount: float, gpu_ids: list
     )
 
 
-@ray.remote
+def home_of(workspace: Workspace, runtime: JobRuntime = TERRY_JOBS) -> Home:
+    """The workspace's side for nodes that do not see it."""
+
+    def needed(root: str, order: LaunchOrder) -> list[str]:
+        found: list[str] = load(runtime.needs)(root, order) if runtime.needs else []
+        return found
+
+    return Home(workspace, needed)
+
+
+@ray.remote(concurrency_groups={"home": 4})  # type: ignore[call-overload]
 class ControllerActor:
     """Hosts the controller of a workspace."""
 
     def __init__(self, workspace: str, namespace: str) -> None:
         self._state = "running"
+        self._home = home_of(Workspace(Path(workspace)))
         run_for_ever("controller", lambda: self._serve(Workspace(Path(workspace)), namespace))
 
     def _serve(self, workspace: Workspace, namespace: str) -> None:
@@ -194,6 +222,21 @@ class ControllerActor:
         log_to(workspace.controller_log)
         self._state = run_controller(workspace, namespace)
         _log.info("the controller is %s", self._state)
+
+    @ray.method(concurrency_group="home")
+    def home(self, what: str, given: tuple[Any, ...]) -> Any:
+        """A call of a HomePort, for nodes that do not see the workspace."""
+        if what == "needs":
+            return msgspec.json.encode(self._home.needs(msgspec.json.decode(given[0], type=LaunchOrder)))
+        calls: dict[str, Callable[..., Any]] = {
+            "read": self._home.read,
+            "begin": self._home.begin,
+            "append": self._home.append,
+            "stage": self._home.stage,
+            "publish": self._home.publish,
+            "discard": self._home.discard,
+        }
+        return calls[what](*given)
 
     def ping(self) -> tuple[str, int, str]:
         """What it does (`running`, `stopped`: a shutdown was asked for, `superseded`), pid, version of Python."""

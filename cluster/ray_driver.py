@@ -16,15 +16,16 @@ from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from terry.cluster.addresses import own_addresses
 from terry.cluster.ray_actors import ControllerActor
 from terry.cluster.ray_head import read_head
+from terry.cluster.ray_home import CONTROLLER
 from terry.cluster.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 
-CONTROLLER = "controller"
 _PING_S = 20.0
 
 
@@ -36,6 +37,8 @@ def namespace_of(workspace: Workspace) -> str:
 def ensure_controller(workspace: Workspace) -> str:
     """Create the controller's actor, or wait for the one that is there. Returns what it answers: its state."""
     namespace = namespace_of(workspace)
+    # Where the workspace is, not on a node that may not see it.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     deadline = time.monotonic() + _PING_S
     while True:
         actor = ControllerActor.options(  # type: ignore[attr-defined]
@@ -46,6 +49,7 @@ def ensure_controller(workspace: Workspace) -> str:
             max_restarts=-1,
             max_concurrency=2,
             num_cpus=0,
+            scheduling_strategy=here,
         ).remote(str(workspace.root), namespace)
         state = _ping(actor)
         if state == "running":

@@ -58,7 +58,9 @@ class _Why:
             return f"waits for {self._noun}: {none}"
         if not matching:
             wanted = " and ".join(f"{k} {v!r}" for k, v in (("node", demand.node), ("device", demand.device)) if v)
-            return f"waits for {self._noun}: none online matches {wanted}"
+            seen = " and sees the workspace" if wanted and demand.at_home else ""
+            what = f"matches {wanted}{seen}" if wanted else "is on a node that sees the workspace"
+            return f"waits for {self._noun}: none online {what}"
         if not able:
             largest = max(r.device.capacity for r in matching)
             return f"waits for {self._noun}: it asks for {demand.share:g}, and the largest device has {largest:g}"

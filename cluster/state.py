@@ -34,13 +34,16 @@ class Demand(NamedTuple):
     device: str | None
     exclusive: bool
     avoid: tuple[str, ...]
+    at_home: bool = False
 
 
 def demand_of(record: JobRecord) -> Demand:
     """What a job needs, with what was learnt from its failures."""
     wanted = record.job.resources
     exclusive = wanted.exclusive or record.exclusive
-    return Demand(wanted.kind, wanted.share, wanted.node, wanted.device, exclusive, record.avoid_devices)
+    return Demand(
+        wanted.kind, wanted.share, wanted.node, wanted.device, exclusive, record.avoid_devices, wanted.at_home
+    )
 
 
 class State:

@@ -91,14 +91,20 @@ class ResourcesConfig:
         if not self.gpus and self.cpus == 0:
             raise ValueError("a run needs a device: leave `cpus` out, or give it more than 0")
 
-    def decide(self, kind: DeviceKind) -> Resources:
-        """What the run asks for; `kind` where the file leaves it open."""
+    def decide(self, kind: DeviceKind, *, at_home: bool = False) -> Resources:
+        """What the run asks for; `kind` where the file leaves it open. at_home: it reads other runs' files."""
         gpus, cpus = self.gpus or 0.0, self.cpus or 0.0
         if not gpus and not cpus:
             on_gpu = kind is DeviceKind.GPU and self.gpus is None
             gpus, cpus = (1.0, 0.0) if on_gpu else (0.0, 1.0)
         return Resources(
-            gpus=gpus, cpus=cpus, node=self.node, device=self.device, exclusive=self.exclusive, mps=self.mps
+            gpus=gpus,
+            cpus=cpus,
+            node=self.node,
+            device=self.device,
+            exclusive=self.exclusive,
+            mps=self.mps,
+            at_home=at_home,
         )
 
 

@@ -234,7 +234,9 @@ def _condition(record: DeviceRecord) -> tuple[DeviceCondition, str]:
         return DeviceCondition.DRAINED, record.drain_reason
     if not record.online:
         return DeviceCondition.OFFLINE, ""
-    return (DeviceCondition.BLOCKED, record.blocked) if record.blocked else (DeviceCondition.ONLINE, "")
+    if record.blocked:
+        return DeviceCondition.BLOCKED, record.blocked
+    return DeviceCondition.ONLINE, "does not see the workspace: files are sent" if record.device.away else ""
 
 
 def sweep_views(jobs: Iterable[JobView], ends: Mapping[str, Eta]) -> tuple[SweepView, ...]:

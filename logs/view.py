@@ -104,7 +104,7 @@ class DeviceView:
     capacity: float  #: GPUs or cores
     used: float
     condition: DeviceCondition
-    reason: str  #: why it is drained or blocked
+    reason: str  #: why it is drained or blocked, or what is special about it
     jobs: tuple[str, ...]  #: ids of the jobs on it
     utilisation: float | None = None  #: 0 to 1, where it is measured
     memory_used_bytes: int | None = None

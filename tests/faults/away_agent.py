@@ -1,0 +1,58 @@
+"""`python -m tests.faults.away_agent HOME LOCAL ORDER`: an agent on a node that does not see the workspace HOME.
+
+It carries out one order (a JSON file), in the folder LOCAL, and says how it ended, as JSON. Its way home leads straight
+to the files, and is as good as gone while there is a file LOCAL.cut.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from terry.cluster.courier import Courier
+from terry.cluster.device_agent import AGENT_VARIABLE, DeviceAgent
+from terry.cluster.home import Home, HomeAway
+from terry.cluster.model import Device, DeviceKind
+from terry.cluster.ports import Ended, LaunchOrder, Refused
+from terry.cluster.workspace import Workspace
+from terry.jobs.away import needs
+from tests.faults.agent_harness import RUNTIME
+
+
+class CutHome:
+    """A HomePort that answers only while its cable is plugged in."""
+
+    def __init__(self, home: Home, cut: Path) -> None:
+        self._home, self._cut = home, cut
+
+    def __getattr__(self, name: str) -> Any:
+        if self._cut.exists():
+            raise HomeAway("the cable is cut")
+        return getattr(self._home, name)
+
+
+def main() -> None:
+    """See the module."""
+    home, local, order = (Path(name) for name in sys.argv[1:])
+    courier = Courier(CutHome(Home(Workspace(home), needs), Path(f"{local}.cut")), Workspace(local), every_s=0.02)
+    device = Device(id="far:cpu", node="far", node_id="n", kind=DeviceKind.CPU, capacity=2.0, away=True)
+    environment = {k: v for k, v in os.environ.items() if k != AGENT_VARIABLE}
+    agent = DeviceAgent(device, RUNTIME, environment, Path(f"{local}.log"), f"away/{local}", courier=courier)
+    life = agent.hello(1).device.agent
+    agent.launch(msgspec.json.decode(order.read_bytes(), type=LaunchOrder))
+    threading.Thread(target=agent.run).start()
+    while True:
+        for _, report in agent.poll(1, life, 0, 0, 0.2).reports:
+            if isinstance(report, Ended | Refused):
+                print(msgspec.json.encode(report).decode(), flush=True)
+                agent.close()
+                return
+
+
+if __name__ == "__main__":
+    main()

@@ -70,7 +70,7 @@ def test_a_crash_in_a_librarys_code_names_who_called_it_too() -> None:
 Current thread 0x00007f0000000000 (most recent call first):
   File "/usr/lib/python3.11/ctypes/__init__.py", line 519 in string_at
   File "/venv/lib/python3.11/site-packages/torch/nn/modules/module.py", line 1751 in _call_impl
-  File "/work/runs/a-1/source/lab.py", line 12 in look_up
+  File "/home/ahab/runs/a-1/source/lab.py", line 12 in look_up
   File "/venv/lib/python3.11/site-packages/terry/jobs/child.py", line 71 in _run
 """
     message = judge(Evidence(status=signal.SIGSEGV, stack=stack)).message

@@ -35,6 +35,8 @@ from terry.cluster.processes import Process, kill_all, with_environment
 
 _log = logging.getLogger(__name__)
 
+#: A start, or progress, is told so late at most (seconds): what follows at once goes with it, in one answer.
+GATHER_S = 0.05
 #: Marks all processes of an agent, for the successor that has to make sure that they are gone.
 AGENT_VARIABLE = "TERRY_AGENT"
 
@@ -126,14 +128,19 @@ class DeviceAgent:
                 return self._reply()
             while self._reports and self._reports[0][0] <= acknowledged:
                 self._reports.popleft()
-            fresh = False
-            while self._counter <= seen and not fresh and self._epoch == epoch:
-                left = deadline - time.monotonic()
-                if left <= 0:
+            told = False  # there is something to say
+            while self._epoch == epoch and not self._ends_since(seen):
+                fresh = [job for job in self._jobs.values() if job.take_fresh()]
+                if not told and (fresh or self._counter > seen):
+                    told, deadline = True, min(deadline, time.monotonic() + GATHER_S)
+                if (left := deadline - time.monotonic()) <= 0:
                     break
                 self._changed.wait(left)
-                fresh = any(job.take_fresh() for job in self._jobs.values())
             return self._reply()
+
+    def _ends_since(self, seen: int) -> bool:
+        """Whether anything is reported after number `seen` that the controller has to act on: an end frees a place."""
+        return any(number > seen and not isinstance(report, Started) for number, report in self._reports)
 
     def launch(self, order: LaunchOrder) -> None:
         """Accept an order; Started, Refused or Ended follow. A known order is not carried out twice."""

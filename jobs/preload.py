@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from terry.cluster import versions
 from terry.jobs import specfile
+from terry.jobs.order import Order
+from terry.jobs.records import JobLine
+from terry.logs import plots
 
 #: `torch._dynamo` is here since building the first optimizer imports it: 1.15 s a job otherwise. Not here is polars,
 #: which must not be forked once it has threads: preparing a data set imports it in its own process.
 MODULES: tuple[str, ...] = (
-    "matplotlib.backends.backend_agg",  # the loss curve of a run that is done: 0.4 s a job otherwise
-    "matplotlib.figure",
     "numpy",
     "numpy.ctypeslib",
     "torch",
@@ -21,10 +24,25 @@ MODULES: tuple[str, ...] = (
     "terry.jobs.checkpoints",
     "terry.jobs.child",
     "terry.jobs.train",
-    "terry.logs.plots",
     "terry.models.trainer",
 )
+
+
+def _warm() -> None:
+    """What the first use of a thing costs, paid once. No random number is drawn here, no thread begun, no gradient."""
+    import torch
+
+    for kind in (Order, JobLine):
+        msgspec.json.Decoder(kind)  # what it learns of the types it keeps
+    plots.prepare()  # a loss curve: 0.4 s a job where matplotlib is imported, 0.1 s without this
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    for optimizer in (torch.optim.SGD([weight]), torch.optim.Adam([weight])):
+        optimizer.zero_grad(set_to_none=False)
+        optimizer.step()  # 5 ms a job: torch imports the rest of itself here
+
 
 # Now, while the code on disk is the code that is loaded.
 versions.installed()
 specfile.terry_hash()
+_warm()

@@ -14,6 +14,7 @@ from terry.logs.metrics import read_series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: More points than this are thinned out: no screen shows them.
 _POINTS = 4000
@@ -73,12 +74,12 @@ def _restarts(run: Run, first_attempt: int) -> Iterable[int]:
 
 
 def draw_loss_curve(run: Run, name: str = "", first_attempt: int = 1) -> Path | None:
-    """Draw `loss_curve.png` of one run; None where it has measured no loss. About 0.1 s once matplotlib is imported.
+    """Draw `loss_curve.png` of one run; None where it has measured less than two losses: a point is no curve.
 
-    Written whole or not at all. Raises OSError.
+    About 30 ms after `prepare`. Written whole or not at all. Raises OSError.
     """
     curve = read_curve(run, name or run.root.name, first_attempt)
-    if not curve.steps:
+    if len(curve.steps) < 2:
         return None
     draw([curve], run.loss_curve, title=curve.name)
     return run.loss_curve
@@ -97,23 +98,41 @@ def draw(
     smoothing: weight of an exponential moving average, 0 to below 1. group_of: curve name -> group; curves of one group
     have one colour. Vertical marks show where a run was restarted.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure = _prepared.pop() if _prepared else _blank()
+    axes = figure.axes[0]
     _fill(axes, curves, smoothing, group_of or {})
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss (nats per token)")
     axes.set_title(title)
-    axes.grid(alpha=0.3)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         figure.savefig(temporary, format=target.suffix.removeprefix(".").lower() or "png", dpi=110)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+#: At most one figure whose fonts, ticks and labels have been laid out once; taken by the first picture.
+_prepared: list[Figure] = []
+
+
+def prepare() -> None:
+    """Make the first picture of this process, or of each process forked from it, three times as fast."""
+    figure = _blank()
+    figure.draw_without_rendering()
+    _prepared[:] = [figure]
+
+
+def _blank() -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5))
+    FigureCanvasAgg(figure)
+    figure.subplots_adjust(left=0.1, right=0.98, bottom=0.1, top=0.93)  # a layout engine takes as long as all the rest
+    axes = figure.add_subplot()
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (nats per token)")
+    axes.grid(alpha=0.3)
+    return figure
 
 
 def _fill(axes: Axes, curves: Sequence[Curve], smoothing: float, group_of: dict[str, str]) -> None:

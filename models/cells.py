@@ -22,6 +22,13 @@ from terry.models.recurrence import GruSequence, LstmSequence, RnnSequence
 State = tuple[Tensor, ...]
 
 
+#: So often must a row of the table be looked up on average for `prefers_ids`.
+_REPEATED = 4
+#: rows of a batch x units^2 from which an LSTM by `LstmSequence` and a table is as fast as torch's, by threads^2:
+#: measured with one and two threads, 50 to 400 units, batches of 8 to 128 (benchmarks/RESULTS.md).
+_LSTM_WORK = 450_000
+
+
 class RecurrentLayer(nn.Module):
     """What the language model needs of a layer."""
 
@@ -30,9 +37,17 @@ class RecurrentLayer(nn.Module):
     #: tensors in a state
     states: int = 1
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """x: (time, batch, inputs), or (time, batch) int64 ids that stand for one-hot vectors."""
+    def forward(self, x: Tensor, state: State, table: Tensor | None = None) -> tuple[Tensor, State]:
+        """x: (time, batch, inputs), or (time, batch) int64 ids.
+
+        Ids stand for rows of `table` (vocabulary, inputs) where `prefers_ids` is True, and for one-hot vectors without.
+        """
         raise NotImplementedError
+
+    def prefers_ids(self, rows: int, time: int, batch: int) -> bool:
+        """Whether (time, batch) ids and a table of so many rows are better for training than the rows themselves."""
+        del rows, time, batch
+        return False
 
 
 class _BuiltIn(RecurrentLayer):
@@ -55,10 +70,16 @@ class _BuiltIn(RecurrentLayer):
             functional.dropout(self.weight_hh, self.weight_drop, self.training) if self.weight_drop else self.weight_hh
         )
 
-    def project(self, x: Tensor, bias: Tensor) -> Tensor:
+    def prefers_ids(self, rows: int, time: int, batch: int) -> bool:
+        """On a CPU, where ids repeat: the product with the inputs is then taken once for each row of the table."""
+        return not self.weight_ih.is_cuda and time * batch >= _REPEATED * rows
+
+    def project(self, x: Tensor, bias: Tensor, table: Tensor | None) -> Tensor:
         """The inputs' part of all gates, for all steps at once, float32: (time, batch, gates x units)."""
         if x.dtype == torch.int64:
-            return functional.embedding(x, self.weight_ih.t()) + bias
+            if table is None:
+                return functional.embedding(x, self.weight_ih.t()) + bias
+            return functional.embedding(x, self.project(table, bias, None))
         return functional.linear(x, self.weight_ih, bias).to(self.weight_hh.dtype)
 
     def by_torch(self, kernel: Callable[..., Any], x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -90,10 +111,10 @@ class Rnn(_BuiltIn):
         super().__init__(input_size, hidden_size, weight_drop=weight_drop)
         self.relu = nonlinearity is Nonlinearity.relu
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State, table: Tensor | None = None) -> tuple[Tensor, State]:
         if _on_cudnn(x):
             return self.by_torch(torch.rnn_relu if self.relu else torch.rnn_tanh, x, state)
-        projected = self.project(x, self.bias_ih + self.bias_hh)
+        projected = self.project(x, self.bias_ih + self.bias_hh, table)
         outputs = RnnSequence.apply(projected, state[0], self.recurrent(), self.relu)  # type: ignore[no-untyped-call]
         return outputs, (outputs[-1],)
 
@@ -103,12 +124,12 @@ class Gru(_BuiltIn):
 
     gates = 3
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State, table: Tensor | None = None) -> tuple[Tensor, State]:
         if _on_cudnn(x):
             return self.by_torch(torch.gru, x, state)
         split = 2 * self.hidden_size
         inside = torch.cat((self.bias_ih[:split] + self.bias_hh[:split], self.bias_ih[split:]))
-        projected = self.project(x, inside)
+        projected = self.project(x, inside, table)
         outputs = GruSequence.apply(projected, state[0], self.recurrent(), self.bias_hh[split:])  # type: ignore[no-untyped-call]
         return outputs, (outputs[-1],)
 
@@ -119,10 +140,15 @@ class Lstm(_BuiltIn):
     gates = 4
     states = 2
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def prefers_ids(self, rows: int, time: int, batch: int) -> bool:
+        """Only where the steps' products outweigh what our own loop over them costs: torch's is one call."""
+        work = batch * self.hidden_size**2
+        return super().prefers_ids(rows, time, batch) and work >= _LSTM_WORK * torch.get_num_threads() ** 2
+
+    def forward(self, x: Tensor, state: State, table: Tensor | None = None) -> tuple[Tensor, State]:
         if x.dtype != torch.int64:  # torch's kernel for CPUs is the fastest here, unlike those of RNN and GRU
             return self.by_torch(torch.lstm, x, state)
-        projected = self.project(x, self.bias_ih + self.bias_hh)
+        projected = self.project(x, self.bias_ih + self.bias_hh, table)
         outputs, memory = LstmSequence.apply(projected, state[0], state[1], self.recurrent())  # type: ignore[no-untyped-call]
         return outputs, (outputs[-1], memory)
 
@@ -142,9 +168,9 @@ class OwnCell(RecurrentLayer):
         self.cell = cell(input_size, hidden_size)
         self.states = getattr(cell, "states", 2 if issubclass(cell, nn.LSTMCell) else 1)
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State, table: Tensor | None = None) -> tuple[Tensor, State]:
         if x.dtype == torch.int64:
-            x = functional.one_hot(x, self.input_size).to(state[0].dtype)
+            x = functional.one_hot(x, self.input_size).to(state[0].dtype) if table is None else table[x]
         outputs = []
         for x_t in x.unbind(0):
             made = self.cell(x_t, state if self.states > 1 else state[0])

@@ -122,23 +122,26 @@ class LanguageModel(nn.Module):
     def _run(self, inputs: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """Time comes first from here on, so that each step is one contiguous block."""
         config = self.config
-        x = self._embed(inputs.t())
+        x, table = self._embed(inputs.t())
         between = config.dropout if config.dropout_between is None else config.dropout_between
         after = []
         for depth, (layer, start) in enumerate(zip(self.layers, state, strict=True)):
             if depth:
                 x = drop(x, between, locked=config.variational, training=self.training)
-            x, last = layer(x, start)
+            x, last = layer(x, start, None if depth else table)
             after.append(last)
         return x, tuple(after)
 
-    def _embed(self, ids: Tensor) -> Tensor:
+    def _embed(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the first layer gets: vectors, or ids (time, batch) and the table that they are looked up in."""
         if self.embedding is None:
-            return ids
+            return ids, None
         config = self.config
-        x = functional.embedding(ids, drop_words(self.embedding, config.dropout_words, training=self.training))
+        table = drop_words(self.embedding, config.dropout_words, training=self.training)
         share = config.dropout if config.dropout_input is None else config.dropout_input
-        return drop(x, share, locked=config.variational, training=self.training)
+        if self.training and not share and self.recurrent_layers[0].prefers_ids(len(table), *ids.shape):
+            return ids, table
+        return drop(functional.embedding(ids, table), share, locked=config.variational, training=self.training), None
 
     def _drop_output(self, raw: Tensor) -> Tensor:
         config = self.config

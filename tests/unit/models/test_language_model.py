@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from terry.models import cells
 from terry.models.config import Init, Input, ModelConfig
 from terry.models.dropout import drop, drop_words
 from terry.models.errors import ConfigError
@@ -58,6 +59,28 @@ def test_initial_weights_are_as_their_names_say() -> None:
     small = model(init=Init.fan_in, hidden_size=100)
     assert small.decoder.abs().max() <= 0.1
     assert small.layers[0].bias_ih.abs().max() == 0
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_rows_that_are_projected_once_for_many_tokens_change_neither_loss_nor_gradients(
+    cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = torch.randint(0, 10, (4, 21), generator=torch.Generator().manual_seed(3))
+    monkeypatch.setattr(cells, "_LSTM_WORK", 0)
+
+    def trained(*, by_table: bool) -> list[Tensor]:
+        torch.manual_seed(7)
+        made = model(10, cell=cell, tie_weights=True, embedding_size=8, dropout_words=0.3, dropout_output=0.2).train()
+        monkeypatch.setattr(cells, "_REPEATED", 4 if by_table else 1e9)
+        x, table = made._embed(ids[:, :-1].t())
+        assert (x.dtype == torch.int64 and table is not None) == by_table
+        torch.manual_seed(8)
+        total, _, _ = made.loss(ids[:, :-1], ids[:, 1:], None, made.initial_state(4))
+        total.backward()
+        return [total.detach(), *(p.grad for p in made.parameters() if p.grad is not None)]
+
+    for one, other in zip(trained(by_table=True), trained(by_table=False), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_the_forget_gate_may_begin_open() -> None:

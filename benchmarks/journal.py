@@ -21,9 +21,10 @@ from terry.cluster.controller import Controller
 from terry.cluster.events import Event
 from terry.cluster.fakes import FakeClock, FakePool
 from terry.cluster.journal import Journal, read
-from terry.cluster.machine import State, apply, from_snapshot, to_snapshot
+from terry.cluster.machine import State, apply
 from terry.cluster.model import Allocation, AttemptEnd, Device, DeviceKind, EndReason, Job, Resources, SpecRef
 from terry.cluster.schedule import plan
+from terry.cluster.state_file import from_snapshot, to_snapshot
 from terry.cluster.store import read_state
 from terry.cluster.workspace import Workspace
 
@@ -99,8 +100,10 @@ def replaying(folder: Path, count: int) -> None:
 
     def replay() -> None:
         state = State()
+        state.defer()
         for entry in read(folder / "long"):
             apply(state, entry.event)
+        state.settle()
         assert state.seq == journal.seq
 
     gc.disable()

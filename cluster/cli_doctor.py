@@ -16,7 +16,8 @@ from pathlib import Path
 from terry.cluster import config, lease, store
 from terry.cluster.errors import UserError
 from terry.cluster.model import JobState
-from terry.cluster.state import BadSnapshot, State, from_snapshot
+from terry.cluster.state import State
+from terry.cluster.state_file import BadSnapshot, from_snapshot
 from terry.cluster.up_here import keeper_trouble
 from terry.cluster.workspace import Workspace
 from terry.logs.text import ago, plural, size

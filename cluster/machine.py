@@ -28,9 +28,9 @@ from terry.cluster.model import (
     StopGoal,
 )
 from terry.cluster.rules import TRANSITIONS, check, is_on_life, is_stale, story
-from terry.cluster.state import State, from_snapshot, to_snapshot, validate
+from terry.cluster.state import State
 
-__all__ = ["State", "apply", "check", "due", "from_snapshot", "is_stale", "to_snapshot", "validate"]
+__all__ = ["State", "apply", "check", "due", "is_stale"]
 
 W, P, H = JobState.WAITING, JobState.PENDING, JobState.HELD
 S, R, T = JobState.STARTING, JobState.RUNNING, JobState.STOPPING
@@ -221,7 +221,8 @@ def _attempt_ended(state: State, event: e.AttemptEnded) -> Iterable[Command]:
     record = state.jobs[event.job_id]
     device = record.attempts[-1].device
     yield from _end(state, record, event.end, event.time)
-    yield from _suspect(state, record, device, event)
+    if event.end.reason in SUSPICIOUS or event.end.device_fault:
+        yield from _suspect(state, record, device, event)
 
 
 def _end(state: State, record: JobRecord, end: AttemptEnd, now: datetime) -> Iterable[Command]:

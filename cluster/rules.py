@@ -149,7 +149,7 @@ def _check_place(state: State, event: e.Placed) -> None:
         raise InvalidTransition(f"placed as attempt {event.attempt}; {story(record)}")
     if grant.device not in state.devices:
         raise InvalidTransition(f"placed on {grant.device!r}, which was never seen; {story(record)}")
-    alone = state.demands[event.job_id][0].exclusive
+    alone = record.exclusive or record.job.resources.exclusive
     if grant.share > state.free(grant.device) + EPSILON or (alone and grant.device in state.on_device):
         raise InvalidTransition(f"placed on {grant.device}, which has no room for {grant.share:g}; {story(record)}")
 

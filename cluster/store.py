@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from terry.cluster.durable import SYSTEM, Calls, write_bytes
 from terry.cluster.errors import JournalDamaged, UserError
 from terry.cluster.journal import Journal, epoch_at, read
-from terry.cluster.machine import State, apply, from_snapshot, to_snapshot
-from terry.cluster.state import BadSnapshot
+from terry.cluster.machine import State, apply
+from terry.cluster.state_file import BadSnapshot, from_snapshot, to_snapshot
 from terry.cluster.workspace import Workspace
 
 #: Snapshots are taken after so many events, or once so much time has passed since the last and anything happened.
@@ -57,10 +57,12 @@ def _load(workspace: Workspace, until: int | None = None) -> State:
     """`until`: a superseded controller may still be writing after it."""
     with _no_collection():
         state = _from_snapshots(workspace)
+        state.defer()
         for entry in read(workspace.journal, state.seq):
             if until is not None and entry.seq > until:
                 break
             apply(state, entry.event)
+        state.settle()
     return state
 
 

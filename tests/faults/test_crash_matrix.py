@@ -23,8 +23,8 @@ from terry.cluster.controller import Controller
 from terry.cluster.durable import Calls, make_folder, publish_folder, remove_temporaries, write_bytes
 from terry.cluster.fakes import FakeClock, FakePool
 from terry.cluster.journal import Journal, read, segments
-from terry.cluster.machine import to_snapshot
 from terry.cluster.model import JobState
+from terry.cluster.state_file import to_snapshot
 from terry.cluster.store import Snapshots, load, read_state
 from terry.cluster.workspace import Workspace
 from tests.helpers.queue_values import at, job_line, make_cpu, make_job, write_submission

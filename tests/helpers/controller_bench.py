@@ -9,8 +9,8 @@ from typing import Any
 from terry.cluster import inbox
 from terry.cluster.controller import Controller, Hooks
 from terry.cluster.fakes import FakeClock, FakePool
-from terry.cluster.machine import to_snapshot, validate
 from terry.cluster.model import AttemptEnd, EndReason, JobRecord
+from terry.cluster.state_file import to_snapshot, validate
 from terry.cluster.store import read_state
 from terry.cluster.workspace import Workspace
 from tests.helpers.queue_values import NoSync, job_line, make_cpu, write_submission

@@ -11,7 +11,7 @@ from typing import Any
 from terry.cluster import events as e
 from terry.cluster.durable import Calls
 from terry.cluster.events import Command, Event, Follow
-from terry.cluster.machine import State, apply, is_stale, validate
+from terry.cluster.machine import State, apply, is_stale
 from terry.cluster.model import (
     Allocation,
     AttemptEnd,
@@ -24,6 +24,7 @@ from terry.cluster.model import (
     RetryPolicy,
     SpecRef,
 )
+from terry.cluster.state_file import validate
 from terry.cluster.workspace import Workspace
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.machine import State, to_snapshot
+from terry.cluster.machine import State
 from terry.cluster.model import JobState
+from terry.cluster.state_file import to_snapshot
 from terry.cluster.store import read_state
 from tests.simulation.world import World, history, replayed
 

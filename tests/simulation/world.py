@@ -14,9 +14,10 @@ from terry.cluster.durable import Calls
 from terry.cluster.events import encode_line
 from terry.cluster.fakes import FakeClock, FakePool
 from terry.cluster.journal import read
-from terry.cluster.machine import State, apply, due, to_snapshot, validate
+from terry.cluster.machine import State, apply, due
 from terry.cluster.model import AttemptEnd, Device, EndReason, JobState
 from terry.cluster.policy import Limit, Policy, Preemption
+from terry.cluster.state_file import to_snapshot, validate
 from terry.cluster.workspace import Workspace
 from tests.helpers.queue_values import NoSync, job_line, make_cpu, make_gpu, write_submission
 

@@ -7,10 +7,11 @@ import pytest
 from terry.cluster import events as e
 from terry.cluster.errors import InvalidTransition
 from terry.cluster.events import JobFinished, Launch, Stop
-from terry.cluster.machine import apply, due, from_snapshot, is_stale, to_snapshot
+from terry.cluster.machine import apply, due, is_stale
 from terry.cluster.model import AttemptEnd, EndReason, JobState, Resources, StopGoal
 from terry.cluster.rules import TRANSITIONS
 from terry.cluster.schedule import plan
+from terry.cluster.state_file import from_snapshot, to_snapshot
 from tests.helpers.queue_values import Queue, make_cpu, make_gpu, make_job
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from terry.cluster.errors import UserError
-from terry.cluster.machine import validate
 from terry.cluster.model import DeviceKind, JobState, Resources
 from terry.cluster.policy import Policy, Preemption
 from terry.cluster.simulation import Arrival, Outcome, Simulation, World
 from terry.cluster.simulation_input import made_up_job, nodes_of, read_trace
+from terry.cluster.state_file import validate
 
 GPU = Resources(gpus=1)
 

@@ -12,9 +12,9 @@ from terry.cluster import inbox
 from terry.cluster.controller import Controller, Hooks
 from terry.cluster.errors import JournalDamaged, LostLease, UserError
 from terry.cluster.fakes import FakeClock, FakePool
-from terry.cluster.machine import to_snapshot
 from terry.cluster.model import EndReason, JobRecord, JobState, StopGoal
 from terry.cluster.ports import Appeared, LaunchOrder, Started
+from terry.cluster.state_file import to_snapshot
 from terry.cluster.store import read_state
 from terry.cluster.workspace import Workspace
 from tests.helpers.controller_bench import SUCCESS, Bench, FullDisk

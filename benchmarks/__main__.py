@@ -53,6 +53,7 @@ BENCHMARKS = {
         title="Data preparation: memory", module="data_prep", arguments=("--memory-mb", "1000")
     ),
     "simulation": Benchmark(title="The scheduler of a large lab, simulated", module="simulation"),
+    "agents": Benchmark(title="Many agents", module="agents"),
     "soak": Benchmark(title="Thousands of tiny real jobs", module="soak"),
     "training": Benchmark(title="Training, beside plain PyTorch", module="training"),
     "ensemble": Benchmark(title="Ensembles", module="ensemble"),

@@ -35,8 +35,9 @@ from terry.cluster.processes import Process, kill_all, with_environment
 
 _log = logging.getLogger(__name__)
 
-#: A start, or progress, is told so late at most (seconds): what follows at once goes with it, in one answer.
-GATHER_S = 0.05
+#: A start, and progress, are told so late at most (seconds), and what follows goes with it, in one answer; an end is
+#: told at once. With many agents these answers are most of what the controller has to do.
+START_S, PROGRESS_S = 0.05, 0.5
 #: Marks all processes of an agent, for the successor that has to make sure that they are gone.
 AGENT_VARIABLE = "TERRY_AGENT"
 
@@ -116,7 +117,7 @@ class DeviceAgent:
             return self._reply()
 
     def poll(self, epoch: int, life: str, acknowledged: int, seen: int, timeout_s: float) -> AgentReply:
-        """Wait for a report after number `seen`, or new progress.
+        """Wait for a report after number `seen`, or new progress, and then a moment for more.
 
         Reports up to number `acknowledged` stand in the journal and are forgotten. The numbers belong to the
         incarnation `life` of the agent: another one answers at once, and forgets nothing.
@@ -128,11 +129,13 @@ class DeviceAgent:
                 return self._reply()
             while self._reports and self._reports[0][0] <= acknowledged:
                 self._reports.popleft()
-            told = False  # there is something to say
+            started = moved = False
             while self._epoch == epoch and not self._ends_since(seen):
+                if not started and self._counter > seen:
+                    started, deadline = True, min(deadline, time.monotonic() + START_S)
                 fresh = [job for job in self._jobs.values() if job.take_fresh()]
-                if not told and (fresh or self._counter > seen):
-                    told, deadline = True, min(deadline, time.monotonic() + GATHER_S)
+                if not moved and fresh:
+                    moved, deadline = True, min(deadline, time.monotonic() + PROGRESS_S)
                 if (left := deadline - time.monotonic()) <= 0:
                     break
                 self._changed.wait(left)

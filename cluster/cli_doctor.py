@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from terry.cluster import config, lease, store
-from terry.cluster.errors import UserError
+from terry.cluster.errors import JournalDamaged, UserError
 from terry.cluster.model import JobState
 from terry.cluster.state import State
 from terry.cluster.state_file import BadSnapshot, from_snapshot
@@ -55,7 +55,8 @@ def examine(workspace: Workspace, now: datetime) -> list[Finding]:
     try:
         state = store.read_state(workspace)
     except UserError as error:
-        return [*findings, Finding(what="journal", good=False, text=f"{error}{_MEND_JOURNAL}")]
+        what = str(error).removesuffix(JournalDamaged.HINT)
+        return [*findings, Finding(what="journal", good=False, text=f"{what}{_MEND_JOURNAL}")]
     findings.append(Finding(what="journal", good=True, text=f"{plural(state.seq, 'event')}, all sound"))
     findings += [*_controller(workspace, now), *_inbox(workspace, now), *_submissions(workspace, state)]
     findings += [*_runs(workspace, state), *_results(workspace, state), *_checkpoints(workspace, state)]

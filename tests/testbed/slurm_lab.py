@@ -79,6 +79,11 @@ class SlurmLab(Lab):
         """Node -> the sweep's training that runs on it and has written a checkpoint in this attempt."""
         return {node: jobs[0] for node in self.members() if (jobs := self.on_node(name, node))}
 
+    def freeze(self, host: str, job: str) -> None:
+        """Have a training that runs there stand still, until it is asked to leave."""
+        pid = self.attempts(job)[-1].pid
+        assert self.bed.on(host, "kill", "-STOP", str(pid)).returncode == 0, (host, job, pid)
+
     def reasons(self, job: str) -> list[EndReason]:
         """Why its attempts have ended."""
         return [a.end.reason for a in self.attempts(job) if a.end]

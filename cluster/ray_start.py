@@ -47,6 +47,7 @@ RAY_SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_worker_niceness": "0",
     "RAY_worker_oom_score_adjustment": "0",  # Ray would offer agents and controller to the kernel before any job
+    "RAY_task_events_report_interval_ms": "0",  # the GCS would keep a record of each call: 6 KiB a job
     "RAY_memory_monitor_refresh_ms": "0",  # jobs are watched by their agents, and named when memory ends
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
     "RAY_health_check_initial_delay_ms": "1000",

@@ -339,7 +339,7 @@ class Controller:
 
     def _show(self, now: datetime) -> None:
         self._live.keep_only(record.job.id for record in self.state.active())
-        self._live.write(now, self.state)
+        self._live.write(now, self.state, self._planned_by)
 
     def _end_if_done(self, now: datetime) -> None:
         """After a shutdown was asked for: end when nothing runs on any device that answers."""

@@ -11,6 +11,7 @@ import msgspec
 from terry.cluster.durable import write_json
 from terry.cluster.loads import DeviceLoad, IdleWatch, WaitingJobs, waiting_jobs
 from terry.cluster.model import DeviceRecord, DeviceUse, Progress
+from terry.cluster.policy import Policy
 from terry.cluster.state import State
 from terry.cluster.workspace import Workspace
 
@@ -66,7 +67,7 @@ class LiveWriter:
             del self._progress[job_id]
             self._changed = True
 
-    def write(self, now: datetime, state: State) -> None:
+    def write(self, now: datetime, state: State, policy: Policy | None = None) -> None:
         """Write the file if it is time to. A failure is logged and does no harm."""
         self._changed = self._changed or state.seq != self._seq
         age = LONGEST if self._written_at is None else now - self._written_at
@@ -78,7 +79,7 @@ class LiveWriter:
             progress=tuple(self._progress.values()),
             devices=tuple(state.devices.values()),
             uses=tuple(self._uses.values()),
-            waiting=waiting_jobs(state),
+            waiting=waiting_jobs(state, now, policy or Policy()),
             loads=self._idle.look(state, now),
         )
         self._written_at, self._changed, self._seq = now, False, state.seq

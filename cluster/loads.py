@@ -7,11 +7,14 @@ from datetime import datetime
 import msgspec
 
 from terry.cluster.model import DeviceKind
-from terry.cluster.state import State
+from terry.cluster.policy import Policy, lookup
+from terry.cluster.state import Demand, State
+from terry.cluster.turns import Shares
+from terry.cluster.waiting import Waiting
 
 
 class WaitingJobs(msgspec.Struct, frozen=True, kw_only=True):
-    """PENDING jobs that ask for the same."""
+    """PENDING jobs that ask for the same, and that only wait for a device."""
 
     kind: DeviceKind
     share: float  #: GPUs or cores that each asks for
@@ -28,18 +31,48 @@ class DeviceLoad(msgspec.Struct, frozen=True, kw_only=True):
     idle_since: datetime | None = None  #: since when no job has held a share of it; None: one does
 
 
-def waiting_jobs(state: State) -> tuple[WaitingJobs, ...]:
-    """All that wait for a device, by what they ask for."""
-    return tuple(
-        WaitingJobs(
-            kind=demand.kind,
-            share=demand.share,
-            count=sum(len(owned) for owned in owners.values()),
-            node=demand.node,
-            device=demand.device,
+#: Of more waiting jobs of a sweep nobody looks at each: that some of them back off for a while changes little.
+_LOOKED_AT_MOST = 100
+
+
+def waiting_jobs(state: State, now: datetime, policy: Policy) -> tuple[WaitingJobs, ...]:
+    """Jobs that would run if there were devices for them, by what they ask for.
+
+    Those that are held back by a limit of their user or sweep, or back off, bring no node. Limits hold for all jobs
+    that ask for the same place together, the smallest first: whatever of them can be brought will be.
+    """
+    places: dict[tuple[DeviceKind, str | None, str | None], Shares] = {}
+    found = []
+    for demand, owners in sorted(state.pending.items(), key=lambda item: item[0].share):
+        shares = places.setdefault((demand.kind, demand.node, demand.device), Shares(state, now, policy))
+        count = sum(
+            _startable(shares, policy, demand, (owner, sweep), len(lane) - _backing_off(state, now, lane))
+            for owner, owned in owners.items()
+            for (_, sweep), lane in owned.lanes.items()
         )
-        for demand, owners in state.pending.items()
-    )
+        if count:
+            kind, share, node, device = demand[:4]
+            found.append(WaitingJobs(kind=kind, share=share, count=count, node=node, device=device))
+    return tuple(found)
+
+
+def _backing_off(state: State, now: datetime, lane: Waiting) -> int:
+    if len(lane) > _LOOKED_AT_MOST:
+        return 0
+    until = (state.jobs[job_id].not_before for _, _, job_id in lane)
+    return sum(1 for moment in until if moment is not None and moment > now)
+
+
+def _startable(shares: Shares, policy: Policy, demand: Demand, whose: tuple[str, str], ready: int) -> int:
+    """How many of a sweep's jobs the limits let start beside what runs, and what was counted before."""
+    owner, sweep = whose
+    if lookup(policy.user_limits, owner) is None and lookup(policy.sweep_limits, sweep) is None:
+        return ready
+    count = 0
+    while count < ready and not (shares.limit_of(demand, owner) or shares.limit_of(demand, owner, sweep)):
+        shares.place(demand, owner, sweep)
+        count += 1
+    return count
 
 
 class IdleWatch:

@@ -7,17 +7,15 @@ answers at home, jobs go on, and what they write is sent later.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
-import os
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from terry.cluster import away_cache
 from terry.cluster.home import CHUNK, HomeAway, HomePort, Need, Superseded
 from terry.cluster.outbox import Outbox
 from terry.cluster.ports import LaunchOrder
@@ -43,6 +41,7 @@ class Courier:
         self._changed = threading.Condition()
         self._boxes: dict[Key, Outbox] = {}
         self._ended: dict[Key, Callable[[], None]] = {}
+        self._in_use: dict[Key, away_cache.InUse] = {}  # each key is only touched by one thread at a time
         self._closed = False
         threading.Thread(target=self._send_for_ever, name="courier", daemon=True).start()
 
@@ -51,6 +50,10 @@ class Courier:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def tidy(self) -> None:
+        """Remove what nothing on this node uses any more; it may take a while, so nobody waits for it."""
+        threading.Thread(target=away_cache.tidy, args=(self.local,), name="tidy", daemon=True).start()
 
     # before a job
 
@@ -67,6 +70,8 @@ class Courier:
             refusal = prepare() or self._insist(order, self._claim)
         except (OSError, ValueError, Superseded) as error:
             refusal = f"what it needs could not be fetched: {error}"
+        if refusal:
+            self._release((order.job_id, order.attempt))
         then(refusal)
 
     def _insist(self, order: LaunchOrder, what: Callable[[LaunchOrder], str]) -> str:
@@ -85,13 +90,22 @@ class Courier:
 
     def _bring_all(self, order: LaunchOrder) -> str:
         needs = self._home.needs(order)
-        shutil.rmtree(
-            self.local.run(order.job_id).root, ignore_errors=True
-        )  # an earlier attempt's: what counts is home
-        with _alone(self.local.root / "fetch.lock"):  # the node's agents fetch a data set once, not each for itself
+        run = self.local.run(order.job_id).root
+        shutil.rmtree(run, ignore_errors=True)  # an earlier attempt's: what counts is home
+        with away_cache.alone(self.local):  # the node's agents fetch a data set once, not each for itself
             for need in needs:
                 self._bring(need)
+            run.mkdir(parents=True, exist_ok=True)
+            self._hold((order.job_id, order.attempt), [run, *away_cache.data_sets(self.local, needs)])
         return ""
+
+    def _hold(self, key: Key, folders: Iterable[Path]) -> None:
+        self._release(key)
+        self._in_use[key] = away_cache.InUse(folders)
+
+    def _release(self, key: Key) -> None:
+        if (held := self._in_use.pop(key, None)) is not None:
+            held.release()
 
     def _claim(self, order: LaunchOrder) -> str:
         run = self.local.run(order.job_id)
@@ -105,7 +119,10 @@ class Courier:
     def _bring(self, need: Need) -> None:
         target = self.local.root / need.path
         if need.lasting and target.exists():
-            return
+            if away_cache.is_whole(self.local, need):
+                return
+            if target.is_dir():
+                shutil.rmtree(away_cache.hide(target), ignore_errors=True)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -129,6 +146,12 @@ class Courier:
                 if not data:
                     raise FileNotFoundError(f"{name} has shrunk")
                 file.write(data)
+
+    def drop(self, key: Key) -> None:
+        """The attempt was refused after all: nothing of it is to be sent."""
+        with self._changed:
+            self._boxes.pop(key, None)
+        self._release(key)
 
     # during and after it
 
@@ -172,12 +195,13 @@ class Courier:
 
     def _forget(self, key: Key) -> None:
         with self._changed:
-            del self._boxes[key]
+            self._boxes.pop(key, None)
 
     def _let_go(self, key: Key) -> None:
         with self._changed:
             then = self._ended.pop(key)
         self._clear(self.local.run(key[0]), key[1])
+        self._release(key)
         then()
 
     @staticmethod
@@ -192,14 +216,3 @@ class Courier:
         while True:
             yield pause
             pause = min(_PAUSE_MAX_S, pause * 2)
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process of this node is in there. The kernel lets go where one dies."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -310,6 +310,8 @@ class DeviceAgent:
 
     def _refuse(self, job: AgentJob, message: str, *, blocked: bool = False) -> None:
         key = (job.order.job_id, job.order.attempt)
+        if self._courier is not None:
+            self._courier.drop(key)
         self._report(Refused(job_id=key[0], attempt=key[1], message=message, blocked=blocked), ends=job)
 
     def _without_mps(self, job: AgentJob) -> str:

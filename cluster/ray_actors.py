@@ -125,6 +125,8 @@ class AgentActor:
         unfit = _unfit(place.node, kind, self._settings.versions)
         self._agent = DeviceAgent(device, self._settings.runtime, environment, log, mark, gpu, lock, unfit, courier)
         self._agent.clear_predecessors()  # before `hello` says that nothing runs here
+        if courier is not None:
+            courier.tidy()
         self._ready.set()
         self._agent.run()
 

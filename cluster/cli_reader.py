@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from terry.cluster import lease, live, schedule, store
+from terry.cluster import lease, live, next_head, schedule, store
 from terry.cluster.cli_common import now
 from terry.cluster.errors import InvalidTransition, JournalDamaged, UserError
 from terry.cluster.journal import read, segments
@@ -149,8 +149,15 @@ class Reader:
         alive = held.alive(moment)
         starting = not alive and self._is_kept()
         trouble = self._trouble() if starting else ""
+        coming = None if alive else next_head.read(self.workspace)
         return ControllerView(
-            alive=alive, starting=starting, trouble=trouble, host=held.host, epoch=held.epoch, age_s=age
+            alive=alive,
+            starting=starting,
+            trouble=trouble,
+            successor=coming.job if coming else "",
+            host=held.host,
+            epoch=held.epoch,
+            age_s=age,
         )
 
     def _trouble(self) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from terry.cluster import config, lease
+from terry.cluster import config, lease, next_head
 from terry.cluster.node_records import read_members, reports
 from terry.cluster.nodes_file import SlurmGroup, node_name
 from terry.cluster.ports import NodeFacts, NodeReport, NodeState
@@ -21,6 +22,7 @@ class Condition(StrEnum):
     HEAD = "head"  #: takes part, and Ray's head is on it
     UP = "up"  #: takes part
     WAITING = "waiting"  #: asked for; it comes when Slurm has room
+    STANDBY = "standby"  #: a Slurm job that becomes the head when the present one's ends
     AWAY = "away"  #: did take part; Ray has lost it
     UNREACHABLE = "unreachable"
     UNFIT = "unfit"  #: reached, but it cannot take part
@@ -72,7 +74,12 @@ def machines(workspace: Workspace, now: datetime) -> list[MachineView]:
                 labels=labels,
             )
         )
-    return found
+    return [*found, *(_standby(workspace) if alive and nodes.is_head_in_slurm else ())]
+
+
+def _standby(workspace: Workspace) -> Iterator[MachineView]:
+    if (known := next_head.read(workspace)) is not None:
+        yield MachineView(name="next head", host=f"Slurm job {known.job}", condition=Condition.STANDBY)
 
 
 def _is_alive(workspace: Workspace, now: datetime) -> bool:

@@ -16,7 +16,7 @@ from terry.cluster import live
 from terry.cluster.node_records import reports
 from terry.cluster.nodes_file import SlurmGroup
 from terry.cluster.ports import ClusterView, NodeReport, NodeState
-from terry.cluster.slurm_plan import GroupPlan, Phase, Seen, SlurmJob, in_group, plan_group, strangers
+from terry.cluster.slurm_plan import HEAD_NODE, GroupPlan, Phase, Seen, SlurmJob, in_group, plan_group, strangers
 from terry.cluster.slurm_port import SlurmError, SlurmPort, warning_s
 from terry.cluster.workspace import Workspace
 
@@ -79,7 +79,7 @@ class SlurmNodes:
             return ()
         self._asked = time.monotonic()
         try:
-            jobs = self._slurm.jobs()
+            jobs = [job for job in self._slurm.jobs() if job.node != HEAD_NODE]
             there = _there(view, shown)
             found = self._take_in(jobs, there, now)
             self._cancel([*strangers(self._groups, jobs), *self._overdue(now)])
@@ -141,9 +141,13 @@ class SlurmNodes:
         theirs = reports(self._workspace).get(node)  # what it has said itself, if it came so far
         if theirs is not None and theirs.state is NodeState.UNFIT:
             return theirs
-        words = self._slurm.last_words(known.job.id) or "it has said nothing"
+        words = self._slurm.last_words(known.job.id) or self._silence
         trouble = f"Slurm job {known.job.id} has ended before it was a node: {words}"
         return _report(node, NodeState.UNFIT, trouble, f"see {self._workspace.slurm}/{known.job.id}_*")
+
+    @property
+    def _silence(self) -> str:
+        return f"it has said nothing; does its host see {self._workspace.root}, where Slurm writes what it says?"
 
     def _pause_of(self, node: str) -> _Pause:
         return next((self._pauses[g.name] for g in self._groups if in_group(g, node)), _Pause())

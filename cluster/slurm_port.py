@@ -86,6 +86,10 @@ class Slurm:
         """Ask the head's job to end in an orderly way. Raises SlurmError."""
         _run(["scancel", "--batch", "--signal=TERM", job_id])
 
+    def free(self, job_id: str) -> None:
+        """Let a job start although the one that it was to follow has not ended. Raises SlurmError."""
+        _run(["scontrol", "update", f"jobid={job_id}", "dependency="])
+
     def _ask(self, group: SlurmGroup, node: str, words: list[str]) -> str:
         from submitit.core.utils import FailedJobError
         from submitit.helpers import clean_env

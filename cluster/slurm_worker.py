@@ -3,7 +3,7 @@
 It takes the machine into the cluster and stays until nobody needs it. A cluster whose head has started anew is joined
 again: a Slurm job may have waited for hours. Slurm sends SIGUSR1 some SECONDS before the job's end (time limit,
 preemption; the same signal is used to let it go): its devices are drained, so that what runs there writes a checkpoint
-and goes on elsewhere, at no cost; then it ends. SIGTERM: it ends at once.
+and goes on elsewhere, at no cost; then it ends. SIGTERM: the same, in the seconds that are left until SIGKILL.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from terry.cluster import config, inbox, live
+from terry.cluster import config, inbox, lease, live, slurm_notice
 from terry.cluster.errors import UserError
 from terry.cluster.locks import Lock, holder
 from terry.cluster.machine_nodes import order_of
@@ -47,6 +47,8 @@ _STARTING_S = 60.0
 _ABSENT_S = 30.0
 #: What is left of the warning for ending Ray here.
 _MARGIN_S = 5.0
+#: Slurm's KillWait, the time from SIGTERM to SIGKILL, is 30 s where nobody has set it.
+_KILL_WAIT_S = 20.0
 
 
 class Worker:
@@ -69,6 +71,7 @@ class Worker:
         """Until nobody needs us. Returns the exit code."""
         lock = Lock.take(runtime_folder(self._workspace) / _LOCK, 0.0)
         clear_siblings(self._workspace)
+        notice = slurm_notice.pass_on()
         code = 0
         try:
             while self._leave_by is None and (head := self._await_head()) is not None:
@@ -82,6 +85,8 @@ class Worker:
             if self._leave_by is not None:
                 self._move_jobs_away()
             leave(self._workspace)
+            if notice is not None:
+                notice.kill()  # its step ends with the job
             lock.release()
             shutil.rmtree(runtime_folder(self._workspace), ignore_errors=True)
         if code == 0:
@@ -92,7 +97,8 @@ class Worker:
         self._leave_by = self._leave_by or time.monotonic() + max(0.0, self._warning_s - _MARGIN_S)
 
     def _ended(self, _number: int, _frame: FrameType | None) -> None:
-        self._leave_by = time.monotonic()
+        by = time.monotonic() + _KILL_WAIT_S
+        self._leave_by = by if self._leave_by is None else min(by, self._leave_by)
 
     def _wait(self, seconds: float, *others: int) -> bool:
         """True if one of the other descriptors is ready; returns early for a signal, too."""
@@ -157,9 +163,9 @@ class Worker:
     # out of it
 
     def _move_jobs_away(self) -> None:
-        """Drain our devices, wait until nothing runs there. Gives up when the time is over, or nobody listens."""
+        """Drain our devices, wait until nothing runs there. Gives up when the time is over; not tried after `down`."""
         asked: set[str] = set()
-        while self._leave_by is not None and time.monotonic() < self._leave_by:
+        while self._leave_by is not None and time.monotonic() < self._leave_by and not self._is_down():
             shown = live.read(self._workspace)
             mine = [d for d in shown.devices if d.device.node == self._node and d.online] if shown else []
             for known in mine:
@@ -167,9 +173,14 @@ class Worker:
                     asked.add(known.device.id)
                     inbox.send(self._workspace, inbox.Drain(device=known.device.id, reason=LEAVES))
             idle = {load.device_id for load in shown.loads if load.idle_since is not None} if shown else set()
-            if all(known.drained and known.device.id in idle for known in mine):
+            if shown and all(known.drained and known.device.id in idle for known in mine):
                 return
             self._wait(_LEAVE_LOOK_S)
+
+    def _is_down(self) -> bool:
+        """Whether the controller has ended on purpose: then jobs have written their checkpoints already."""
+        held = lease.read(self._workspace)
+        return held is None or held.stopped
 
     def _take_back_drains(self) -> None:
         """An earlier node of our name has left; we have come."""

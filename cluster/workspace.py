@@ -124,6 +124,11 @@ class Workspace:
         return self.cluster / "slurm"
 
     @property
+    def next_head(self) -> Path:
+        """Which Slurm job goes on when the head's ends (`head: slurm`)."""
+        return self.cluster / "next-head.json"
+
+    @property
     def keeper_log(self) -> Path:
         """What the process that keeps Ray and the controller alive says."""
         return self.cluster / "keeper.log"

@@ -138,6 +138,7 @@ class ControllerView:
     alive: bool
     starting: bool = False  #: none lives, but one is being started on this machine
     trouble: str = ""  #: why that does not succeed
+    successor: str = ""  #: none lives, but this Slurm job is to go on
     host: str = ""
     epoch: int = 0
     age_s: float | None = None  #: seconds since it was last heard of; None: never
@@ -145,7 +146,8 @@ class ControllerView:
     @property
     def advice(self) -> str:
         """The sentence and what to do, where nobody runs the queue and nobody is about to."""
-        return "" if self.alive or self.starting else f"{self.sentence}; `terry-cluster up` starts one"
+        coming = self.alive or self.starting or self.successor
+        return "" if coming else f"{self.sentence}; `terry-cluster up` starts one"
 
     @property
     def sentence(self) -> str:
@@ -158,7 +160,8 @@ class ControllerView:
             return "a controller is being started" + (f"; trouble: {self.trouble}" if self.trouble else "")
         if self.age_s is None:
             return "no controller has run here yet"
-        return f"no controller: shown is what was known {duration(self.age_s)} ago"
+        next_one = f"; Slurm job {self.successor} goes on as soon as Slurm lets it" if self.successor else ""
+        return f"no controller: shown is what was known {duration(self.age_s)} ago{next_one}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from terry.cluster import next_head
 from terry.cluster.model import Budget, EndReason
 from terry.cluster.ports import NodeState
 from tests.helpers.doc_blocks import ROOT, Reader, check
@@ -85,6 +86,19 @@ def test_a_time_limit_costs_nothing(lab: SlurmLab, reference: dict[str, set[str]
     lab.until(lambda: worker.id not in {each.id for each in lab.listed()})
 
 
+def test_down_and_up(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
+    lab.submit("paused", epochs=LONG)
+    job = lab.until(lambda: next(iter(lab.placed("paused").values()), None))
+    lab.run("down")
+    assert lab.listed() == []
+    assert lab.checkpoints(job, 1)
+    assert lab.reasons(job) == [EndReason.PREEMPTED], "the nodes were there until it had written one"
+    lab.run("up")
+    lab.finish("paused")
+    assert lab.weights("paused") == reference
+    lab.assert_each_done_once("paused")
+
+
 def test_a_crashed_node(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
     lab.submit("crashed", epochs=LONG)
     node, job = lab.until(lambda: next(iter(lab.placed("crashed").items()), None))
@@ -122,21 +136,47 @@ def test_the_page_tells_the_truth(lab: SlurmLab) -> None:
     lab.slurm("scancel", other)
 
 
-def test_the_head_in_a_slurm_job(lab: SlurmLab) -> None:
-    """Nothing runs on the login host; when the head's time is over, another takes over."""
+@pytest.fixture(scope="module")
+def headless(lab: SlurmLab) -> SlurmLab:
+    """A workspace on the same bed whose head stands in a Slurm job, too."""
+    lab.run("down", check=False)
     lab.slurm("scancel", "--user=root")
-    lab = SlurmLab(lab.bed, "in slurm", head="head: slurm")
-    lab.submit("headed", epochs=100_000)
+    return SlurmLab(lab.bed, "in slurm", head="head: slurm")
+
+
+def test_a_crash_of_the_heads_node_needs_nobody(headless: SlurmLab, reference: dict[str, set[str]]) -> None:
+    """Nothing runs on the login host; the successor waits in Slurm's queue, and goes on with all."""
+    lab = headless
+    lab.submit("headed", epochs=LONG)
     lab.until(lambda: lab.placed("headed"))
     assert lab.processes("login") == []
     first = lab.workers()["head"]
     assert lab.head().host == first.host
     assert "already up" in lab.run("up")
+    successor = lab.until(lambda: next_head.read(lab.workspace))
+    assert successor.after == first.id
+    assert f"Slurm job {successor.job}" in lab.run("nodes")
 
+    lab.bed.crash(first.host)
+    lab.until(lambda: f"Slurm job {successor.job} goes on" in lab.run("status"))
+    lab.finish("headed")
+    assert lab.workers()["head"].id == successor.job
+    assert lab.weights("headed") == reference
+    lab.assert_each_done_once("headed")
+    lab.bed.slurm_up(*HOSTS, accounting=False)
+
+
+def test_when_the_heads_time_is_over_another_takes_over(headless: SlurmLab, reference: dict[str, set[str]]) -> None:
+    lab = headless
+    lab.submit("handed", epochs=LONG)
+    node, job = lab.until(lambda: next(iter(lab.placed("handed").items()), None))
+    first = lab.workers()["head"]
+    successor = lab.until(lambda: next_head.read(lab.workspace))
+    lab.freeze(lab.workers()[node].host, job)  # it must not be done before Slurm looks at limits
     lab.slurm("scontrol", "update", f"jobid={first.id}", f"timelimit={lab.minutes(first) + 1}")
-    lab.until(lambda: "head" in (found := lab.workers()) and found["head"].id != first.id)
-    job = lab.trainings("headed")[0]
-    lab.until(lambda: len(lab.attempts(job)) > 1 and lab.checkpoints(job, len(lab.attempts(job))))
-    assert set(lab.reasons(job)) <= {EndReason.PREEMPTED, EndReason.NODE_LOST}
+    lab.until(lambda: (found := lab.workers().get("head")) and found.id == successor.job and found.state == "RUNNING")
+    lab.finish("handed")
+    assert set(lab.reasons(job)[:-1]) <= {EndReason.PREEMPTED, EndReason.NODE_LOST}
+    assert lab.weights("handed") == reference
     lab.run("down")
-    assert lab.listed() == []
+    assert lab.listed() == [], "the successor of the successor, too"

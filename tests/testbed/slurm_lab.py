@@ -68,7 +68,8 @@ class SlurmLab(Lab):
     def workers(self) -> dict[str, Listed]:
         """The workspace's own Slurm jobs, by the name of their node."""
         prefix = f"terry-{self.workspace.id}-"
-        return {job.name.removeprefix(prefix): job for job in self.listed() if job.name.startswith(prefix)}
+        mine = [job for job in self.listed() if job.name.startswith(prefix)]
+        return {job.name.removeprefix(prefix): job for job in sorted(mine, key=lambda job: job.state == "RUNNING")}
 
     def minutes(self, job: Listed) -> int:
         """How long it has run, rounded up."""

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from terry.cluster import durable, inbox, ray_node
+from terry.cluster import durable, inbox, lease, ray_node
 from terry.cluster.live import Live
 from terry.cluster.loads import DeviceLoad
 from terry.cluster.locks import Lock
@@ -61,13 +62,23 @@ def asked(workspace: Workspace) -> list[inbox.Message]:
     return [letter.message for letter in inbox.take(workspace)]
 
 
-def test_warned_it_drains_its_devices_and_waits_until_nothing_runs_there(worker: Worker, workspace: Workspace) -> None:
-    os.kill(os.getpid(), signal.SIGUSR1)
+def hold(workspace: Workspace, *, stopped: bool = False) -> None:
+    """There is a controller, or it has ended on purpose."""
+    held = lease.Lease(epoch=1, host="c1", pid=1, started="x", heartbeat=NOW, stopped=stopped)
+    workspace.lease.write_bytes(msgspec.json.encode(held))
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_told_it_drains_its_devices_and_waits_until_nothing_runs_there(
+    worker: Worker, workspace: Workspace, number: signal.Signals
+) -> None:
+    hold(workspace)
+    os.kill(os.getpid(), number)
     show(workspace, device("queue-1"), device("queue-2"))
     thread = threading.Thread(target=worker._move_jobs_away)
     thread.start()
     while not (messages := asked(workspace)):
-        pass
+        assert thread.is_alive()
     assert [(m.device, m.reason) for m in messages if isinstance(m, inbox.Drain)] == [("queue-1:cpu", LEAVES)]
     show(workspace, device("queue-1", drained=True, drain_reason=LEAVES), device("queue-2"))
     thread.join(1.0)
@@ -78,7 +89,21 @@ def test_warned_it_drains_its_devices_and_waits_until_nothing_runs_there(worker:
     assert len(asked(workspace)) == 1, "asked once"
 
 
-def test_ended_it_waits_for_nothing(worker: Worker, workspace: Workspace) -> None:
+def test_how_long_it_may_take(worker: Worker) -> None:
+    """60 s before its end it is told; SIGTERM leaves less, whenever it comes."""
+    before = time.monotonic()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert worker._leave_by is not None
+    assert 50.0 < worker._leave_by - before < 60.0
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert worker._leave_by - time.monotonic() < 21.0
+    first = worker._leave_by
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert worker._leave_by == first
+
+
+def test_after_down_it_waits_for_nothing(worker: Worker, workspace: Workspace) -> None:
+    hold(workspace, stopped=True)
     show(workspace, device("queue-1"))
     os.kill(os.getpid(), signal.SIGTERM)
     worker._move_jobs_away()

@@ -5,13 +5,15 @@ One bed and one workspace for all tests, in their order: starting a cluster take
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from terry.cluster.model import EndReason
 from terry.cluster.ports import NodeState
-from tests.testbed.beds import Bed, why_not
+from tests.testbed.beds import ROOT, Bed, why_not
 from tests.testbed.lab import Lab
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.skipif(bool(why_not()), reason=why_not())]
@@ -85,6 +87,40 @@ _REFUSED = {
     *(*_TURNED_AWAY, "UNIMPLEMENTED", "UNAVAILABLE", "404", "405"),
     *("BadStatusLine", "RemoteDisconnected", "ConnectionResetError", "ConnectionRefusedError"),
 }
+
+
+@pytest.mark.skipif(shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin:/bin") is None, reason="nftables is missing")
+def test_the_lines_for_a_firewall_keep_strangers_out_and_the_machines_together(
+    lab: Lab, reference: dict[str, set[str]]
+) -> None:
+    """Those of the page, for these two machines and all ports but that of ssh."""
+    page = (ROOT / "docs" / "how-to" / "ssh.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("nft ")]
+    text = "\n".join(lines).replace("10.77.0.0/24", "'{ 10.77.0.2, 10.77.0.3 }'").replace("20000-20100", "1024-65535")
+    gcs = int(lab.head().address.rpartition(":")[2])
+    assert _reaches(lab, "stranger", gcs) == "reached"
+    for host in ("seawolf", "quattro"):
+        done = lab.bed.on(host, "sh", "-ec", text)
+        assert done.returncode == 0, done.stderr
+    assert _reaches(lab, "stranger", gcs) == "TimeoutError"
+    lab.submit("behind", epochs=20, resources__node=["seawolf", "quattro"])
+    lab.finish("behind")
+    assert lab.members() == {"seawolf", "quattro"}
+    for host in ("seawolf", "quattro"):
+        assert lab.bed.on(host, "nft", "delete", "table", "inet", "filter").returncode == 0
+
+
+def _reaches(lab: Lab, host: str, port: int) -> str:
+    """`reached`, or the error of a connection to seawolf."""
+    script = f"""
+import socket
+try:
+    socket.create_connection(("10.77.0.2", {port}), timeout=3)
+    print("reached")
+except OSError as error:
+    print(type(error).__name__)
+"""
+    return lab.bed.on(host, sys.executable, "-c", script).stdout.strip()
 
 
 def test_a_cable_is_cut_and_the_runs_go_on_elsewhere(lab: Lab, reference: dict[str, set[str]]) -> None:

@@ -123,8 +123,9 @@ class ModelConfig:
                 f"model.tie_weights needs model.embedding_size ({self.embedding_size}) to equal the size of the last "
                 f"layer ({self.output_size}): set one of them, or model.last_size"
             )
-        if self.freeze_embedding and self.input is Input.onehot:
-            raise ConfigError("model.freeze_embedding needs model.input: embedding")
+        for key in ("freeze_embedding", "dropout_words", "dropout_input"):
+            if getattr(self, key) and self.input is Input.onehot:
+                raise ConfigError(f"model.{key} needs model.input: embedding; one-hot input has no vectors")
         if self.weight_drop and self.cell not in CELLS:
             raise ConfigError("model.weight_drop works with rnn, gru and lstm; a cell of your own must do it itself")
 
@@ -266,6 +267,11 @@ class OptimizerConfig:
             )
         if self.anneal is not None and self.anneal.minimum > self.lr:
             raise ConfigError(f"optimizer.anneal.minimum ({self.anneal.minimum:g}) is above optimizer.lr ({self.lr:g})")
+        if self.minimum_lr and self.schedule is not Schedule.cosine:
+            raise ConfigError(
+                "optimizer.minimum_lr does nothing without optimizer.schedule: cosine; "
+                "for annealing the key is optimizer.anneal.minimum"
+            )
         if self.minimum_lr > self.lr:
             raise ConfigError(f"optimizer.minimum_lr ({self.minimum_lr:g}) is above optimizer.lr ({self.lr:g})")
 

@@ -21,7 +21,9 @@ from terry.models.language_model import LanguageModel
 FIRST_LOSS_TOLERANCE = 0.1
 #: A record's loss this much above the running mean is a spike.
 SPIKE = 1.3
-#: Records before spikes and update ratios are judged: the first steps are restless.
+#: A loss this many times ln(vocabulary) is no better than a guess: something is far off.
+HOPELESS = 1.1
+#: Records before losses and update ratios are judged: the first steps are restless.
 SETTLED = 5
 #: Sound lengths of an update relative to the weights: about 1e-3.
 RATIO_RANGE = (1e-4, 1e-2)
@@ -44,26 +46,41 @@ class Guard:
         if abs(loss - self._expected) <= FIRST_LOSS_TOLERANCE * self._expected:
             return []
         return [
-            f"the first loss is {loss:.3f}; an untrained model should have about ln(vocabulary) = "
+            f"the first loss is {number(loss)}; an untrained model should have about ln(vocabulary) = "
             f"{self._expected:.3f}: initial weights are too large, or the data repeats itself"
         ]
 
-    def record(self, step: int, loss: float, ratios: Mapping[str, float]) -> list[str]:
-        """A record's mean loss, and update ratios by parameter."""
+    def record(self, step: int, loss: float, ratios: Mapping[str, float], *, share: float = 1.0) -> list[str]:
+        """A record's mean loss, and update ratios by parameter.
+
+        share: the learning rate as a part of the one that was set. Where warm-up or a schedule made it smaller, small
+        updates are meant to be.
+        """
         self._records += 1
         settled = self._records > SETTLED
         found = []
         if settled and loss > SPIKE * self._mean:
-            found.append(f"step {step}: the loss jumped to {loss:.3f} from {self._mean:.3f}")
+            found.append(f"step {step}: the loss jumped to {number(loss)} from {number(self._mean)}")
         self._mean = loss if self._records == 1 else 0.9 * self._mean + 0.1 * loss
         if settled:
-            found += self._outside(step, ratios)
+            hopeless = loss > HOPELESS * self._expected
+            found += self._worse_than_a_guess(step, loss) if hopeless else []
+            # What is thrown far off hardly moves either, and needs no higher rate.
+            found += self._outside(step, ratios, least=0.0 if hopeless else RATIO_RANGE[0] * share)
         return found
 
-    def _outside(self, step: int, ratios: Mapping[str, float]) -> list[str]:
+    def _worse_than_a_guess(self, step: int, loss: float) -> list[str]:
+        if not self._first_time("hopeless"):
+            return []
+        return [
+            f"step {step}: the loss is {number(loss)}, worse than a uniform guess, ln(vocabulary) = "
+            f"{self._expected:.3f}: a lower learning rate or smaller initial weights may help"
+        ]
+
+    def _outside(self, step: int, ratios: Mapping[str, float], *, least: float) -> list[str]:
         """Tensors whose updates are too small or too large, those together that are so for the first time."""
         low, high = RATIO_RANGE
-        slow = [name for name, ratio in ratios.items() if ratio < low and self._first_time(f"slow {name}")]
+        slow = [name for name, ratio in ratios.items() if ratio < least and self._first_time(f"slow {name}")]
         fast = [name for name, ratio in ratios.items() if ratio > high and self._first_time(f"fast {name}")]
         found = []
         for names, wrong, advice in (
@@ -97,6 +114,11 @@ class Guard:
         """Go on with this memory."""
         self._mean, self._records = float(state["mean"]), int(state["records"])
         self._told = set(state["told"])
+
+
+def number(loss: float) -> str:
+    """A loss for a person: three digits after the point, the magnitude alone where it is absurd."""
+    return f"{loss:.3f}" if abs(loss) < 1e6 else f"{loss:.2e}"
 
 
 def lengths(tensors: list[Tensor]) -> Tensor:

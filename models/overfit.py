@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from terry.models.config import ModelConfig, OptimizerConfig, Schedule, TrainingConfig
-from terry.models.errors import NotFinite
+from terry.models.config import CELLS, ModelConfig, OptimizerConfig, Schedule, TrainingConfig
+from terry.models.errors import ConfigError, NotFinite
+from terry.models.guards import RATIO_RANGE, number
 from terry.models.protocols import Hooks, StepRecord
 from terry.models.trainer import Trainer
 
@@ -62,8 +63,10 @@ class OverfitReport:
     seconds: float
     #: parameters that got no gradient, or only zeros: they would never change
     idle: tuple[str, ...]
-    #: what went wrong, where it diverged
+    #: what went wrong, where it diverged or did not move
     problem: str | None = None
+    #: what the guards said of the first loss
+    warning: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -72,10 +75,12 @@ class OverfitReport:
 
     def describe(self) -> str:
         """One line for a person."""
-        loss = "-" if self.loss is None else f"{self.loss:.3f}"
-        text = f"{self.verdict.value}: loss {self.first_loss:.3f} -> {loss} in {self.steps} steps, {self.seconds:.1f} s"
+        loss, first = "-" if self.loss is None else number(self.loss), number(self.first_loss)
+        text = f"{self.verdict.value}: loss {first} -> {loss} in {self.steps} steps, {self.seconds:.1f} s"
         if self.problem:
             text += f"; {self.problem}"
+        if self.warning:
+            text += f"; {self.warning}"
         if self.idle:
             text += f"; no gradient reaches {', '.join(self.idle)}"
         return text
@@ -113,26 +118,57 @@ def overfit(
     hooks = _Watch(target=LEARNED * math.log(vocabulary_size), moving=1 - MOVING, seconds=seconds)
     source = _Repeated(batch, _LOOK_EVERY)
     config = TrainingConfig(epochs=-(-steps // _LOOK_EVERY), max_steps=steps, log_every=_LOOK_EVERY, seed=seed)
-    trainer = Trainer(
-        _without_dropout(model_config), _at_constant_rate(optimizer_config), config, vocabulary_size, source, None,
-        device, hooks,
-    )  # fmt: skip
-    first, idle = _first_look(trainer, batch)
+    with _blame(model_config.cell):
+        trainer = Trainer(
+            _without_dropout(model_config), _at_constant_rate(optimizer_config), config, vocabulary_size, source, None,
+            device, hooks,
+        )  # fmt: skip
+        first, idle = _first_look(trainer, batch)
     hooks.first_loss = first
     started, problem = time.perf_counter(), None
     try:
         trainer.run()
     except NotFinite as error:
         problem = str(error)
+    verdict = _verdict(first, hooks.loss, hooks.target, problem)
     return OverfitReport(
-        verdict=_verdict(first, hooks.loss, hooks.target, problem),
+        verdict=verdict,
         first_loss=first,
         loss=hooks.loss,
         steps=trainer.progress.step,
         seconds=time.perf_counter() - started,
         idle=idle,
-        problem=problem,
+        problem=problem or _reason(verdict, hooks.ratios, optimizer_config.lr),
+        warning=hooks.warning,
     )
+
+
+@contextmanager
+def _blame(cell: str) -> Iterator[None]:
+    """What a user's own cell raises is said to be its own."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        if cell in CELLS:
+            raise
+        text = f"model.cell: {cell} must be made as Class(inputs, units) and called as cell(x, state) -> state; "
+        raise ConfigError(f"{text}it raised {type(error).__name__}: {error}") from error
+
+
+def _reason(verdict: Verdict, ratios: Mapping[str, float], lr: float) -> str | None:
+    """Why a loss that is finite does not fall, as far as the last updates tell."""
+    if verdict is Verdict.diverged:
+        return f"a lower rate than {lr:g} may help"
+    if verdict is not Verdict.stuck or not ratios:
+        return None
+    largest = max(ratios, key=lambda name: ratios[name])
+    moves = f"the last update of {largest} was {ratios[largest]:.1e} of its length (1e-3 is healthy)"
+    low, high = RATIO_RANGE
+    if ratios[largest] < low:
+        return f"{moves}: nothing moves; a higher rate than {lr:g} or a larger clip_norm may help"
+    return f"{moves}: it jumps; a lower rate than {lr:g} may help" if ratios[largest] > high else moves
 
 
 def _verdict(first: float, loss: float | None, target: float, problem: str | None) -> Verdict:
@@ -158,7 +194,7 @@ def _without_dropout(config: ModelConfig) -> ModelConfig:
 
 
 def _at_constant_rate(config: OptimizerConfig) -> OptimizerConfig:
-    return dataclasses.replace(config, schedule=Schedule.none, anneal=None, warmup_steps=0)
+    return dataclasses.replace(config, schedule=Schedule.none, anneal=None, warmup_steps=0, minimum_lr=0.0)
 
 
 def _random_examples(vocabulary_size: int, seed: int) -> Tensor:
@@ -190,12 +226,18 @@ class _Watch(Hooks):
         self.first_loss = math.inf
         self._moving = moving
         self.loss: float | None = None
+        self.ratios: Mapping[str, float] = {}
+        self.warning: str | None = None
         self._steps = 0
         self._until = time.monotonic() + seconds
 
     def on_step(self, record: StepRecord) -> None:
-        self.loss = record.loss
+        self.loss, self.ratios = record.loss, record.update_ratios
         self._steps = record.step
+
+    def warn(self, message: str) -> None:
+        if self.warning is None and message.startswith("the first loss"):
+            self.warning = message
 
     def should_stop(self) -> bool:
         if self.loss is not None and self.loss <= self.target:

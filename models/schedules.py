@@ -57,6 +57,10 @@ class LearningRate:
         rising = min(1.0, (step + 1) / warmup) if warmup else 1.0
         return self._scheduled(step, epoch) * rising * self.scale
 
+    def share(self, step: int, epoch: int) -> float:
+        """The rate as a part of the full one: what warm-up, schedule and annealing leave of it."""
+        return self.at(step, epoch) / (self._config.lr * self.scale)
+
     def _scheduled(self, step: int, epoch: int) -> float:
         config = self._config
         if self.annealer is not None:

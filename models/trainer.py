@@ -96,6 +96,7 @@ class Trainer:
             try:
                 if (reason := self._reason_to_end()) is not None:
                     self._save()
+                    self._tell_of_patience(reason)
                     return self._result(reason)
                 self._one_epoch()
             except NotFinite as problem:
@@ -227,7 +228,8 @@ class Trainer:
         self._clock, self._clock_tokens = now, 0
         self._hooks.on_step(record)
         if self._config.guards:
-            told = self._now.guard.record(progress.step, record.loss, record.update_ratios)
+            share = self._now.rates.share(progress.step - 1, progress.epoch)
+            told = self._now.guard.record(progress.step, record.loss, record.update_ratios, share=share)
             told += self._now.guard.utilisation(record.utilisation, str(self.device))
             for text in told:
                 self._hooks.warn(text)
@@ -360,8 +362,11 @@ class Trainer:
         """Go on from the last good moment with a smaller rate, or raise."""
         self._back_to_good()
         progress, limits = self._now.progress, self._config.rollback
-        if self._config.on_nan is OnNan.fail or progress.rollbacks >= limits.maximum:
+        if self._config.on_nan is OnNan.fail:
             raise problem
+        if progress.rollbacks >= limits.maximum:
+            tried = f"after {progress.rollbacks} rollbacks, with the learning rate times {self._now.rates.scale:g}"
+            raise NotFinite(f"{problem}, {tried}", step=problem.step, tensor=problem.tensor) from problem
         progress.rollbacks += 1
         self._now.rates.scale *= limits.factor
         self._remember()
@@ -371,6 +376,14 @@ class Trainer:
         )
 
     # the end
+
+    def _tell_of_patience(self, reason: Reason) -> None:
+        progress = self._now.progress
+        if reason is Reason.early_stopped and progress.best_loss is not None:
+            self._hooks.warn(
+                f"step {progress.step}: training ends early, after {progress.bad} validations without a new best "
+                f"(training.patience): the lowest loss is {progress.best_loss:.3f}, of step {progress.best_step}"
+            )
 
     def _result(self, reason: Reason) -> TrainResult:
         progress = self._now.progress

@@ -26,7 +26,9 @@ def test_the_first_loss_is_held_against_the_logarithm_of_the_vocabulary(loss: fl
 
 
 def test_a_spike_is_told() -> None:
-    guard = settled()
+    guard = guards.Guard(100_000)
+    for step in range(guards.SETTLED):
+        assert guard.record(step, 4.0, {}) == []
     assert guard.record(6, 4.4, {}) == []
     assert guard.record(7, 9.0, {}) == ["step 7: the loss jumped to 9.000 from 4.040"]
 
@@ -41,6 +43,22 @@ def test_updates_outside_the_healthy_range_are_told_once_by_name() -> None:
     assert "sound" in guard.record(8, 4.0, {"sound": 1.0})[0]
 
 
+def test_updates_that_a_schedule_made_small_are_not_told() -> None:
+    guard = settled()
+    assert guard.record(6, 4.0, {"w": 5e-6}, share=0.01) == []
+    assert "w (5.0e-06)" in guard.record(7, 4.0, {"w": 5e-6}, share=0.1)[0]
+
+
+def test_a_loss_worse_than_a_guess_is_told_once_and_no_higher_rate_is_advised() -> None:
+    guard = guards.Guard(100)
+    for step in range(guards.SETTLED):
+        guard.record(step, 2.3e30, {})
+    (told,) = guard.record(6, 2.3e30, {"stranded": 0.0})
+    assert told.startswith("step 6: the loss is 2.30e+30, worse than a uniform guess, ln(vocabulary) = 4.605: a lower")
+    assert guard.record(7, 2.3e30, {"stranded": 0.0}) == []
+    assert "a higher learning rate may help" in guard.record(8, 4.0, {"stranded": 0.0})[0]
+
+
 def test_the_first_records_are_not_judged() -> None:
     assert guards.Guard(100).record(1, 4.0, {"w": 1.0}) == []
 
@@ -51,7 +69,7 @@ def test_a_guard_goes_on_with_its_memory() -> None:
     other = guards.Guard(100)
     other.load_state_dict(guard.state_dict())
     assert other.record(7, 4.0, {"w": 1.0}) == []
-    assert len(other.record(8, 9.0, {})) == 1
+    assert "the loss jumped" in other.record(8, 9.0, {})[0]
     assert guard.state_dict() != other.state_dict()
 
 

@@ -136,7 +136,7 @@ def test_rolled_back_with_a_smaller_rate_the_run_finishes() -> None:
 
 def test_it_is_rolled_back_so_many_times_and_no_more() -> None:
     hooks = toy.Recorder()
-    with pytest.raises(NotFinite):
+    with pytest.raises(NotFinite, match=r"^step \d+: .*, after 2 rollbacks, with the learning rate times 0\.998001$"):
         toy.trainer(MODEL, ABSURD, training(4, OnNan.rollback, factor=0.999, maximum=2), hooks).run()
     assert len([text for text in hooks.warnings if "back to step" in text]) == 2
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
-from terry.models.config import CELLS, AnnealConfig, ModelConfig, Nonlinearity, Optimizer, OptimizerConfig
+from terry.models.config import (
+    CELLS,
+    AnnealConfig,
+    Init,
+    ModelConfig,
+    Nonlinearity,
+    Optimizer,
+    OptimizerConfig,
+    Schedule,
+)
+from terry.models.errors import ConfigError
 from terry.models.overfit import Verdict, overfit
 
 
@@ -32,10 +44,41 @@ def test_examples_of_ones_own_and_a_schedule_that_would_stop_it() -> None:
     assert report.verdict is Verdict.learned
 
 
+def test_a_cosine_with_its_own_end_is_left_out_too() -> None:
+    optimizer = OptimizerConfig(lr=0.01, schedule=Schedule.cosine, minimum_lr=0.001)
+    assert overfit(small(), optimizer, seconds=60).verdict is Verdict.learned
+
+
 def test_a_rate_that_is_far_too_small_is_stuck() -> None:
     report = overfit(small(), OptimizerConfig(lr=1e-7), steps=60, seconds=60)
     assert report.verdict is Verdict.stuck
     assert not report.ok
+    assert "nothing moves; a higher rate than 1e-07" in report.describe()
+
+
+def test_weights_that_are_thrown_about_are_stuck_for_another_reason() -> None:
+    optimizer = OptimizerConfig(name=Optimizer.adamw, weight_decay=1000.0, lr=0.0015)  # each step takes all of them
+    report = overfit(small(), optimizer, steps=60, seconds=60)
+    assert report.verdict is Verdict.stuck
+    assert "it jumps; a lower rate than 0.0015 may help" in report.describe()
+
+
+def test_a_beginning_far_off_is_said() -> None:
+    report = overfit(small(init=Init.uniform, init_range=30.0), OptimizerConfig(lr=0.01), steps=20, seconds=60)
+    assert report.first_loss > 20
+    assert "an untrained model should have about ln(vocabulary) = 4.605" in report.describe()
+
+
+def test_an_absurd_loss_is_not_written_out_digit_by_digit() -> None:
+    report = overfit(small("lstm"), OptimizerConfig(name=Optimizer.sgd, lr=1e30), steps=60, seconds=60)
+    assert report.verdict is Verdict.diverged
+    assert re.search(r" -> \d\.\d\de\+\d\d in \d+ steps, .*; a lower rate than 1e\+30 may help$", report.describe())
+
+
+@pytest.mark.parametrize("cell", ["torch.nn:Linear", "torch.nn:Identity", "torch.nn:Bilinear"])
+def test_a_cell_of_ones_own_that_is_none_is_a_setting_at_fault(cell: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^model\.cell: {cell} must be made as Class\(inputs, units\).* it raised "):
+        overfit(small(cell), OptimizerConfig(), steps=1)
 
 
 def test_a_rate_that_is_rather_small_is_slow() -> None:

@@ -10,8 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terry.models import cross_entropy
-from terry.models.config import AnnealConfig, ModelConfig, Optimizer, OptimizerConfig, Schedule, TrainingConfig
+from terry.models import cells, cross_entropy
+from terry.models.config import (
+    AnnealConfig,
+    ModelConfig,
+    Nonlinearity,
+    Optimizer,
+    OptimizerConfig,
+    Schedule,
+    TrainingConfig,
+)
 from terry.models.errors import StateError
 from terry.models.protocols import BatchSource
 from terry.models.snapshot import Snapshot
@@ -121,6 +129,36 @@ def test_padded_examples_resume_bit_for_bit() -> None:
 
     for stop in (3, 8):
         assert toy.differences(last(None, None), last(None, last(stop, None))) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_rows_projected_once_resume_bit_for_bit_though_the_last_batch_is_too_short_for_it(
+    cell: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "_LSTM_WORK", 0)
+    ways = []
+    layer = type(cells.make_layer(cell, 1, 1, nonlinearity=Nonlinearity.tanh, weight_drop=0.0))
+    decide = layer.prefers_ids
+    monkeypatch.setattr(layer, "prefers_ids", lambda *args: (ways.append(decide(*args)), ways[-1])[1])
+
+    def last(stop: int | None, start: Snapshot | None) -> Snapshot:
+        hooks = toy.Recorder(stop_after=stop)
+        model = ModelConfig(
+            cell=cell, hidden_size=32, embedding_size=32, layers=2, tie_weights=True, weight_drop=0.2,
+            dropout_words=0.1, dropout_between=0.2, dropout_output=0.2,
+        )  # fmt: skip
+        training = TrainingConfig(epochs=EPOCHS, log_every=3, threads=threads)
+        trainer = toy.trainer(model, training=training, hooks=hooks, data=lambda: toy.stream(tokens=435, batch_size=8))
+        if start is not None:
+            trainer.resume(through_json(start))
+        trainer.run()
+        return hooks.last
+
+    whole = last(None, None)
+    assert ways == EPOCHS * [*7 * [True], False]
+    for stop in (3, 7, 8, 9):
+        assert toy.differences(whole, last(None, last(stop, None))) == []
 
 
 def test_a_snapshot_taken_in_passing_is_as_good_as_one_taken_at_a_stop() -> None:

@@ -17,6 +17,7 @@ from terry.models.config import (
     OptimizerConfig,
     Precision,
     Reduction,
+    Schedule,
     TrainingConfig,
 )
 from terry.models.evaluate import evaluate
@@ -139,6 +140,9 @@ def test_early_stopping_after_so_many_validations_without_a_new_best() -> None:
     assert result.reason is Reason.early_stopped
     assert [v.is_best for v in hooks.validations][-2:] == [False, False]
     assert result.best_step == hooks.validations[-3].step
+    (told,) = (text for text in hooks.warnings if "patience" in text)
+    assert told.startswith(f"step {result.step}: training ends early, after 2 validations without a new best")
+    assert told.endswith(f"the lowest loss is {result.best_loss:.3f}, of step {result.best_step}")
     again = toy.trainer(optimizer=OptimizerConfig(lr=0.1), training=training)
     again.resume(hooks.last)
     assert again.run() == result
@@ -234,6 +238,15 @@ def test_a_strange_first_loss_is_reported() -> None:
     sound = toy.Recorder()
     toy.trainer(hooks=sound).run()
     assert not any("the first loss" in text for text in sound.warnings)
+
+
+@pytest.mark.parametrize("optimizer", [OptimizerConfig(lr=1e-3, schedule=Schedule.cosine), OptimizerConfig(lr=1e-9)])
+def test_the_end_of_a_schedule_is_no_reason_for_a_higher_rate(optimizer: OptimizerConfig) -> None:
+    hooks = toy.Recorder()
+    toy.trainer(optimizer=optimizer, training=TrainingConfig(epochs=4, log_every=1), hooks=hooks).run()
+    told = any("a higher learning rate" in text for text in hooks.warnings)
+    assert min(hooks.records[-1].update_ratios.values()) < 1e-4
+    assert told == (optimizer.schedule is Schedule.none)
 
 
 def test_averaged_weights_are_what_is_saved_and_validated() -> None:

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,14 +60,16 @@ class Samples:
     mib: list[float] = field(default_factory=list)
     fds: list[int] = field(default_factory=list)
 
+    def ends(self, values: Sequence[float]) -> tuple[float, float]:
+        """Medians of the first and last quarter of what was sampled after the start."""
+        begin = int(len(values) * WARM)
+        part = max(1, (len(values) - begin) // 4)
+        return statistics.median(values[begin : begin + part]), statistics.median(values[-part:])
+
     def row(self, name: str) -> str:
-        """First and last quarter of what was sampled after the start, and the slope between."""
-        begin = int(len(self.mib) * WARM)
-        part = max(1, (len(self.mib) - begin) // 4)
-        first, last = slice(begin, begin + part), slice(len(self.mib) - part, None)
-        mib = [statistics.median(self.mib[s]) for s in (first, last)]
-        fds = [statistics.median(self.fds[s]) for s in (first, last)]
-        done = max(1, int(statistics.median(self.jobs[last]) - statistics.median(self.jobs[first])))
+        """First and last quarter, and the slope between."""
+        mib, fds, jobs = self.ends(self.mib), self.ends(self.fds), self.ends(self.jobs)
+        done = max(1, int(jobs[1] - jobs[0]))
         each = (mib[1] - mib[0]) * 1024 / done
         return f"| {name} | {mib[0]:.1f} | {mib[1]:.1f} | {each:+.2f} | {fds[0]:g} | {fds[1]:g} |"
 
@@ -134,21 +137,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=5.0, help="seconds between two samples")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        workspace = Workspace(folder / "runs")
-        (folder / "tiny.py").write_text(ENTRY)
-        settings = {
-            "name": "tiny",
-            "run": {"entrypoint": "tiny:main", "resources": {"cpus": 1}},
-            "sweep": {"grid": {"parameters.number": list(range(given.jobs))}},
-        }
-        (folder / "tiny.yaml").write_text(json.dumps(settings))
-        call(workspace, "up")
-        try:
-            samples, done, seconds = soak(workspace, folder / "tiny.yaml", given)
-        finally:
-            call(workspace, "down")
-        left = leftovers(workspace, sum(1 for _ in workspace.runs.glob("*/result.json")))
+        samples, done, seconds, left = run(Path(name), given.jobs, given.minutes, given.every)
     load = os.getloadavg()[0]
     print(f"{done:,} jobs in {seconds:.0f} s ({1000 * seconds / done:.1f} ms a job), load average {load:.0f}\n")
     print("| process | MiB, first quarter | last quarter | KiB a job | descriptors, first | last |")
@@ -159,7 +148,28 @@ def main() -> None:
     print(f"\nleft over: {'; '.join(left[:5]) or 'nothing'}")
 
 
-def soak(workspace: Workspace, file: Path, given: argparse.Namespace) -> tuple[dict[str, Samples], int, float]:
+def run(folder: Path, jobs: int, minutes: float, every: float) -> tuple[dict[str, Samples], int, float, list[str]]:
+    """Samples by role, jobs that were done, seconds, and what was left over after `down`, in words."""
+    workspace = Workspace(folder / "runs")
+    (folder / "tiny.py").write_text(ENTRY)
+    settings = {
+        "name": "tiny",
+        "run": {"entrypoint": "tiny:main", "resources": {"cpus": 1}},
+        "sweep": {"grid": {"parameters.number": list(range(jobs))}},
+    }
+    (folder / "tiny.yaml").write_text(json.dumps(settings))
+    call(workspace, "up")
+    try:
+        samples, done, seconds = soak(workspace, folder / "tiny.yaml", jobs, minutes, every)
+    finally:
+        call(workspace, "down")
+    left = leftovers(workspace, sum(1 for _ in workspace.runs.glob("*/result.json")))
+    return samples, done, seconds, left
+
+
+def soak(
+    workspace: Workspace, file: Path, jobs: int, minutes: float, every: float
+) -> tuple[dict[str, Samples], int, float]:
     """Samples, jobs that were done, seconds."""
     head = read_head(workspace)
     assert head is not None
@@ -167,21 +177,21 @@ def soak(workspace: Workspace, file: Path, given: argparse.Namespace) -> tuple[d
     reader = Reader(workspace)
     begin = time.monotonic()
     call(workspace, "submit", str(file))
-    deadline = begin + 60 * given.minutes
+    deadline = begin + 60 * minutes
     watched: dict[str, psutil.Process] = {}
     while True:
-        time.sleep(given.every)
+        time.sleep(every)
         if len(watched) < len(ROLES):
             watched = processes(head.session)
         counts = states(workspace, reader)
         done = counts[JobState.COMPLETED]
         sample(watched, samples, done)
         print(f"{time.monotonic() - begin:.0f} s: {done:,} done", file=sys.stderr, flush=True)
-        if done >= given.jobs or time.monotonic() > deadline:
+        if done >= jobs or time.monotonic() > deadline:
             break
     assert not counts[JobState.FAILED], counts
     seconds = time.monotonic() - begin
-    if done < given.jobs:
+    if done < jobs:
         call(workspace, "cancel", "tiny")
     return samples, done, seconds
 

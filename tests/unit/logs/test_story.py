@@ -13,9 +13,10 @@ from terry.cluster import evidence
 from terry.cluster.evidence import judge
 from terry.cluster.model import AttemptEnd, EndReason, JobState
 from terry.cluster.workspace import Run
+from terry.logs import plots
 from terry.logs.curve import curve_lines, smooth
 from terry.logs.happenings import end_in_words
-from terry.logs.plots import draw, draw_loss_curve, read_curve
+from terry.logs.plots import Curve, draw, draw_loss_curve, read_curve
 from terry.logs.results import best_first, read_outcome, result_lines, result_row, typed
 from terry.logs.story import Evidence, Story, advice, crashed_thread, story_lines
 from tests.unit.logs.records import NOW, attempt, record
@@ -208,3 +209,31 @@ def test_a_picture_of_a_run_over_its_restarts(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="nowhere"):
         draw([curve], tmp_path / "nowhere" / "x.png")
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_prepared_figure_makes_the_same_picture_and_no_later_one(tmp_path: Path) -> None:
+    curve = Curve(name="cells-0001", steps=(1, 2, 3), losses=(3.0, 2.0, 1.5))
+    draw([curve], tmp_path / "plain.png", title="cells-0001")
+    plots.prepare()
+    draw([curve], tmp_path / "prepared.png", title="cells-0001")
+    draw([curve], tmp_path / "after.png", title="cells-0001")
+    pictures = [(tmp_path / f"{name}.png").read_bytes() for name in ("plain", "prepared", "after")]
+    assert pictures[0] == pictures[1] == pictures[2]
+
+
+def test_a_single_loss_is_no_curve(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    write_metrics(run, 1, [{"start": -1}, {"step": 1, "loss": 5.0}])
+    assert draw_loss_curve(run) is None
+
+
+def test_what_matplotlib_cannot_do_is_said_by_who_draws_not_by_who_prepares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import matplotlib as mpl
+
+    monkeypatch.setenv("PATH", str(tmp_path))  # no LaTeX there
+    with mpl.rc_context({"text.usetex": True}):
+        plots.prepare()
+        with pytest.raises(RuntimeError, match="latex"):
+            draw([Curve(name="x", steps=(1, 2), losses=(2.0, 1.0))], tmp_path / "x.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ def _policy(current: Session, file: Path | None) -> Policy:
         return config.read(current.workspace).policy
     if not file.is_file():
         raise UserError("there is no such policy", file=file)
-    return config.parse(file.read_text(encoding="utf-8"), file).policy
+    return config.read_file(file).policy
 
 
 def _arrivals(
@@ -211,7 +212,8 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "makespan_s": outcome.makespan_s,
         "wait_s": {
             "mean": sum(waits) / len(waits) if waits else 0.0,
-            **{name: _quantile(waits, part) for name, part in (("median", 0.5), ("p95", 0.95), ("most", 1.0))},
+            "median": statistics.median(waits) if waits else 0.0,
+            **{name: _quantile(waits, part) for name, part in (("p95", 0.95), ("most", 1.0))},
         },
         "utilisation": {
             kind: {
@@ -226,6 +228,10 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "device_hours": [
             {"kind": kind, "user": user, "hours": seconds / 3600}
             for (kind, user), seconds in sorted(outcome.used_s.items())
+        ],
+        "user_wait_s": [
+            {"user": user, "jobs": len(waited), "mean": statistics.fmean(waited), "median": statistics.median(waited)}
+            for user, waited in sorted(outcome.user_waits_s.items())
         ],
         "restarts": outcome.restarts,
         "preempted": outcome.preempted,
@@ -257,12 +263,14 @@ def _lines(outcome: Outcome, world: World) -> list[str]:
             noun = "GPUs" if kind == "gpu" else "CPU cores"
             lines.append(f"  {noun:<12} {use['whole']:.1%} of {use['devices']:g} in use on average{rest}")
     lines += [f"  restarts     {outcome.restarts:,}"] if outcome.restarts else []
-    lines += [f"  preempted    {outcome.preempted:,} times"] if outcome.preempted else []
-    lines += [f"  nodes died   {outcome.node_deaths:,} times"] if outcome.node_deaths else []
+    lines += [f"  preempted    {plural(outcome.preempted, 'time')}"] if outcome.preempted else []
+    lines += [f"  nodes died   {plural(outcome.node_deaths, 'time')}"] if outcome.node_deaths else []
     users = [entry for entry in told["device_hours"] if entry["hours"]]
     if len({entry["user"] for entry in users}) > 1:
         most = sorted(users, key=lambda entry: -entry["hours"])[:10]
-        lines += [f"  {entry['user']:<12} {entry['hours']:,.1f} {entry['kind']}-hours" for entry in most]
+        mean = {entry["user"]: duration(entry["mean"]) for entry in told["user_wait_s"]}
+        for name, hours, kind in ((entry["user"], entry["hours"], entry["kind"]) for entry in most):
+            lines.append(f"  {name:<12} {hours:,.1f} {kind}-hours, waited {mean[name]} on average")
     plan = told["planning_ms"]
     lines.append(f"  planning     {plan['median']:.2f} ms a turn, 99% under {plan['p99']:.2f} ms")
     return lines + [f"  never ran    {job_id}: {why}" for job_id, why in list(outcome.unplaced.items())[:5]]

@@ -58,16 +58,20 @@ class WorkspaceConfig:
 def read(workspace: Workspace) -> WorkspaceConfig:
     """Read terry.yaml; the defaults where there is none. Raises UserError (file:line, the nearest key), OSError."""
     try:
-        text = workspace.config.read_text(encoding="utf-8")
+        return read_file(workspace.config)
     except FileNotFoundError:
         return WorkspaceConfig()
-    return parse(text, workspace.config)
+
+
+def read_file(file: Path) -> WorkspaceConfig:
+    """The configuration that a file is. Raises UserError (file:line, the nearest key), OSError."""
+    return parse(_text(file), file)
 
 
 def read_nodes(workspace: Workspace) -> NodesConfig:
     """Where its machines are, whatever is wrong with the rest of the file. Raises UserError, OSError."""
     try:
-        section = _section(workspace.config.read_text(encoding="utf-8"), workspace.config)
+        section = _section(_text(workspace.config), workspace.config)
     except FileNotFoundError:
         section = None
     return nodes_of(section) if section is not None else NodesConfig()
@@ -82,6 +86,14 @@ def parse(text: str, file: Path) -> WorkspaceConfig:
     notify = _notify(section.part("notify")) if section.has("notify") else None
     policy = policy_of(section.part("policy")) if section.values.get("policy") is not None else Policy()
     return WorkspaceConfig(notify=notify, policy=policy, nodes=nodes_of(section))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"this is not UTF-8: {error.reason}", file=file, line=line) from error
 
 
 def _section(text: str, file: Path) -> Section | None:
@@ -116,7 +128,7 @@ def _command(section: Section) -> tuple[str, ...]:
 
 
 def _occasions(section: Section) -> frozenset[Occasion]:
-    given: Any = section.values.get("on", section.values.get(True, list(Occasion)))  # YAML 1.1 reads `on` as true
+    given: Any = section.values.get("on", list(Occasion))
     try:
         return frozenset(Occasion(name) for name in (given if isinstance(given, list) else [given]))
     except (ValueError, TypeError):

@@ -131,7 +131,7 @@ class DeviceAgent:
                 self._reports.popleft()
             started = moved = False
             while self._epoch == epoch and not self._ends_since(seen):
-                if not started and self._counter > seen:
+                if not started and self._reports and self._reports[-1][0] > seen:
                     started, deadline = True, min(deadline, time.monotonic() + START_S)
                 fresh = [job for job in self._jobs.values() if job.take_fresh()]
                 if not moved and fresh:

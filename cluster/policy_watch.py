@@ -62,3 +62,5 @@ class Watched:
                 self._policy = self._read()
         except (UserError, OSError) as error:
             _log.error("the policy stays as it was: %s", error)
+        except Exception:  # a bug in the reader must not end the controller, again and again
+            _log.exception("the policy stays as it was")

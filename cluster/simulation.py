@@ -69,6 +69,7 @@ class Outcome:
     failed: int = 0
     makespan_s: float = 0.0  #: until the last job ended
     waits_s: dict[str, float] = field(default_factory=dict)  #: job -> from when it could run until it first ran
+    user_waits_s: dict[str, list[float]] = field(default_factory=dict)  #: user -> of each of his jobs that ran
     ends_s: dict[str, float] = field(default_factory=dict)
     used_s: Counter[tuple[DeviceKind, str]] = field(default_factory=Counter)  #: kind, user -> device-seconds held
     capacity: dict[DeviceKind, float] = field(default_factory=dict)
@@ -247,7 +248,7 @@ class Simulation:
         attempt = self.state.jobs[job_id].attempt + 1
         self._record(e.Placed(time=self.now, job_id=job_id, attempt=attempt, allocation=allocation))  # type: ignore[arg-type]
         if attempt == 1:
-            self.outcome.waits_s[job_id] = self.now_s - self._ready.pop(job_id, self.now_s)
+            self._waited(job_id, self.now_s - self._ready.pop(job_id, self.now_s))
         self._record(e.AttemptStarted(time=self.now, job_id=job_id, attempt=attempt, pid=1))
         granted = self.state.jobs[job_id].allocation
         assert granted is not None
@@ -264,6 +265,10 @@ class Simulation:
                 self._at(crash, lambda: self._end(job_id, attempt, EndReason.CRASHED))
                 return
         self._at(ends, lambda: self._end(job_id, attempt, EndReason.SUCCESS))
+
+    def _waited(self, job_id: str, seconds: float) -> None:
+        self.outcome.waits_s[job_id] = seconds
+        self.outcome.user_waits_s.setdefault(self.state.jobs[job_id].job.owner, []).append(seconds)
 
     def _leave(self, stop: Stop) -> None:
         run = self._running.get(stop.job_id)

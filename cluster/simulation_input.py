@@ -28,6 +28,8 @@ _NODES = re.compile(
     r"(?:(?P<name>[A-Za-z][\w.-]*)=)?(?P<nodes>\d+)x(?P<devices>\d+)(?::(?P<model>[^@]+))?(?:@(?P<speed>\d+(?:\.\d+)?))?"
 )
 _MOST_DEVICES = 100_000
+#: Beyond these (seconds) is no time of a trace, but milliseconds or a mistake; and no job runs for thirty years.
+_LATEST_S, _LONGEST_S = 1e11, 1e9
 
 _ALIASES: dict[str, tuple[str, ...]] = {
     "submitted": ("submitted", "submit_time", "creation_time"),
@@ -117,11 +119,17 @@ def read_trace(path: Path) -> list[Arrival]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
+            line: int | None = None
             columns = _columns(reader.fieldnames or (), path)
-            rows = [(reader.line_num, row) for row in reader]
+            rows = []
+            for row in reader:
+                line = reader.line_num
+                rows.append((line, row))
     except FileNotFoundError:
         raise UserError("there is no such trace", file=path) from None
-    except (csv.Error, UnicodeError) as error:
+    except csv.Error as error:
+        raise UserError(f"this is not CSV: {error}", file=path, line=(line or 1) + 1) from error
+    except UnicodeError as error:
         raise UserError(f"this is not CSV: {error}", file=path) from error
     arrivals = [arrival for line, row in rows for arrival in _Row(path, line, row, columns).arrivals()]
     if not arrivals:
@@ -156,24 +164,28 @@ class _Row:
 
     def arrivals(self) -> Iterator[Arrival]:
         """The jobs that it stands for."""
+        if None in self._row or None in self._row.values():  # what the csv module makes of too many, and of too few
+            raise UserError("has another number of values than the header has names", file=self._path, line=self._line)
         if "seconds" in self._columns:
-            seconds = self._number("seconds")
+            seconds = self._number("seconds", most=_LONGEST_S)
         elif not self._text("begin") or not self._text("end"):
             return  # it never ran
         else:
             seconds = self._time("end") - self._time("begin")
         if not seconds > 0:
             return
+        if seconds > _LONGEST_S:
+            raise self._error("end", f"cannot be {seconds:g} s after the begin")
         at = self._time("submitted")
         user, sweep = self._text("user") or "user", self._text("sweep") or "trace"
         memory = int(self._number("memory_gb") * 1e9) if self._text("memory_gb") else 0
-        priority = int(self._number("priority")) if self._text("priority") else 0
+        priority = self._priority() if self._text("priority") else 0
         for part, resources in enumerate(self._resources()):
             job = made_up_job(f"trace-{self._line}-{part}", sweep, resources, owner=user, priority=priority)
             yield Arrival(at_s=at, job=job, seconds=seconds, memory_bytes=memory)
 
     def _resources(self) -> list[Resources]:
-        gpus = self._number("gpus") if self._text("gpus") else 0.0
+        gpus = self._number("gpus", most=_MOST_DEVICES) if self._text("gpus") else 0.0
         if gpus <= 1.0 and self._text("gpu_milli") and gpus:
             gpus = self._number("gpu_milli") / 1000.0
         if gpus:
@@ -185,6 +197,16 @@ class _Row:
             cpus = self._number("cpu_milli") / 1000.0
         return [Resources(cpus=cpus or 1.0)]
 
+    def _priority(self) -> int:
+        text = self._text("priority")
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (abs(value) < 1e9 and value == int(value)):
+            raise self._error("priority", f"must be a whole number, not {text!r}")
+        return int(value)
+
     def _device(self) -> str | None:
         named = self._text("device")
         return None if not named or named == "nan" or "|" in named else named
@@ -193,22 +215,27 @@ class _Row:
         name = self._columns.get(field)
         return (self._row.get(name) or "").strip() if name else ""
 
-    def _number(self, field: str) -> float:
+    def _number(self, field: str, most: float = 1e12) -> float:
         text = self._text(field)
         try:
             value = float(text)
         except ValueError:
             raise self._error(field, f"must be a number, not {text!r}") from None
-        if not 0 <= value < 1e12:
+        if not 0 <= value <= most:
             raise self._error(field, f"cannot be {text}")
         return value
 
     def _time(self, field: str) -> float:
         text = self._text(field)
         try:
-            return float(text)
+            value = float(text)
         except ValueError:
-            pass
+            value = self._moment(field, text)
+        if not -_LATEST_S <= value <= _LATEST_S:
+            raise self._error(field, f"cannot be {text}: it is in seconds")
+        return value
+
+    def _moment(self, field: str, text: str) -> float:
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:

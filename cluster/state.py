@@ -160,10 +160,7 @@ class State:
             if record.state is JobState.COMPLETED:
                 self._meet(job_id)
         if not self._deferred:
-            if old.state is JobState.PENDING:
-                self._dequeue(old)
-            if record.state is JobState.PENDING:
-                self._enqueue(record)
+            self._requeue(old, record)
         if old.allocation is not record.allocation:
             at = _timestamp(record)
             self._free(old, at)
@@ -235,6 +232,17 @@ class State:
         if self.longest_first and (profile := self.profiles.get(_profile_key(job))) is not None:
             rank = profile.rank(job.labels)
         return (-rank, self.order[job.id], job.id)
+
+    def _requeue(self, old: JobRecord, record: JobRecord) -> None:
+        waited, waits = old.state is JobState.PENDING, record.state is JobState.PENDING
+        if waited and waits and self.demands[record.job.id][0] == demand_of(record):  # another priority
+            demand, place = self.demands[record.job.id]
+            self.pending[demand][record.job.owner].move(_lane(old), _lane(record), place)
+            return
+        if waited:
+            self._dequeue(old)
+        if waits:
+            self._enqueue(record)
 
     def _enqueue(self, record: JobRecord) -> None:
         demand, place = self.demands[record.job.id] = demand_of(record), self._place(record)

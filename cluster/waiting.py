@@ -74,18 +74,30 @@ class Owned:
 
     def add(self, key: LaneKey, place: Place, since: float) -> None:
         """A job begins to wait."""
+        self._enter(key, place)
+        self.since[place[2]] = since
+
+    def remove(self, key: LaneKey, place: Place) -> None:
+        """A job waits no longer."""
+        del self.since[place[2]]
+        self._leave(key, place)
+
+    def move(self, old: LaneKey, new: LaneKey, place: Place) -> None:
+        """A waiting job changes its lane, and has waited for as long as before."""
+        if old != new:
+            self._leave(old, place)
+            self._enter(new, place)
+
+    def _enter(self, key: LaneKey, place: Place) -> None:
         lane = self.lanes.get(key)
         if lane is None:
             lane = self.lanes[key] = Waiting()
             self.priorities[key[0]] = self.priorities.get(key[0], 0) + 1
         lane.add(place)
-        self.since[place[2]] = since
 
-    def remove(self, key: LaneKey, place: Place) -> None:
-        """A job waits no longer."""
+    def _leave(self, key: LaneKey, place: Place) -> None:
         lane = self.lanes[key]
         lane.remove(place)
-        del self.since[place[2]]
         if not lane:
             del self.lanes[key]
             self.priorities[key[0]] -= 1
@@ -109,6 +121,7 @@ class Owned:
         if not isinstance(other, Owned):
             return False
         mine, theirs = dict(self.since), dict(other.since)  # among jobs of one moment the order does not matter
-        return (self.lanes, self.priorities, mine) == (other.lanes, other.priorities, theirs)
+        in_order = list(mine.values()) == list(theirs.values())
+        return in_order and (self.lanes, self.priorities, mine) == (other.lanes, other.priorities, theirs)
 
     __hash__ = None  # type: ignore[assignment]

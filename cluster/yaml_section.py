@@ -23,7 +23,7 @@ class Section:
         self.file, self.name = file, name
         if not isinstance(node, yaml.MappingNode) or not isinstance(values, dict):
             raise UserError(f"{name} must be made of `key: value`", file=file, line=node.start_mark.line + 1)
-        self.values = values
+        self.values = _as_written(node, values)
         self._line = node.start_mark.line + 1
         self._nodes: dict[object, tuple[int, yaml.Node]] = {}
         for key, value in node.value:
@@ -49,12 +49,22 @@ class Section:
 
     def part(self, key: str) -> Section:
         """A section below this one."""
+        if key not in self._nodes:
+            raise self.error(key, "must be written out here; it cannot come from `<<`")
         return Section(self._nodes[key][1], self.values[key], self.file, key)
 
     def error(self, key: str, what: str) -> UserError:
         """An error at the key's line."""
         line = self._nodes[key][0] if self.has(key) else self._line
         return UserError(f"{self.name}.{key} {what}", file=self.file, line=line)
+
+
+def _as_written(node: yaml.MappingNode, values: dict[object, object]) -> dict[str, object]:
+    """The values by their keys as a person wrote them: a user may be called 1001 or on, which YAML reads otherwise."""
+    names = [key.value for key, _ in node.value]
+    if "<<" in names or len(names) != len(values):
+        return {str(name): value for name, value in values.items()}
+    return dict(zip(names, values.values(), strict=True))
 
 
 def seconds(section: Section, key: str, default: float, *, least: float = 1.0) -> float:

@@ -243,6 +243,18 @@ def test_reports_are_offered_until_they_are_acknowledged(harness: Harness) -> No
     assert harness.agent.poll(1, harness.life, first[0][0], 0, 0.0).reports == first[1:]
 
 
+def test_a_controller_that_did_not_hear_the_acknowledged_reports_waits_for_new_ones(harness: Harness) -> None:
+    """Its numbers begin at 0 again: that must not make the agent answer at once, for ever, with nothing."""
+    harness.launch("print")
+    harness.ended()
+    heir = harness.agent.hello(2)
+    harness.agent.poll(2, harness.life, harness.seen, harness.seen, 0.0)
+    assert heir.reports
+    before = time.monotonic()
+    assert harness.agent.poll(2, harness.life, 0, 0, 0.5).reports == ()
+    assert time.monotonic() - before >= 0.5
+
+
 def test_jobs_die_with_their_agent(tmp_path: Path) -> None:
     script = (
         "import sys, threading; sys.path.insert(0, sys.argv[2])\n"

@@ -52,7 +52,11 @@ def test_a_trace(terry: Terry, tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text("submitted,seconds,user,gpus\n0,3600,ann,1\n0,3600,bob,1\n")
     said = terry("simulate", "jobs.csv", "--nodes", "1x1")
     assert said.code == 0
-    assert "ann          1.0 gpu-hours" in said.out
+    assert "ann          1.0 gpu-hours, waited 0s on average" in said.out
+    assert "bob          1.0 gpu-hours, waited 1h00m on average" in said.out
+    told = terry("--json", "simulate", "jobs.csv", "--nodes", "1x1").json
+    assert told["wait_s"]["median"] == 1800.0
+    assert [(entry["user"], entry["mean"]) for entry in told["user_wait_s"]] == [("ann", 0.0), ("bob", 3600.0)]
 
 
 @pytest.mark.parametrize(

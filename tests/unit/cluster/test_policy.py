@@ -118,6 +118,15 @@ def test_priority_goes_before_shares_and_age_before_priority() -> None:
     assert _placed(plan(queue.state, queue.now, Policy(aging_s=2 * HOUR))) == ["high-2"]
 
 
+def test_another_priority_does_not_make_a_job_young() -> None:
+    queue = Queue(make_cpu(cores=1))
+    queue.submit("old-1", priority=1)
+    queue.now += timedelta(hours=3)
+    queue.submit("new-1", priority=2)
+    queue.do(e.PriorityChanged(time=queue.now, job_id="old-1", priority=0))
+    assert _placed(plan(queue.state, queue.now, Policy(aging_s=HOUR))) == ["old-1"]
+
+
 # limits
 
 

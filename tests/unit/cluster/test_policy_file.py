@@ -69,6 +69,8 @@ def test_a_name_itself_counts_before_a_glob() -> None:
         ("policy: {aging: true}", "policy.aging must be a duration"),
         ("policy: {backfill: 3}", "policy.backfill must be true or false, not 3"),
         ("policy: {preemption: {difference: 0}}", "preemption.difference must be a whole number, 1 or more, not 0"),
+        ("policy: {limits: {users: {1001: {gpu: 1}}}}", "1001 has no key 'gpu'; did you mean 'gpus'?"),
+        ("policy:\n  limits:\n    users: {<<: {ann: {jobs: 1}}}", "users.ann must be written out here"),
         ("policy: [1]", "policy must be made of `key: value`"),
     ],
 )
@@ -77,6 +79,21 @@ def test_a_mistake_is_named(text: str, said: str) -> None:
         parse(text, FILE)
     assert said in str(error.value)
     assert str(error.value).startswith("/w/terry.yaml:")
+
+
+def test_names_are_what_a_person_wrote() -> None:
+    """YAML reads 1001 as a number and `on` as true; both may be users."""
+    found = parse("policy: {limits: {users: {1001: {jobs: 1}, on: {jobs: 2}}}, fair_share: {users: {007: 2}}}", FILE)
+    assert found.policy.user_limits == {"1001": Limit(jobs=1), "on": Limit(jobs=2)}
+    assert found.policy.user_weights == {"007": 2.0}
+
+
+def test_a_file_that_is_not_text_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.config.write_bytes("policy: {}\n# für alle".encode("latin-1"))
+    with caplog.at_level(logging.ERROR):
+        assert watched_policy(workspace)() == Policy()
+    assert "terry.yaml:2: this is not UTF-8" in caplog.text
 
 
 def test_a_change_counts_at_once_and_a_mistake_changes_nothing(

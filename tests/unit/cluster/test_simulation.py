@@ -184,10 +184,10 @@ def test_public_traces_are_read_as_published(tmp_path: Path) -> None:
 
 def test_a_trace_of_ones_own(tmp_path: Path) -> None:
     trace = tmp_path / "t.csv"
-    trace.write_text("submitted,seconds,user,gpus,priority,memory_gb\n5,10,ann,0.5,3,12\n0,20,bob,,,\n")
+    trace.write_text("submitted,seconds,user,gpus,priority,memory_gb\n5,10,ann,0.5,-3,12\n0,20,bob,,,\n")
     second, first = read_trace(trace)[1], read_trace(trace)[0]
     assert (first.job.resources, first.at_s, first.job.owner) == (Resources(cpus=1), 0.0, "bob")
-    assert (second.at_s, second.job.priority, second.memory_bytes) == (5.0, 3, 12 * 10**9)
+    assert (second.at_s, second.job.priority, second.memory_bytes) == (5.0, -3, 12 * 10**9)
     outcome = Simulation(World(devices=nodes_of(["1x1"]).devices), read_trace(trace)).run()
     assert outcome.makespan_s == 20.0
 
@@ -201,7 +201,15 @@ def test_a_trace_of_ones_own(tmp_path: Path) -> None:
         ("submitted,seconds\nsoon,1\n", "t.csv:2: submitted must be seconds, or a date and time, not 'soon'"),
         ("submitted,seconds\n1,-1\n", "t.csv:2: seconds cannot be -1"),
         ("submitted,seconds\n1,0\n", "no job of it ran for any time"),
-        ('submitted,seconds\n1,"2\n', "this is not CSV"),
+        ('submitted,seconds\n1,1\n1,"2\n', "t.csv:3: this is not CSV"),
+        ("submitted,seconds\nnan,1\n", "t.csv:2: submitted cannot be nan: it is in seconds"),
+        ("submitted,seconds\n1770000000000,1\n", "t.csv:2: submitted cannot be 1770000000000: it is in seconds"),
+        ("submitted,seconds\n1,1e11\n", "t.csv:2: seconds cannot be 1e11"),
+        ("submitted,start_time,end_time\n0,0,1e10\n", "t.csv:2: end_time cannot be 1e+10 s after the begin"),
+        ("submitted,seconds,gpus\n1,1,1e11\n", "t.csv:2: gpus cannot be 1e11"),
+        ("submitted,seconds,priority\n1,1,0.5\n", "t.csv:2: priority must be a whole number, not '0.5'"),
+        ("submitted,seconds,user\n1,1\n", "t.csv:2: has another number of values"),
+        ("submitted,seconds\n1,1,ann\n", "t.csv:2: has another number of values"),
     ],
 )
 def test_a_bad_trace_is_named(tmp_path: Path, text: str, said: str) -> None:

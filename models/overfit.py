@@ -20,7 +20,7 @@ from torch import Tensor
 
 from terry.models.config import CELLS, ModelConfig, OptimizerConfig, Schedule, TrainingConfig
 from terry.models.errors import ConfigError, NotFinite
-from terry.models.guards import RATIO_RANGE, number
+from terry.models.guards import HOPELESS, RATIO_RANGE, number
 from terry.models.protocols import Hooks, StepRecord
 from terry.models.trainer import Trainer
 
@@ -43,7 +43,7 @@ class Verdict(StrEnum):
 
     learned = "learned"  #: the examples are known by heart
     slow = "slow"  #: the loss falls, but there was not time enough
-    stuck = "stuck"  #: the loss does not fall
+    stuck = "stuck"  #: the loss does not fall, or is worse than a uniform guess to the end
     diverged = "diverged"  #: NaN or infinity, or a loss far above that of the beginning
 
 
@@ -176,7 +176,8 @@ def _verdict(first: float, loss: float | None, target: float, problem: str | Non
         return Verdict.diverged
     if loss is not None and loss <= target:
         return Verdict.learned
-    return Verdict.slow if loss is not None and loss <= first * (1 - MOVING) else Verdict.stuck
+    within_reach = min(first * (1 - MOVING), HOPELESS * target / LEARNED)
+    return Verdict.slow if loss is not None and loss <= within_reach else Verdict.stuck
 
 
 def _without_dropout(config: ModelConfig) -> ModelConfig:

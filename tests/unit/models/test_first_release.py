@@ -1,7 +1,7 @@
-"""A checkpoint that the first release wrote (tests/data/checkpoint-0.1) is read by this one, on every device here.
+"""Checkpoints that the first release wrote (tests/data/checkpoint-0.1*) are read by this one, on every device here.
 
-It was made by `toy.Recorder(stop_after=10)` on `toy.trainer(*SETTINGS)`; `EXPECTED` are the losses that the same
-program had in the steps after it.
+They were made by `toy.Recorder(stop_after=10)` on `toy.trainer(*settings)`; losses.json has the losses that the same
+program had in the steps after it. The first one holds the average of the weights, the second one Adam's memory.
 """
 
 from __future__ import annotations
@@ -20,13 +20,19 @@ from terry.models.snapshot import Snapshot
 from terry.models.state import load_weights
 from tests.unit.models import toy
 
-FOLDER = Path(__file__).parents[2] / "data" / "checkpoint-0.1" / "step-000000010-a0001"
+DATA, STEP = Path(__file__).parents[2] / "data", "step-000000010-a0001"
+FOLDER = DATA / "checkpoint-0.1" / STEP
+TRAINING = TrainingConfig(epochs=3, log_every=3, threads=1)
 SETTINGS = (
     ModelConfig(cell="lstm", hidden_size=6, embedding_size=5, layers=2),
     OptimizerConfig(name=Optimizer.asgd, lr=2.0, average_after=1, clip_norm=1.0, anneal=AnnealConfig(minimum=0.1)),
-    TrainingConfig(epochs=3, log_every=3, threads=1),
+    TRAINING,
 )
-EXPECTED: list[float] = json.loads((FOLDER.parent / "losses.json").read_text())
+WITH_MEMORY = (
+    ModelConfig(cell="gru", hidden_size=6, embedding_size=5, layers=2),
+    OptimizerConfig(lr=0.03, clip_norm=1.0, warmup_steps=4, anneal=AnnealConfig(minimum=0.001)),
+    TRAINING,
+)
 DEVICES = ["cpu", "cuda:0"] if torch.cuda.is_available() else ["cpu"]
 
 
@@ -36,15 +42,18 @@ def test_the_weights_are_there_for_every_program() -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_training_goes_on_as_it_would_have_then(device: str) -> None:
-    checkpoint = load(FOLDER)
+@pytest.mark.parametrize(("name", "settings"), [("checkpoint-0.1", SETTINGS), ("checkpoint-0.1-adam", WITH_MEMORY)])
+def test_training_goes_on_as_it_would_have_then(
+    name: str, settings: tuple[ModelConfig, OptimizerConfig, TrainingConfig], device: str
+) -> None:
+    checkpoint = load(DATA / name / STEP)
     hooks = toy.Recorder()
-    trainer = toy.trainer(*SETTINGS, hooks, device=device)
+    trainer = toy.trainer(*settings, hooks, device=device)
     trainer.resume(checkpoint.snapshot)
     result = trainer.run()
     assert (result.step, result.rollbacks) == (21, 0)
     found = [record.loss for record in hooks.records] + [record.loss for record in hooks.validations]
-    assert found == pytest.approx(EXPECTED, rel=1e-4)
+    assert found == pytest.approx(json.loads((DATA / name / "losses.json").read_text()), rel=1e-4)
 
 
 def test_a_snapshot_of_another_device_says_so_and_goes_on() -> None:

@@ -155,6 +155,32 @@ def test_penalties_are_those_of_the_awd_lstm_paper() -> None:
     torch.testing.assert_close(penalty, expected)
 
 
+def test_activations_are_penalised_after_dropout_and_their_changes_before() -> None:
+    """As in the paper's section 4.7: AR of m * h_t, TAR of h_t - h_(t+1)."""
+
+    def penalty(**weights: float) -> Tensor:
+        torch.manual_seed(2)
+        one = model(dropout_output=0.5, **weights).train()
+        torch.manual_seed(3)
+        return one.loss(IDS, IDS, None, one.initial_state(2))[1]
+
+    torch.manual_seed(2)
+    one = model(dropout_output=0.5).train()
+    raw, _ = one._run(IDS, one.initial_state(2))
+    torch.manual_seed(3)
+    output, _ = one(IDS, one.initial_state(2))
+    assert not torch.equal(output.transpose(0, 1), raw)
+    torch.testing.assert_close(penalty(activation_penalty=2.0), 2 * output.pow(2).mean())
+    torch.testing.assert_close(penalty(slowness_penalty=3.0), 3 * (raw[1:] - raw[:-1]).pow(2).mean())
+
+
+def test_fan_in_is_that_of_each_weight() -> None:
+    """One-hot input has as many inputs as tokens: WildML's U is within 1/sqrt(8000), W within 1/sqrt(100)."""
+    one = model(8000, init=Init.fan_in, input=Input.onehot, hidden_size=100)
+    for weight, inputs in ((one.layers[0].weight_ih, 8000), (one.layers[0].weight_hh, 100), (one.decoder, 100)):
+        assert weight.abs().max().item() == pytest.approx(inputs**-0.5, rel=0.01)
+
+
 def test_a_vocabulary_needs_two_tokens() -> None:
     with pytest.raises(ConfigError, match="at least 2 tokens"):
         model(1)

@@ -64,8 +64,9 @@ def test_weights_that_are_thrown_about_are_stuck_for_another_reason() -> None:
 
 
 def test_a_beginning_far_off_is_said() -> None:
-    report = overfit(small(init=Init.uniform, init_range=30.0), OptimizerConfig(lr=0.01), steps=20, seconds=60)
+    report = overfit(small(init=Init.uniform, init_range=30.0), OptimizerConfig(lr=0.2), steps=60, seconds=60)
     assert report.first_loss > 20
+    assert report.verdict is Verdict.stuck
     assert "an untrained model should have about ln(vocabulary) = 4.605" in report.describe()
 
 

@@ -107,6 +107,11 @@ def test_averaging_begins_when_a_loss_is_worse_than_the_best_before_the_last_n()
     assert [trigger.see(loss, 0) for loss in losses] == [False] * 6 + [True]
 
 
+def test_what_must_be_beaten_is_the_best_before_not_the_last_before() -> None:
+    trigger = AverageTrigger(2, None)
+    assert [trigger.see(loss, 0) for loss in [4.0, 5.0, 4.5, 3.9, 4.4]] == [False] * 4 + [True]
+
+
 def test_averaging_can_begin_after_a_fixed_epoch() -> None:
     trigger = AverageTrigger(1, 2)
     assert [trigger.see(loss, epoch) for epoch, loss in enumerate((1.0, 2.0, 3.0))] == [False, False, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -73,6 +74,23 @@ def test_the_losses_are_those_of_a_plain_loop(reduction: Reduction, clip_norm: f
     expected = losses_of_a_plain_loop(trainer.model, config, 2 * STEPS_PER_EPOCH)
     trainer.run()
     assert [record.loss for record in hooks.records] == pytest.approx(expected, rel=2e-5)
+
+
+@pytest.mark.parametrize("reduction", list(Reduction))
+def test_penalties_are_a_part_of_what_the_gradient_is_taken_of(reduction: Reduction) -> None:
+    model = ModelConfig(hidden_size=6, embedding_size=5, activation_penalty=200.0, slowness_penalty=100.0)
+    sgd = OptimizerConfig(name=Optimizer.sgd, lr=0.5, loss_reduction=reduction)
+    trainer = toy.trainer(model, sgd, TrainingConfig(max_steps=1))
+    expected = copy.deepcopy(trainer.model)
+    batch = next(iter(toy.stream().epoch(0, 0)))
+    total, penalty, _ = expected.loss(batch.inputs, batch.targets, None, expected.initial_state(4))
+    (total / (batch.tokens if reduction is Reduction.mean else 4) + penalty).backward()
+    assert penalty > 0.1
+    trainer.run()
+    for name, parameter in expected.named_parameters():
+        assert parameter.grad is not None
+        wanted = parameter - 0.5 * parameter.grad
+        torch.testing.assert_close(trainer.model.get_parameter(name), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_a_record_is_the_mean_over_the_tokens_since_the_one_before() -> None:

@@ -51,7 +51,7 @@ def test_submit_on_the_login_host_brings_slurm_jobs(lab: SlurmLab, reference: di
 
 def test_a_preemption_costs_nothing(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
     lab.submit("moved", epochs=LONG)
-    node, job = lab.until(lambda: next(iter(lab.placed("moved").items()), None))
+    node, job = lab.catch("moved")
     host = lab.workers()[node].host
     urgent = ("--partition=high", "--exclusive", f"--nodelist={host}", "--job-name=urgent", "--wrap=sleep 600")
     lab.slurm("sbatch", *urgent)
@@ -75,9 +75,8 @@ def assert_moved(lab: SlurmLab, job: str) -> None:
 
 def test_a_time_limit_costs_nothing(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
     lab.submit("limited", epochs=LONG)
-    node, job = lab.until(lambda: next(iter(lab.placed("limited").items()), None))
+    node, job = lab.catch("limited")
     worker = lab.workers()[node]
-    lab.freeze(worker.host, job)  # Slurm looks at limits every 30 s: it must not be done by then
     lab.slurm("scontrol", "update", f"jobid={worker.id}", f"timelimit={lab.minutes(worker) + 1}")
     assert_moved(lab, job)
     lab.finish("limited")
@@ -88,7 +87,7 @@ def test_a_time_limit_costs_nothing(lab: SlurmLab, reference: dict[str, set[str]
 
 def test_down_and_up(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
     lab.submit("paused", epochs=LONG)
-    job = lab.until(lambda: next(iter(lab.placed("paused").values()), None))
+    _, job = lab.catch("paused")
     lab.run("down")
     assert lab.listed() == []
     assert lab.checkpoints(job, 1)
@@ -101,7 +100,7 @@ def test_down_and_up(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
 
 def test_a_crashed_node(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
     lab.submit("crashed", epochs=LONG)
-    node, job = lab.until(lambda: next(iter(lab.placed("crashed").items()), None))
+    node, job = lab.catch("crashed")
     host = lab.workers()[node].host
     lab.crashed.add(host)
     lab.bed.crash(host)
@@ -148,7 +147,7 @@ def test_a_crash_of_the_heads_node_needs_nobody(headless: SlurmLab, reference: d
     """Nothing runs on the login host; the successor waits in Slurm's queue, and goes on with all."""
     lab = headless
     lab.submit("headed", epochs=LONG)
-    lab.until(lambda: lab.placed("headed"))
+    lab.catch("headed")
     assert lab.processes("login") == []
     first = lab.workers()["head"]
     assert lab.head().host == first.host
@@ -169,10 +168,9 @@ def test_a_crash_of_the_heads_node_needs_nobody(headless: SlurmLab, reference: d
 def test_when_the_heads_time_is_over_another_takes_over(headless: SlurmLab, reference: dict[str, set[str]]) -> None:
     lab = headless
     lab.submit("handed", epochs=LONG)
-    node, job = lab.until(lambda: next(iter(lab.placed("handed").items()), None))
+    _, job = lab.catch("handed")
     first = lab.workers()["head"]
     successor = lab.until(lambda: next_head.read(lab.workspace))
-    lab.freeze(lab.workers()[node].host, job)  # it must not be done before Slurm looks at limits
     lab.slurm("scontrol", "update", f"jobid={first.id}", f"timelimit={lab.minutes(first) + 1}")
     lab.until(lambda: (found := lab.workers().get("head")) and found.id == successor.job and found.state == "RUNNING")
     lab.finish("handed")

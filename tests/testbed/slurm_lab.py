@@ -80,10 +80,15 @@ class SlurmLab(Lab):
         """Node -> the sweep's training that runs on it and has written a checkpoint in this attempt."""
         return {node: jobs[0] for node in self.members() if (jobs := self.on_node(name, node))}
 
-    def freeze(self, host: str, job: str) -> None:
-        """Have a training that runs there stand still, until it is asked to leave."""
-        pid = self.attempts(job)[-1].pid
+    def catch(self, name: str) -> tuple[str, str]:
+        """A node, and a training of the sweep there that stands still from now on, until it is asked to leave.
+
+        So it cannot be done before what is to be seen happens: Slurm takes its time.
+        """
+        node, job = self.until(lambda: next(iter(self.placed(name).items()), None))
+        host, pid = self.workers()[node].host, self.attempts(job)[-1].pid
         assert self.bed.on(host, "kill", "-STOP", str(pid)).returncode == 0, (host, job, pid)
+        return node, job
 
     def reasons(self, job: str) -> list[EndReason]:
         """Why its attempts have ended."""

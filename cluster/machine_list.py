@@ -96,7 +96,8 @@ def _condition(
     if head is not None and name == head.name:
         return Condition.HEAD, trouble, mend
     if name in members:
-        return Condition.UP, trouble, mend
+        is_old = report is not None and report.state is NodeState.WAITING  # said while it was still to come
+        return Condition.UP, "" if is_old else trouble, mend
     if report is None:
         return Condition.UNKNOWN, "it was not asked to join yet", "`terry-cluster up` asks it"
     if report.is_in:

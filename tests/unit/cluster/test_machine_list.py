@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster import durable
+from terry.cluster import durable, next_head
 from terry.cluster.addresses import free_ports, own_address, own_addresses
 from terry.cluster.errors import UserError
 from terry.cluster.lease import acquire
@@ -61,6 +61,31 @@ def workspace(tmp_path: Path) -> Workspace:
     write_report(found, NodeReport(name="porto", state=NodeState.JOINED))
     write_report(found, NodeReport(name="lost", state=NodeState.UNREACHABLE, trouble="no route", mend="plug it in"))
     return found
+
+
+SLURM = "head: slurm\nnodes: {queue: {kind: slurm}}\n"
+
+
+def test_slurm_jobs_that_are_still_to_come(workspace: Workspace) -> None:
+    """A node that has just come is not one that waits; who is the head next is said without trouble."""
+    workspace.config.write_text(SLURM)
+    nodes = [Member(name=name, node_id=name, address="10.0.0.1") for name in ("seawolf", "queue-1")]
+    write_members(workspace, Members(life="one", nodes=tuple(nodes)))
+    for name in ("queue-1", "queue-2"):
+        write_report(workspace, NodeReport(name=name, state=NodeState.WAITING, trouble="Slurm job 4 waits"))
+    next_head.write(workspace, "9", "3")
+    found = {
+        m.name: (m.condition, m.trouble) for m in machines(workspace, NOW) if m.name not in {"quattro", "porto", "lost"}
+    }
+    assert found == {
+        "seawolf": (Condition.HEAD, ""),
+        "queue-1": (Condition.UP, ""),
+        "queue-2": (Condition.WAITING, "Slurm job 4 waits"),
+        "next head": (Condition.STANDBY, ""),
+    }
+    assert any("next head" in line and "Slurm job 9" in line for line in machine_lines(machines(workspace, NOW)))
+    workspace.config.write_text(SLURM.partition("\n")[2])
+    assert "next head" not in {machine.name for machine in machines(workspace, NOW)}
 
 
 def test_each_machine_with_what_is_wrong_and_how_to_mend_it(workspace: Workspace) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from terry.cluster import live
@@ -39,6 +39,7 @@ class _Known:
     job: SlurmJob
     came: bool = False  # it was a node of the cluster
     unwanted: bool = False  # we have ended it, or asked it to end
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))  # it was seen first
 
 
 @dataclass(slots=True)
@@ -123,7 +124,7 @@ class SlurmNodes:
         for job in jobs:
             known = before.pop(job.id, None) or _Known(job)
             came = known.came or (job.phase is Phase.RUNNING and job.node in there)
-            self._known[job.id] = _Known(job, came, known.unwanted)
+            self._known[job.id] = _Known(job, came, known.unwanted, known.since)
             if came:
                 self._pause_of(job.node).length_s = _PAUSE_S
         absent = [job.id for job in jobs if job.phase is Phase.RUNNING and job.node not in there]
@@ -189,8 +190,14 @@ class SlurmNodes:
             self._pauses[group.name].begin()
             mend = f"correct `nodes.{group.name}` in terry.yaml, or ask those who run the cluster"
             return [_report(next(iter(plan.submit), f"{group.name}-1"), NodeState.UNFIT, f"Slurm says: {error}", mend)]
-        there = [known.job for known in self._known.values() if in_group(group, known.job.node)]
-        return [*asked, *(_coming(job) for job in there if job.node not in seen.members)]
+        there = [known for known in self._known.values() if in_group(group, known.job.node)]
+        return [*asked, *self._coming(known for known in there if known.job.node not in seen.members)]
+
+    def _coming(self, found: Iterable[_Known]) -> list[NodeReport]:
+        """What is said of those that are no nodes yet, but for those that have said themselves that they are."""
+        said = reports(self._workspace)
+        silent = [k for k in found if not ((r := said.get(k.job.node)) and r.is_in and r.time and r.time > k.since)]
+        return [_coming(known.job) for known in silent]
 
     def _submit(self, group: SlurmGroup, plan: GroupPlan) -> list[NodeReport]:
         if not self._pauses[group.name].is_over:

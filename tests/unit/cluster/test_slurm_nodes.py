@@ -66,6 +66,17 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
+def test_what_a_node_says_of_itself_is_not_overwritten(world: World) -> None:
+    """It may have joined before we have heard that its Slurm job runs."""
+    early = NodeReport(name="queue-1", state=NodeState.JOINED, time=datetime.now(UTC))
+    write_report(world.workspace, early)  # of an earlier node of this name
+    world.waiting = 1
+    assert world.round()["queue-1"].state is NodeState.WAITING
+    world.slurm.start("queue-1")
+    write_report(world.workspace, NodeReport(name="queue-1", state=NodeState.JOINED, time=datetime.now(UTC)))
+    assert world.round() == {}
+
+
 def test_nodes_come_are_used_and_go(world: World) -> None:
     assert world.round() == {}
     world.waiting = 5

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 from terry.data_prep.config import DatasetConfig, Format
+from terry.data_prep.encodings import open_unpacked
 from terry.data_prep.errors import DataError
 from terry.data_prep.sources import Source, find_sources
 from terry.jobs.typed import Problem, nearest
@@ -16,7 +17,7 @@ _PACKED = (b"\x1f\x8b", b"BZ", b"\xfd7")  #: first bytes of gzip, bzip2, xz
 
 
 def check(config: DatasetConfig, base: Path, place: tuple[str, ...]) -> None:
-    """Raise Problem where a source does not exist, cannot be read, or has no such column. Reads headers only."""
+    """Raise Problem where a file does not exist, cannot be read, or has no such column. Reads headers only."""
     try:
         sources = find_sources(config, base)
     except DataError as error:
@@ -28,6 +29,28 @@ def check(config: DatasetConfig, base: Path, place: tuple[str, ...]) -> None:
         except OSError as error:
             raise Problem(f"{source.path} cannot be read: {error.strerror}", (*place, "source")) from None
         _check_column(config, source, head, place)
+    if config.embeddings is not None:
+        try:
+            vector_size(config, base)
+        except OSError as error:
+            raise Problem(f"{error.filename} cannot be read: {error.strerror}", (*place, "embeddings")) from None
+
+
+def vector_size(config: DatasetConfig, base: Path) -> int | None:
+    """Numbers in a vector of `embeddings`, by the file's first line; None where it does not tell. Raises OSError."""
+    if config.embeddings is None:
+        return None
+    path = base / Path(config.embeddings).expanduser()
+    with path.open("rb"):  # so that what is not there is told apart from what is packed badly
+        pass
+    try:
+        with open_unpacked(path) as (file, _):
+            head = file.readline(_HEADER_BYTES).split()
+    except (DataError, OSError, EOFError):
+        return None  # preparing the data says more
+    if len(head) == 2 and all(part.isdigit() for part in head):
+        return int(head[1])  # word2vec: how many, how long
+    return len(head) - 1 if len(head) > 2 else None
 
 
 def _check_column(config: DatasetConfig, source: Source, head: bytes, place: tuple[str, ...]) -> None:

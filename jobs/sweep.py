@@ -28,9 +28,10 @@ from terry.jobs import axes, halving, inputs, yaml_source
 from terry.jobs.axes import Point, Setting
 from terry.jobs.overrides import Override
 from terry.jobs.query import Exclusions, look_up
-from terry.jobs.spec import UNIDENTIFYING, EnsembleConfig, HalvingConfig, RunConfig, SweepConfig, SweepFile
+from terry.jobs.spec import TRAIN, UNIDENTIFYING, EnsembleConfig, HalvingConfig, RunConfig, SweepConfig, SweepFile
 from terry.jobs.typed import Problem, convert, convert_known, known, nearest, put, type_at
 from terry.jobs.yaml_source import Document, Where
+from terry.models.config import Input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +239,7 @@ class Expander:
         self._halving = None if rule is None else msgspec.to_builtins(rule)
         self._document, self.errors, self._overrides, self._code_hash = document, errors, overrides, code_hash
         self._datasets = datasets
+        self._vector_sizes: dict[str, int | None] = {}
         self._interpolates = _has_interpolation(document.value) or _has_interpolation([o.value for o in overrides])
         self._defaults = msgspec.to_builtins(RunConfig())
         self._values: dict[Where, Any] = {}
@@ -310,6 +312,20 @@ class Expander:
             raise Problem(f"there is no data set {name!r}{nearest(name, names)}", ("data", "dataset"))
         if not name and config.entrypoint is None:
             raise Problem("name the data set to train on" + nearest("", names), ("data", "dataset"))
+        if name and config.main == TRAIN and self._datasets[name].embeddings is not None:
+            self._check_vectors(config, name)
+
+    def _check_vectors(self, config: RunConfig, name: str) -> None:
+        """Pre-trained vectors must fit the model."""
+        if name not in self._vector_sizes:
+            self._vector_sizes[name] = inputs.vector_size(self._datasets[name], self._document.folder)
+        size, model = self._vector_sizes[name], config.model
+        where = f"the vectors of the data set {name!r} ({self._datasets[name].embeddings})"
+        if model.input is Input.onehot:
+            raise Problem(f"one-hot input has no place for {where}; input: embedding has", ("model", "input"))
+        if size is not None and size != model.embedding_size:
+            text = f"must be {size}, not {model.embedding_size}: so many numbers have {where}"
+            raise Problem(text, ("model", "embedding_size"))
 
     def _identity(self, config: dict[str, Any]) -> str:
         settings = pruned(config, self._defaults)

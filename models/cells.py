@@ -149,7 +149,8 @@ class Lstm(_BuiltIn):
         if x.dtype != torch.int64:  # torch's kernel for CPUs is the fastest here, unlike those of RNN and GRU
             return self.by_torch(torch.lstm, x, state)
         projected = self.project(x, self.bias_ih + self.bias_hh, table)
-        outputs, memory = LstmSequence.apply(projected, state[0], state[1], self.recurrent())  # type: ignore[no-untyped-call]
+        first = (part.to(projected.dtype) for part in state)  # under autocast torch's kernel leaves bfloat16
+        outputs, memory = LstmSequence.apply(projected, *first, self.recurrent())  # type: ignore[no-untyped-call]
         return outputs, (outputs[-1], memory)
 
 

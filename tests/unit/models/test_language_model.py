@@ -83,6 +83,20 @@ def test_rows_that_are_projected_once_for_many_tokens_change_neither_loss_nor_gr
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_in_bfloat16_a_state_from_a_short_batch_is_taken_up_by_a_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "_LSTM_WORK", 0)
+    ids = torch.randint(0, 10, (4, 21), generator=torch.Generator().manual_seed(3))
+    one = model(10, cell="lstm").train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, _, state = one.loss(ids[:, :3], ids[:, 1:4], None, one.initial_state(4))
+        assert state[0][1].dtype == torch.bfloat16
+        long, _, _ = one.loss(ids[:, :20], ids[:, 1:], None, state)
+    long.backward()
+    assert one.layers[0].weight_hh.grad is not None
+    exact, _, _ = one.loss(ids[:, :20], ids[:, 1:], None, one.initial_state(4))
+    assert long.item() == pytest.approx(exact.item(), rel=0.02)
+
+
 def test_the_forget_gate_may_begin_open() -> None:
     with_bias, without = model(cell="lstm", forget_bias=1.0), model(cell="lstm")
     change = with_bias.layers[0].bias_ih - without.layers[0].bias_ih

@@ -114,4 +114,9 @@ def differences(one: Snapshot, other: Snapshot) -> list[str]:
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.dtype == other.dtype and one.shape == other.shape and one.numpy().tobytes() == other.numpy().tobytes()
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(_raw(one), _raw(other))
+
+
+def _raw(tensor: torch.Tensor) -> torch.Tensor:
+    """Its bytes; NumPy would not know bfloat16."""
+    return tensor.reshape(-1).contiguous().view(torch.uint8)

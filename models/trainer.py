@@ -13,6 +13,7 @@ import time
 import torch
 from torch import Tensor
 
+from terry.models.compiling import compile_layers
 from terry.models.config import ModelConfig, OnNan, Optimizer, OptimizerConfig, TrainingConfig
 from terry.models.determinism import prepare_process, seed_everything
 from terry.models.errors import NotFinite
@@ -54,8 +55,7 @@ class Trainer:
         seed_everything(training_config.seed)
         self.model = LanguageModel(model_config, vocabulary_size, embedding).to(self.device)
         if training_config.compile:
-            for layer in self.model.recurrent_layers:
-                layer.compile()
+            compile_layers(self.model, self.device)
         #: steps of the whole run
         self.total_steps = min(len(train) * training_config.epochs, training_config.max_steps or 2**62)
         self._now = RunState.fresh(self.model, optimizer_config, train, self.total_steps)

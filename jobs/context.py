@@ -21,7 +21,7 @@ from terry.cluster.pulse import Pulse
 from terry.cluster.workspace import Workspace
 from terry.jobs.halving import Halving, Verdict, group_of
 from terry.jobs.order import Order
-from terry.jobs.progress import ProgressWriter
+from terry.jobs.progress import ProgressWriter, Rate
 from terry.jobs.records import JobLine
 from terry.jobs.spec import HalvingUnit, RunConfig, seconds
 from terry.jobs.stop import StopFlag, Stopped
@@ -81,6 +81,7 @@ class RunContext:
         self._line = line
         self._progress = progress
         self._pulse = Pulse(order.pulse_fd)
+        self._rate = Rate()
         self._stop = stop
         self._metrics: MetricsWriter | None = None
         self._events: EventWriter | None = None
@@ -202,9 +203,13 @@ class RunContext:
         self.progress(step=step, **shown)
 
     def progress(self, **fields: Any) -> None:
-        """Fields of model.Progress that changed, for the dashboard: step, total_steps, epoch, loss, phase, ..."""
+        """Fields of model.Progress that changed, for the dashboard: step, total_steps, epoch, loss, phase, ...
+
+        With `total_steps` once, the dashboard tells when the run will end, by the pace of its steps.
+        """
         if "step" in fields:
             self.step = fields["step"]
+            fields.setdefault("steps_per_s", self._rate.at(self.step, time.monotonic()))
         self._pulse.beat(self.step)
         self._progress.say(fields)
 

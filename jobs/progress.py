@@ -42,3 +42,23 @@ class ProgressWriter:
             return
         except BrokenPipeError:  # nobody reads any more; that is no reason to stop
             self._fd = None
+
+
+class Rate:
+    """Steps a second over the last seconds."""
+
+    def __init__(self, every_s: float = 1.0) -> None:
+        self._every = every_s
+        self._step: int | None = None
+        self._time = 0.0
+        self._rate: float | None = None
+
+    def at(self, step: int, now: float) -> float | None:
+        """The rate when `step` is done at `now` (seconds); None before there is one."""
+        if self._step is None or step < self._step:
+            self._step, self._time = step, now
+        elif now - self._time >= self._every:
+            latest = (step - self._step) / (now - self._time)
+            self._rate = latest if self._rate is None else (self._rate + latest) / 2
+            self._step, self._time = step, now
+        return self._rate

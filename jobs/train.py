@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -127,7 +126,6 @@ class RunHooks(Hooks):
         self.tokens_per_s: float | None = None  #: mean over this attempt
         self._ctx = ctx
         self._records = 0
-        self._rate = Rate()
 
     def on_step(self, record: StepRecord) -> None:
         """Log it."""
@@ -142,13 +140,7 @@ class RunHooks(Hooks):
 
     def progress(self, step: int, total_steps: int, epoch: float, loss: float | None) -> None:
         """Tell the dashboard."""
-        self._ctx.progress(
-            step=step,
-            total_steps=total_steps,
-            epoch=epoch,
-            loss=loss,
-            steps_per_s=self._rate.at(step, time.monotonic()),
-        )
+        self._ctx.progress(step=step, total_steps=total_steps, epoch=epoch, loss=loss)
 
     def checkpoint_due(self) -> bool:
         """Whether it is time for one."""
@@ -170,23 +162,3 @@ class RunHooks(Hooks):
     def warn(self, message: str) -> None:
         """To stderr.log, where `logs --stderr` finds it."""
         print(f"warning: {message}", file=sys.stderr, flush=True)
-
-
-class Rate:
-    """Steps a second over the last seconds."""
-
-    def __init__(self, every_s: float = 1.0) -> None:
-        self._every = every_s
-        self._step: int | None = None
-        self._time = 0.0
-        self._rate: float | None = None
-
-    def at(self, step: int, now: float) -> float | None:
-        """The rate when `step` is done at `now` (seconds); None before there is one."""
-        if self._step is None or step < self._step:
-            self._step, self._time = step, now
-        elif now - self._time >= self._every:
-            latest = (step - self._step) / (now - self._time)
-            self._rate = latest if self._rate is None else (self._rate + latest) / 2
-            self._step, self._time = step, now
-        return self._rate

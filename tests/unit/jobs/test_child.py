@@ -267,6 +267,23 @@ def test_killed_it_ends_with_the_same_weights_and_metrics(tmp_path: Path, kills:
     assert [row["step"] for row in series[0]] == list(range(1, 101))
 
 
+def test_a_training_of_ones_own_tells_the_pace_of_its_steps(tmp_path: Path) -> None:
+    """So that the dashboard knows when it will end."""
+    code = """
+def main(ctx):
+    for step in range(1, 8):
+        time.sleep(0.25)
+        ctx.log(step, loss=1.0)
+        ctx.progress(step=step, total_steps=7)
+    ctx.finish()
+"""
+    attempt = start(job(tmp_path, code))
+    paces = [said["steps_per_s"] for said in attempt.progress() if said.get("steps_per_s")]
+    assert attempt.wait() == 0
+    assert paces
+    assert 0 < paces[-1] <= 4.0
+
+
 def test_a_stop_loses_no_step(tmp_path: Path) -> None:
     order = job(tmp_path, COUNT, steps=100)
     first = start(order)

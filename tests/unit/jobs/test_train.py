@@ -17,8 +17,8 @@ import torch._dynamo  # as in a forkserver: each process would otherwise import 
 from terry.cluster.evidence import ErrorReport
 from terry.cluster.model import EndReason
 from terry.jobs.checkpoints import checkpoints
+from terry.jobs.progress import Rate
 from terry.jobs.submission import publish
-from terry.jobs.train import Rate
 from terry.logs.metrics import read_series
 from tests.unit.jobs.process import Attempt, orders, start
 from tests.unit.jobs.sweeps import planned, workspace

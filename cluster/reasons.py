@@ -40,7 +40,7 @@ class _Why:
     """The reasons of one PENDING job, the weightiest first."""
 
     def __init__(self, state: State, record: JobRecord, now: datetime, policy: Policy) -> None:
-        self._state, self._record, self._policy = state, record, policy
+        self._state, self._record, self._policy, self._now = state, record, policy, now.timestamp()
         self._demand: Demand = demand_of(record)
         self._shares = Shares(state, now, policy)
         self._noun = "a GPU" if self._demand.kind is DeviceKind.GPU else "CPU cores"
@@ -123,6 +123,16 @@ class _Why:
         there = [self._state.jobs[job_id] for job_id in self._state.on_device.get(device.id, ())]
         return bool(there) and memory_lacking(self._state, device, [*there, self._record]) > 0.0
 
+    def _had(self, owner: str, lately: str = "") -> str:
+        """What somebody has had of his share, in figures that he can check: by these, and his weight, turns go."""
+        key, gpu = (self._demand.kind, owner, ""), self._demand.kind is DeviceKind.GPU
+        ledger, weight = self._state.ledger, lookup(self._policy.user_weights, owner) or 1.0
+        weighs = f" (weight {weight:g})" if weight != 1.0 else ""
+        had = f"{ledger.used(key, self._now) / 3600:.1f}"
+        hours = f" {'GPU' if gpu else 'core'}-hours{lately}" if lately else ""
+        verb = " has had" if lately else ""
+        return f"{owner}{weighs}{verb} {had}{hours} ({ledger.rate(key):g} {'GPUs' if gpu else 'cores'} now)"
+
     def _whose_turn(self, so_far: str) -> str:
         """Who goes first: by priority, or because he has had less of his share."""
         record, kind = self._record, self._demand.kind
@@ -140,9 +150,7 @@ class _Why:
         others = {o: self._shares.score(kind, o) for o, owned in queues if owned.highest == record.priority}
         least = min(others, key=lambda o: (others[o], o), default=record.job.owner)
         if least != record.job.owner and others[least] < mine:
-            hours = "GPU-hours" if kind is DeviceKind.GPU else "core-hours"
-            had = f"{least} has had {others[least] / 3600:.1f} {hours} lately, {record.job.owner} {mine / 3600:.1f}"
-            return f"{before}waits for its share: {had}"
+            return f"{before}waits for its share: {self._had(least, ' lately')}, {self._had(record.job.owner)}"
         if so_far:
             return so_far
         first = any(self._state.order[j] < self._state.order[record.job.id] for _, o in queues for j in o.since)

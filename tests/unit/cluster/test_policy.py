@@ -88,9 +88,20 @@ def test_who_has_had_much_waits_for_who_has_had_little() -> None:
     queue.submit("bob-1", owner="bob")
     assert _placed(plan(queue.state, queue.now)) == ["bob-1"]
     why = why_waiting(queue.state, "ann-2", queue.now)
-    assert "waits for its share: bob has had 0.0 core-hours lately, ann 1.9" in why
+    assert "waits for its share: bob has had 0.0 core-hours lately (0 cores now), ann 1.9 (0 cores now)" in why
     later = queue.now + timedelta(days=30)  # everything is forgotten: the order of submission counts
     assert _placed(plan(queue.state, later)) == ["ann-2"]
+
+
+def test_what_somebody_has_had_is_told_as_it_was_not_as_it_counts() -> None:
+    queue = Queue(make_cpu(cores=2))
+    for i in range(3):
+        queue.submit(f"ann-{i}", owner="ann")
+    queue.start("ann-0")
+    queue.start("ann-1")
+    queue.submit("bob-1", owner="bob")
+    why = why_waiting(queue.state, "ann-2", queue.now, Policy(user_weights={"ann": 2.0}))
+    assert why.endswith("bob has had 0.0 core-hours lately (0 cores now), ann (weight 2) 0.0 (2 cores now)")
 
 
 def test_sweeps_of_a_user_share_too() -> None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from terry.cluster.simulation_input import Nodes
 
 
+#: A device on which different jobs crashed is drained until a person takes it back: here after so long (seconds).
+_UNDRAINED_AFTER_S = 3600.0
+
+
 @click.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
@@ -57,6 +61,7 @@ def simulate(
         speeds=cluster.speeds,
         crash_every_s=_time(crash_every, "--crash-every"),
         node_fails_every_s=_time(node_fails_every, "--node-fails-every"),
+        undrain_after_s=_UNDRAINED_AFTER_S,
         seed=seed,
     )
     arrivals = _arrivals(current, file, overrides, cluster, duration, seed)
@@ -236,6 +241,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "restarts": outcome.restarts,
         "preempted": outcome.preempted,
         "node_deaths": outcome.node_deaths,
+        "drained": outcome.drained,
         "never_placed": outcome.unplaced,
         "planning_ms": {"median": 1000 * _quantile(outcome.plan_s, 0.5), "p99": 1000 * _quantile(outcome.plan_s, 0.99)},
         "events": outcome.events,
@@ -265,6 +271,8 @@ def _lines(outcome: Outcome, world: World) -> list[str]:
     lines += [f"  restarts     {outcome.restarts:,}"] if outcome.restarts else []
     lines += [f"  preempted    {plural(outcome.preempted, 'time')}"] if outcome.preempted else []
     lines += [f"  nodes died   {plural(outcome.node_deaths, 'time')}"] if outcome.node_deaths else []
+    if outcome.drained:
+        lines.append(f"  drained      {plural(outcome.drained, 'device')}, each given back after 1 h as by a person")
     users = [entry for entry in told["device_hours"] if entry["hours"]]
     if len({entry["user"] for entry in users}) > 1:
         most = sorted(users, key=lambda entry: -entry["hours"])[:10]

@@ -56,6 +56,7 @@ class World:
     crash_every_s: float | None = None  #: mean time of running between two crashes of one job
     node_fails_every_s: float | None = None  #: mean time between two deaths of one node
     node_back_after_s: float = 600.0
+    undrain_after_s: float | None = None  #: somebody looks after a drained device then, and takes it back; None: nobody
     turn_s: float = 0.0  #: what happens within so long is decided about at once, as in a turn of the controller
     seed: int = 1
 
@@ -79,6 +80,7 @@ class Outcome:
     restarts: int = 0
     preempted: int = 0
     node_deaths: int = 0
+    drained: int = 0  #: times that a device was drained
     events: int = 0
     plan_s: list[float] = field(default_factory=list)  #: real time that each turn of planning took
     unplaced: dict[str, str] = field(default_factory=dict)  #: job -> why it still waits
@@ -125,6 +127,7 @@ class Simulation:
         self._held: Counter[Class] = Counter()
         self._there: Counter[Class] = Counter()
         self._away: set[str] = set()  # nodes
+        self._drained = 0  # devices that somebody will look after
         self._all_arrived = False
 
     @property
@@ -194,7 +197,9 @@ class Simulation:
                 elif isinstance(command, Stop):
                     self._leave(command)
             job_id = getattr(event, "job_id", None)
-            if job_id is not None:
+            if isinstance(event, e.DeviceDrained):
+                self._look_after(event.device_id)
+            elif job_id is not None:
                 self._note(job_id)
 
     def _note(self, job_id: str) -> None:
@@ -334,6 +339,16 @@ class Simulation:
                 self._record(e.DeviceSeen(time=self.now, device=again))
         self._plan_death(node)
 
+    def _look_after(self, device_id: str) -> None:
+        self.outcome.drained += 1
+        if self._world.undrain_after_s is not None:
+            self._drained += 1
+            self._at(self.now_s + self._world.undrain_after_s, lambda: self._undrain(device_id))
+
+    def _undrain(self, device_id: str) -> None:
+        self._drained -= 1
+        self._record(e.DeviceUndrained(time=self.now, device_id=device_id))
+
     def _count_node(self, node: str, sign: int) -> None:
         (self._away.discard if sign > 0 else self._away.add)(node)
         for device in self._world.devices:
@@ -371,4 +386,5 @@ class Simulation:
 
     def _is_stuck(self) -> bool:
         """True where nothing is left that could change anything."""
-        return not self._running and self._all_arrived and self._wake is None and not self._away
+        to_come = self._running or self._away or self._drained
+        return not to_come and self._all_arrived and self._wake is None

@@ -59,6 +59,17 @@ def test_a_trace(terry: Terry, tmp_path: Path) -> None:
     assert [(entry["user"], entry["mean"]) for entry in told["user_wait_s"]] == [("ann", 0.0), ("bob", 3600.0)]
 
 
+def test_devices_that_crashes_have_drained_come_back_as_by_a_person(terry: Terry, tmp_path: Path) -> None:
+    jobs = "".join(f"0,4000,ann,0.25,{model}\n" for model in ("A100", "V100") for _ in range(12))
+    (tmp_path / "jobs.csv").write_text("submitted,seconds,user,gpus,device\n" + jobs)
+    cluster = ("--nodes", "1x2:A100", "--nodes", "1x2:V100", "--crash-every", "1500")
+    said = terry("simulate", "jobs.csv", *cluster)
+    assert said.code == 0, said.out
+    assert "24 completed" in said.out
+    assert "each given back after 1 h as by a person" in said.out
+    assert terry("--json", "simulate", "jobs.csv", *cluster).json["drained"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

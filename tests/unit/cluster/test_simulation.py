@@ -114,6 +114,37 @@ def test_users_have_equal_shares_while_both_want_all() -> None:
     assert shares["share"] == pytest.approx(0.5, abs=0.03)
 
 
+def test_shares_over_a_day_are_as_the_weights_say_within_two_per_cent() -> None:
+    rng = random.Random(4)
+    jobs = [job for owner in ("ann", "bob", "eve", "zoe") for job in arrivals(*_minutes(rng, 700), owner=owner)]
+    shares: dict[str, float] = {}
+
+    def probe(simulation: Simulation) -> None:
+        if simulation.now_s >= 86_400.0 and not shares:
+            used = simulation.used_s()
+            shares.update({owner: seconds / used.total() for (_, owner), seconds in used.items()})
+
+    world = World(devices=nodes_of(["2x4"]).devices)
+    Simulation(world, jobs, Policy(user_weights={"zoe": 2.0}), probe=probe).run()
+    assert shares == pytest.approx({"ann": 0.2, "bob": 0.2, "eve": 0.2, "zoe": 0.4}, rel=0.02)
+
+
+def _minutes(rng: random.Random, count: int) -> list[float]:
+    return [rng.uniform(300, 1500) for _ in range(count)]
+
+
+def test_a_play_is_the_same_each_time_and_another_seed_makes_another() -> None:
+    def played(seed: int) -> tuple[dict[str, float], int, int]:
+        rng = random.Random(9)
+        jobs = [*arrivals(*_minutes(rng, 40)), *arrivals(*_minutes(rng, 20), owner="bob", priority=5)]
+        rough = {"crash_every_s": 2000.0, "node_fails_every_s": 4000.0, "seed": seed}
+        outcome = play("2x2", jobs, Policy(preemption=Preemption(after_s=30.0)), **rough)
+        return outcome.ends_s, outcome.events, outcome.node_deaths
+
+    assert played(1) == played(1)
+    assert played(1) != played(2)
+
+
 def test_random_worlds_stay_sound() -> None:
     for seed in range(4):
         rng = random.Random(seed)

@@ -22,6 +22,7 @@ from terry.cluster.errors import InvalidTransition, LostLease
 from terry.cluster.events import Command, Event, Follow, JobFinished, Launch, Stop
 from terry.cluster.inbox import Letter
 from terry.cluster.live import LiveWriter
+from terry.cluster.loads import IdleWatch
 from terry.cluster.machine import State, apply, due, is_stale
 from terry.cluster.model import DeviceKind, JobRecord, JobState
 from terry.cluster.ports import Clock, DevicePool, LaunchOrder, NodeDied
@@ -38,6 +39,8 @@ HEARTBEAT = timedelta(seconds=2)
 TIDY = timedelta(hours=1)
 #: How often the pool is asked whether a silent node is dead.
 ASK_FOR_NODES = timedelta(seconds=10)
+#: How often the pool is told what is needed.
+TELL_NEED = timedelta(seconds=1)
 #: How long a predecessor on this machine that is being killed may still hold the lock.
 LOCK_WAIT_S = 10.0
 
@@ -82,6 +85,8 @@ class Controller:
         self._node_is_dead = node_is_dead
         self._asked_at: datetime | None = None
         self._tidied_at: datetime | None = None
+        self._told_at: datetime | None = None
+        self._idle = IdleWatch()
         self._calls = calls
         self._resources = ExitStack()
         self._commands: list[Command] = []
@@ -159,6 +164,7 @@ class Controller:
         for letter in letters:
             inbox.finish(self._workspace, letter)
         self._perform()
+        self._tell_need(now)
         for progress in poll.progress:
             record = self.state.jobs.get(progress.job_id)
             if record is not None and record.state.holds_device and record.attempt == progress.attempt:
@@ -327,6 +333,12 @@ class Controller:
         if self._tidied_at is None or now - self._tidied_at >= TIDY:
             self._tidied_at = now
             inbox.tidy(self._workspace, now.timestamp())
+
+    def _tell_need(self, now: datetime) -> None:
+        """Here nothing is under way: what the pool gives back now is gone before the next plan is made."""
+        if not self._ending and (self._told_at is None or now - self._told_at >= TELL_NEED):
+            self._told_at = now
+            self._pool.need(self._idle.need(self.state, now, self._policy_now()))
 
     def _silent_deaths(self, now: datetime) -> list[NodeDied]:
         """Nodes that died while no controller was there to hear of it, with jobs on them. Asked for now and then."""

@@ -174,6 +174,7 @@ class DeviceGone(_Event, frozen=True, kw_only=True, tag=True):
 
     device_id: str
     reason: str
+    given_back: bool = False  #: to others who share it: it is taken again when jobs wait
 
 
 class NodeLost(_Event, frozen=True, kw_only=True, tag=True):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from terry.cluster.loads import Need
 from terry.cluster.model import AttemptEnd, Device, EndReason, Progress, StopGoal
 from terry.cluster.ports import (
     Appeared,
@@ -115,6 +116,9 @@ class FakePool:
         self._deliveries = [d for d in self._deliveries if d.after >= 0]
         self._returned += [(d.agent, d.report) for d in ready if d.agent is not None]
         return Poll(reports=tuple(d.report for d in ready), progress=self._progress())
+
+    def need(self, need: Need) -> None:
+        """All devices are its own."""
 
     def wake(self) -> None:
         """Nothing waits here."""

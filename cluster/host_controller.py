@@ -13,7 +13,7 @@ from terry.cluster.home import mark_of
 from terry.cluster.job_runtime import TERRY_JOBS, JobRuntime
 from terry.cluster.node_records import Member, Members, write_members
 from terry.cluster.notify import Notifier
-from terry.cluster.policy_watch import watched_policy
+from terry.cluster.policy_watch import watched_patience, watched_policy
 from terry.cluster.ray_actors import AgentSettings, job_environment
 from terry.cluster.ray_head import read_head
 from terry.cluster.ray_pool import RayPool, gcs_address
@@ -54,7 +54,9 @@ def run_controller(workspace: Workspace, namespace: str, runtime: JobRuntime = T
         mark=mark_of(workspace),
         namespace=namespace,
     )
-    pool = RayPool(settings, namespace, members=partial(_members, workspace))
+    head = read_head(workspace)
+    patience = watched_patience(workspace) if head is not None and head.foreign else None
+    pool = RayPool(settings, namespace, members=partial(_members, workspace), idle_after=patience)
     controller = Controller(
         workspace,
         pool,

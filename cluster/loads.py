@@ -1,12 +1,13 @@
-"""What waits for devices, and which devices have nothing to do: by that nodes are brought and let go."""
+"""What waits for devices, and which devices have nothing to do: by that nodes and devices are brought and let go."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
-from terry.cluster.model import DeviceKind
+from terry.cluster.model import Device, DeviceKind
 from terry.cluster.policy import Policy, lookup
 from terry.cluster.state import Demand, State
 from terry.cluster.turns import Shares
@@ -29,6 +30,17 @@ class DeviceLoad(msgspec.Struct, frozen=True, kw_only=True):
     device_id: str
     free: float  #: share that could be granted now; 0 where it is offline, drained or blocked
     idle_since: datetime | None = None  #: since when no job has held a share of it; None: one does
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """All of it at one moment, after all that could be placed was placed."""
+
+    time: datetime
+    devices: tuple[Device, ...] = ()  #: all that were ever seen
+    waiting: tuple[WaitingJobs, ...] = ()
+    loads: tuple[DeviceLoad, ...] = ()  #: of the devices that are there
+    held: frozenset[str] = frozenset()  #: ids of devices of which jobs have a share
 
 
 #: Of more waiting jobs of a sweep nobody looks at each: that some of them back off for a while changes little.
@@ -92,4 +104,14 @@ class IdleWatch:
         self._since = since
         return tuple(
             DeviceLoad(device_id=d.id, free=state.free(d.id), idle_since=since.get((d.id, d.node_id))) for d in online
+        )
+
+    def need(self, state: State, now: datetime, policy: Policy) -> Need:
+        """What is needed now."""
+        return Need(
+            time=now,
+            devices=tuple(known.device for known in state.devices.values()),
+            waiting=waiting_jobs(state, now, policy),
+            loads=self.look(state, now),
+            held=frozenset(state.on_device),
         )

@@ -292,7 +292,7 @@ def _finish(state: State, record: JobRecord, to: JobState, now: datetime, reason
 def _device_seen(state: State, event: e.DeviceSeen) -> Iterable[Command]:
     known = state.devices.get(event.device.id)
     record = DeviceRecord(device=event.device) if known is None else known
-    state.put_device(_device(record, device=event.device, online=True, blocked=event.blocked))
+    state.put_device(_device(record, device=event.device, online=True, blocked=event.blocked, given_back=False))
     return ()
 
 
@@ -302,7 +302,7 @@ def _device_blocked(state: State, event: e.DeviceBlocked) -> Iterable[Command]:
 
 
 def _device_gone(state: State, event: e.DeviceGone) -> Iterable[Command]:
-    state.put_device(_device(state.devices[event.device_id], online=False))
+    state.put_device(_device(state.devices[event.device_id], online=False, given_back=event.given_back))
     return ()
 
 
@@ -323,7 +323,7 @@ def _node_lost(state: State, event: e.NodeLost) -> Iterable[Command]:
     end = AttemptEnd(reason=EndReason.NODE_LOST, message=f"node {event.node} was lost")
     for known in _devices(state):
         if is_on_life(known, event):
-            state.put_device(_device(known, online=False))
+            state.put_device(_device(known, online=False, given_back=False))
             for job_id in list(state.on_device.get(known.device.id, ())):
                 commands.extend(_end(state, state.jobs[job_id], end, event.time))
     return commands

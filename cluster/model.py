@@ -292,6 +292,8 @@ class DeviceRecord:
     drain_reason: str = ""
     blocked: str = ""  #: why its agent takes no jobs for now: somebody else computes on it; empty: it takes them
     crashes: tuple[tuple[datetime, str], ...] = ()  #: (when, job id) of recent crashes on it
+    #: it is away because it was given back to its owners, who get it back when jobs wait; no fault
+    given_back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ nodes:                           # groups of machines, by a name of your own
 A Ray cluster that runs already is used alone, from one of its machines; its token is found as Ray finds it.
 
 nodes:
-  grown: {kind: ray, address: "10.0.0.7:6379"}
+  grown: {kind: ray, address: "10.0.0.7:6379", idle_after: 10 min}     # idle devices are given back to the others
 """
 
 from __future__ import annotations
@@ -151,6 +151,8 @@ class RayGroup(NodeSetup):
 
     name: str = field(metadata={"key": ""})
     address: str  #: `host:port` of its head
+    #: a device of its machines on which nothing has run for so long is given back while nothing waits for it
+    idle_after: float = 600.0
 
 
 Group = LocalGroup | SshGroup | SlurmGroup | RayGroup

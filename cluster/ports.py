@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from terry.cluster.loads import Need
 from terry.cluster.model import AttemptEnd, Device, DeviceUse, Progress, StopGoal
 
 
@@ -91,6 +92,7 @@ class Vanished(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
 
     device_id: str
     reason: str
+    given_back: bool = False  #: to others who share it: it is taken again when jobs wait
 
 
 class NodeDied(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
@@ -133,6 +135,13 @@ class DevicePool(Protocol):
 
     def acknowledge(self) -> None:
         """All that `poll` returned so far stands in the journal."""
+        ...
+
+    def need(self, need: Need) -> None:
+        """Hear what waits and what is idle, about once a second, nothing being placed meanwhile.
+
+        A pool whose devices are shared with others takes and gives back by it; all others ignore it.
+        """
         ...
 
     def launch(self, order: LaunchOrder) -> None:

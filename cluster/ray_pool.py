@@ -12,7 +12,8 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -21,8 +22,10 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnschedulableError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from terry.cluster.borrowing import Slot, plan_slots
 from terry.cluster.device_agent import AgentReply, StaleOrder
 from terry.cluster.errors import LostLease
+from terry.cluster.loads import Need
 from terry.cluster.model import Device, DeviceKind, DeviceUse, Progress, StopGoal
 from terry.cluster.node_records import Member
 from terry.cluster.ports import Appeared, LaunchOrder, NodeDied, Poll, Report, Vanished
@@ -46,6 +49,7 @@ class _Agent:
     kind: DeviceKind
     handle: Any
     device: Device | None = None  #: None until its first answer
+    taken_at: datetime | None = None  #: of a slot
     attached: bool = False
     asking: bool = False  #: a hello or poll is under way
     asked_at: float = 0.0  #: monotonic; when it was sent
@@ -65,9 +69,17 @@ class RayPool:
         settings: AgentSettings,
         namespace: str,
         members: Callable[[tuple[Member, ...]], None] | None = None,
+        idle_after: Callable[[], float] | None = None,
     ) -> None:
-        """`members` is told which nodes there are, whenever that has changed."""
+        """`members` is told which nodes there are, whenever that has changed.
+
+        idle_after: on a cluster of others, after how many seconds without a job a device of theirs is given back.
+        """
         self._settings = settings
+        self._idle_after = idle_after
+        self._slots: dict[str, Slot] = {}  # by the agent's name: what is taken and given back
+        self._found: frozenset[str] = frozenset()  # names of agents that were there before us
+        self._told: set[str] = set()  # devices of slots of which it was said that they were given back
         self._tell = members
         self._namespace = namespace
         self._epoch = 0
@@ -84,6 +96,8 @@ class RayPool:
     def attach(self, epoch: int) -> None:
         """Take over all agents; create those that are missing."""
         self._epoch = epoch
+        if self._idle_after is not None:
+            self._found = _agents_there(self._namespace)
         self._scan_nodes()
 
     def poll(self, timeout_s: float) -> Poll:
@@ -105,6 +119,18 @@ class RayPool:
         """All that `poll` has returned stands in the journal."""
         for agent in self._agents.values():
             agent.acknowledged = agent.returned
+
+    def need(self, need: Need) -> None:
+        """Take devices of others for what waits, give back those that have long had nothing to do."""
+        if self._idle_after is None or not self._slots:
+            return
+        plan = plan_slots([self._now(slot, need.time) for slot in self._slots.values()], need, self._idle_after())
+        for name in plan.give_back:
+            self._give_back(name)
+        for name in plan.take:
+            self._start_agent(self._slots[name], need.time)
+            self._slots[name] = replace(self._slots[name], tried=True)
+        self._tell_what_is_back(need)
 
     def launch(self, order: LaunchOrder) -> None:
         """Send the order to the device's agent."""
@@ -135,7 +161,8 @@ class RayPool:
             if not agent.asking and now >= agent.ask_at:
                 self._ask(agent)
         for name, agent in list(self._agents.items()):
-            if agent.asking and now - agent.asked_at > _POLL_S + _SILENT_S:
+            waits = name in self._slots and agent.device is None  # in Ray: somebody else holds the device
+            if agent.asking and not waits and now - agent.asked_at > _POLL_S + _SILENT_S:
                 self._replace(name, agent)
 
     def _scan_nodes(self) -> None:
@@ -147,7 +174,7 @@ class RayPool:
         for node_id, node in alive.items():
             if node_id not in self._nodes:
                 self._nodes[node_id] = self._member(node)
-            self._ensure_agents(node_id, node["Resources"])
+            self._ensure_agents(node_id, node["Resources"], shared=NAME_LABEL not in (node.get("Labels") or {}))
         if self._tell is not None and (before != self._nodes or not before):
             self._tell(tuple(self._nodes.values()))
 
@@ -167,16 +194,29 @@ class RayPool:
         name = self._nodes.pop(node_id).name
         for key in [k for k, a in self._agents.items() if a.node_id == node_id]:
             del self._agents[key]
+        self._slots = {name: slot for name, slot in self._slots.items() if slot.node_id != node_id}
         self._reports.append(NodeDied(node=name, node_id=node_id))
 
-    def _ensure_agents(self, node_id: str, resources: dict[str, float]) -> None:
+    def _ensure_agents(self, node_id: str, resources: dict[str, float], *, shared: bool) -> None:
+        """An agent on each device. Nodes of others have slots instead; what they need is known by `need`."""
         wanted = [(f"agent-{node_id}-gpu{i}", DeviceKind.GPU, 1.0) for i in range(int(resources.get("GPU", 0)))]
         if cores := resources.get("CPU", 0.0):
             wanted.append((f"agent-{node_id}-cpu", DeviceKind.CPU, cores))
+        node = self._nodes[node_id]
         for name, kind, amount in wanted:
+            slot = Slot(name=name, node=node.name, node_id=node_id, labels=node.labels, kind=kind, amount=amount)
+            if self._idle_after is not None and shared:
+                if name not in self._slots:
+                    self._slots[name] = replace(slot, tried=name in self._found)
+                if name not in self._found:
+                    continue
+                self._found -= {name}
             if name not in self._agents:
-                handle = self._create(name, node_id, kind, amount)
-                self._agents[name] = _Agent(self._nodes[node_id].name, node_id, kind, handle)
+                self._start_agent(slot)
+
+    def _start_agent(self, slot: Slot, now: datetime | None = None) -> None:
+        handle = self._create(slot.name, slot.node_id, slot.kind, slot.amount)
+        self._agents[slot.name] = _Agent(slot.node, slot.node_id, slot.kind, handle, taken_at=now)
 
     def _replace(self, name: str, agent: _Agent) -> None:
         """End an agent whose answer is lost, and its jobs with it: the next scan of the nodes creates another."""
@@ -201,6 +241,38 @@ class RayPool:
             num_gpus=amount if kind is DeviceKind.GPU else 0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
         ).remote(msgspec.json.encode(self._settings), msgspec.json.encode(place), kind.value, amount)
+
+    # devices of others
+
+    def _now(self, slot: Slot, now: datetime) -> Slot:
+        agent = self._agents.get(slot.name)
+        if agent is None:
+            return slot
+        agent.taken_at = agent.taken_at or now
+        return replace(slot, device=agent.device.id if agent.device else "", taken_at=agent.taken_at)
+
+    def _give_back(self, name: str) -> None:
+        """End the agent of a device on which nothing runs, or that still waits for it."""
+        agent = self._agents.pop(name)
+        agent.attached = False
+        ray.kill(agent.handle)
+        if agent.device is not None:
+            self._gone_back(agent.device.id)
+
+    def _gone_back(self, device_id: str) -> None:
+        _log.info("%s: nothing has run on it for long: given back", device_id)
+        self._reports.append(Vanished(device_id=device_id, reason="nothing has run on it for long", given_back=True))
+        self._told.add(device_id)
+
+    def _tell_what_is_back(self, need: Need) -> None:
+        """Also of what an earlier controller gave back just before it died."""
+        agents = {a.device.id for a in self._agents.values() if a.device}
+        awaited = {(a.node_id, a.kind) for a in self._agents.values() if a.device is None}
+        back = {(s.node_id, s.kind) for s in self._slots.values()} - awaited
+        away = {d.id for d in need.devices if d.id not in agents and (d.node_id, d.kind) in back}
+        self._told -= agents
+        for device_id in sorted(away - self._told):
+            self._gone_back(device_id)
 
     # calls and their answers
 
@@ -303,6 +375,11 @@ class RayPool:
         )
         self._reports, self._progress, self._uses = [], {}, {}
         return poll
+
+
+def _agents_there(namespace: str) -> frozenset[str]:
+    named: list[dict[str, str]] = ray.util.list_named_actors(all_namespaces=True)
+    return frozenset(actor["name"] for actor in named if actor["namespace"] == namespace)
 
 
 def gcs_address() -> str:

@@ -53,6 +53,10 @@ class _Why:
         matching = [r for r in online if matches(r.device, demand)]
         able = [r for r in matching if r.device.capacity + EPSILON >= demand.share]
         usable = [r for r in able if not r.drained]
+        back = [r for r in of_kind if r.given_back and not r.drained and matches(r.device, demand)]
+        if back and not matching:
+            which = f"{back[0].device.id} is" if len(back) == 1 else f"{len(back)} that were given back are"
+            return f"waits for {self._noun}: {which} taken again as soon as nobody else holds it in Ray"
         if not online:
             none = "none is online" if not of_kind else f"none of {len(of_kind)} is online"
             return f"waits for {self._noun}: {none}"

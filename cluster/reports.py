@@ -36,7 +36,7 @@ def events_of(state: State, workspace: Workspace, report: ports.Report, now: dat
     elif isinstance(report, ports.Blocked):
         yield e.DeviceBlocked(time=now, device_id=report.device_id, reason=report.reason)
     elif isinstance(report, ports.Vanished):
-        yield e.DeviceGone(time=now, device_id=report.device_id, reason=report.reason)
+        yield e.DeviceGone(time=now, device_id=report.device_id, reason=report.reason, given_back=report.given_back)
     else:
         yield from _node_died(state, workspace, report, now)
 

@@ -82,16 +82,18 @@ def is_stale(state: State, event: Event) -> bool:
         return isinstance(event, e.AttemptStarted) and record.attempts[-1].started_at is not None
     if isinstance(event, e.DeviceSeen):
         known = state.devices.get(event.device.id)
-        return known == replace(known, device=event.device, blocked=event.blocked, online=True) if known else False
+        seen = known and replace(known, device=event.device, blocked=event.blocked, online=True, given_back=False)
+        return known is not None and known == seen
     if isinstance(event, e.DeviceBlocked):
-        seen = state.devices.get(event.device_id)
-        return seen is None or seen.blocked == event.reason
+        blocked = state.devices.get(event.device_id)
+        return blocked is None or blocked.blocked == event.reason
     if isinstance(event, e.DeviceGone):
         device = state.devices.get(event.device_id)
-        return device is None or not device.online
+        return device is None or (not device.online and (device.given_back or not event.given_back))
     if isinstance(event, e.NodeLost):
         return not any(
-            is_on_life(d, event) and (d.online or d.device.id in state.on_device) for d in state.devices.values()
+            is_on_life(d, event) and (d.online or d.given_back or d.device.id in state.on_device)
+            for d in state.devices.values()
         )
     return False
 

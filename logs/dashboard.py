@@ -37,7 +37,9 @@ _SEVERITIES = {Severity.PLAIN: "", Severity.GOOD: GOOD, Severity.WARNING: WARNIN
 _CONDITIONS = {
     DeviceCondition.ONLINE: GOOD,
     DeviceCondition.DRAINED: WARNING,
+    DeviceCondition.BLOCKED: WARNING,
     DeviceCondition.OFFLINE: BAD,
+    DeviceCondition.GIVEN_BACK: "dim",
 }
 
 _Item = TypeVar("_Item")
@@ -182,7 +184,9 @@ def _sweep_key(sweep: SweepView) -> int:
 
 
 def _device_key(device: DeviceView) -> int:
-    return {DeviceCondition.DRAINED: 0, DeviceCondition.OFFLINE: 2}.get(device.condition, 1)
+    return {DeviceCondition.DRAINED: 0, DeviceCondition.OFFLINE: 2, DeviceCondition.GIVEN_BACK: 2}.get(
+        device.condition, 1
+    )
 
 
 def _sweep_line(sweep: SweepView, width: int) -> Text:

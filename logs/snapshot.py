@@ -233,7 +233,7 @@ def _condition(record: DeviceRecord) -> tuple[DeviceCondition, str]:
     if record.drained:
         return DeviceCondition.DRAINED, record.drain_reason
     if not record.online:
-        return DeviceCondition.OFFLINE, ""
+        return (DeviceCondition.GIVEN_BACK if record.given_back else DeviceCondition.OFFLINE), ""
     if record.blocked:
         return DeviceCondition.BLOCKED, record.blocked
     return DeviceCondition.ONLINE, "does not see the workspace: files are sent" if record.device.away else ""

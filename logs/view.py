@@ -91,6 +91,7 @@ class DeviceCondition(StrEnum):
     DRAINED = "drained"
     BLOCKED = "blocked"  #: somebody else uses it
     OFFLINE = "offline"
+    GIVEN_BACK = "given back"  #: to others who share it; it is taken again when jobs wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

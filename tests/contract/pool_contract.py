@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
 import msgspec
 import pytest
 
+from terry.cluster.loads import DeviceLoad, Need
 from terry.cluster.model import AttemptEnd, Device, EndReason, StopGoal
 from terry.cluster.ports import Appeared, DevicePool, Ended, LaunchOrder, Progress, Report, Started, Vanished
 from terry.cluster.workspace import Workspace
@@ -124,6 +126,15 @@ class PoolContract:
         assert device.node_id
         assert device.agent, "an incarnation, so that another life of the agent is noticed"
         assert talk.appeared()[0].running == ()
+
+    def test_its_own_devices_stay_however_idle(self, talk: Talk) -> None:
+        """Only devices that are shared with others are given back."""
+        device, now = talk.device(), datetime.now(UTC)
+        idle = DeviceLoad(device_id=device.id, free=device.capacity, idle_since=now - timedelta(days=1))
+        talk.pool.need(Need(time=now, devices=(device,), loads=(idle,)))
+        talk.launch("j-1", Deed.SUCCEED)
+        talk.wait_for(Ended, "j-1")
+        assert not any(isinstance(report, Vanished) for report in talk.reports)
 
     def test_a_job_starts_and_ends(self, talk: Talk, lab: Lab) -> None:
         talk.launch("j-1", Deed.SUCCEED)

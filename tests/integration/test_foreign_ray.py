@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import select
 import shutil
 import subprocess
 import sys
@@ -59,20 +60,58 @@ def others(tmp_path: Path) -> Iterator[Others]:
     found.end()
 
 
+_HOLDER = """
+import sys, ray
+ray.init(address=sys.argv[1], _node_ip_address="127.0.0.1", namespace="theirs", log_to_driver=False)
+
+@ray.remote(num_cpus=2)
+class Holder:
+    def there(self):
+        return "held"
+
+print(ray.get(Holder.remote().there.remote()), flush=True)
+sys.stdin.read()
+"""
+
+
+class Holder:
+    """Another user's program, which takes both cores in Ray as soon as it can."""
+
+    def __init__(self, others: Others) -> None:
+        env = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        command = [sys.executable, "-c", _HOLDER, others.address]
+        self._program = subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def wait(self) -> None:
+        assert self._program.stdout is not None
+        assert select.select([self._program.stdout], [], [], 90.0)[0], "the cores were not given back"
+        assert self._program.stdout.readline() == "held\n"
+
+    def end(self) -> None:
+        self._program.communicate(timeout=60)
+
+
 def test_a_sweep_on_a_ray_cluster_of_others(tmp_path: Path, others: Others, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in others.environment.items():
         monkeypatch.setenv(key, value)
     place = UnderFire(tmp_path)
     place.workspace.root.mkdir(mode=0o700)
-    place.workspace.config.write_text(f"nodes: {{grown: {{kind: ray, address: '{others.address}'}}}}\n")
+    place.workspace.config.write_text(_nodes(others, "1 h"))
     before = others.daemons()
     try:
         _guests(place)
+        _give_back(place, others)
     finally:
         place.run("down", check=False)
     assert place.everything() == []
-    place.until(lambda: not any("ray::AgentActor" in _title(p.pid) for p in in_session(others.session)))
+    place.until(lambda: not _agents(others))
     assert others.daemons() == before, "theirs goes on as it was"
+
+
+def _nodes(others: Others, idle_after: str) -> str:
+    return f"nodes: {{grown: {{kind: ray, address: '{others.address}', idle_after: {idle_after}}}}}\n"
 
 
 def _guests(place: UnderFire) -> None:
@@ -81,6 +120,31 @@ def _guests(place: UnderFire) -> None:
     place.assert_each_done_once("guests")
     assert json.loads(place.workspace.head.read_text())["foreign"]
     assert place.everything(), "agents, forkserver, keeper"
+
+
+def _give_back(place: UnderFire, others: Others) -> None:
+    """What is idle goes back to them, and is asked for again when jobs wait: they come first."""
+    assert [device["condition"] for device in place.json("nodes")] == ["online"]
+    place.workspace.config.write_text(_nodes(others, "1 s"))
+    holder = Holder(others)
+    try:
+        holder.wait()
+        place.until(lambda: not _agents(others))
+        place.until(lambda: [device["condition"] for device in place.json("nodes")] == ["given back"])
+        place.workspace.config.write_text(_nodes(others, "1 h"))
+        place.submit("again", epochs=20)
+        job = next(i for i, r in place.state().jobs.items() if r.job.sweep == "again" and r.job.kind == "prepare")
+        place.until(lambda: "as soon as nobody else holds it in Ray" in place.run("explain", job).stdout)
+        assert place.run("doctor", check=False).returncode == 0
+    finally:
+        holder.end()
+    place.finish("again")
+    place.assert_each_done_once("again")
+    assert place.workspace.controller_log.read_text().count("Traceback") == 0
+
+
+def _agents(others: Others) -> list[int]:
+    return [p.pid for p in in_session(others.session) if "ray::AgentActor" in _title(p.pid)]
 
 
 def _title(pid: int) -> str:

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from terry.cluster.model import JobState
 from terry.logs.dashboard import Size, draw, job_rows
 from terry.logs.screen import Mode, Request, Screen, Sort, Verb, rows, scrolled
-from terry.logs.view import View
+from terry.logs.view import DeviceCondition, View
 from tests.unit.logs.views import detail, job, many, view
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -104,6 +104,13 @@ def test_says_that_nobody_runs_the_queue() -> None:
     """Without a controller the header says how old all this is."""
     dead = replace(view().controller, alive=False, age_s=125.0)
     assert "no controller: shown is what was known 2m05s ago" in frame(view(controller=dead), Screen(), SIZES[1])[0]
+
+
+@pytest.mark.parametrize("condition", DeviceCondition)
+def test_a_device_in_any_condition_is_drawn(condition: DeviceCondition) -> None:
+    device = replace(view().devices[0], condition=condition)
+    text = "\n".join(frame(replace(view(), devices=(device,)), Screen(), SIZES[-1]))
+    assert condition in text or condition is DeviceCondition.ONLINE
 
 
 def test_an_empty_workspace_is_no_crash() -> None:

@@ -87,6 +87,7 @@ def test_devices() -> None:
     devices = {
         "quattro:cpu": device(),
         "old:cpu": device("old:cpu", online=False),
+        "lent:cpu": device("lent:cpu", online=False, given_back=True),
         "hot:cpu": device("hot:cpu", drained=True, drain_reason="too hot"),
     }
     shown = Snapshots().view(known(record(1, JobState.RUNNING), devices=devices)).devices
@@ -94,6 +95,7 @@ def test_devices() -> None:
     assert [d.condition for d in shown] == [
         DeviceCondition.ONLINE,
         DeviceCondition.OFFLINE,
+        DeviceCondition.GIVEN_BACK,
         DeviceCondition.DRAINED,
     ]
 

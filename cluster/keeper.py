@@ -27,9 +27,10 @@ from terry.cluster.errors import UserError
 from terry.cluster.keeper_nodes import NodeCare
 from terry.cluster.locks import Lock
 from terry.cluster.node_records import write_report
+from terry.cluster.ports import ClusterView
 from terry.cluster.processes import Process, find, kill
-from terry.cluster.providers import head_place
-from terry.cluster.ray_head import Head, adopt_head, end_head, end_processes, is_well, read_head, start_head
+from terry.cluster.providers import head_place, own_nodes
+from terry.cluster.ray_head import Head, adopt_head, end_head, end_processes, is_well, key_of, read_head, start_head
 from terry.cluster.ray_node import head_report
 from terry.cluster.ray_start import foreign_environment, ray_environment, runtime_folder
 from terry.cluster.workspace import Workspace
@@ -71,6 +72,7 @@ class Keeper:
                 self._require_workspace()
                 self._check_place()
                 head = self._head = self._ensure_head()
+                self._join_others(head)
                 self._ensure_controller(head)
                 self._failures = 0
                 self._watch(head)
@@ -96,13 +98,24 @@ class Keeper:
         end_head(self._workspace)
         if foreign is not None:
             _log.info("using the Ray cluster at %s", foreign.address)
-            return adopt_head(self._workspace, foreign.address)
+            return adopt_head(self._workspace, foreign.address, before=head)
         _log.info("starting Ray")
         head = start_head(self._workspace, head_place(config.read_nodes(self._workspace), self._host))
         _log.info("Ray runs at %s", head.address)
         if head.is_open:
             write_report(self._workspace, head_report(self._workspace, head))
         return head
+
+    def _join_others(self, head: Head) -> None:
+        """On a Ray cluster of others: this machine joins it where terry.yaml says so. A driver needs a node here."""
+        nodes = config.read_nodes(self._workspace)
+        own = own_nodes(self._workspace, nodes, self._host) if head.foreign else None
+        if own is None:
+            return
+        for report in own.reconcile(ClusterView(key=key_of(self._workspace, head), members=frozenset())):
+            write_report(self._workspace, report)
+            if report.trouble:
+                _log.warning("this machine: %s", report.trouble)
 
     def _is_of_another_kind(self, head: Head) -> bool:
         """Whether terry.yaml asks for a Ray cluster of others instead of ours, or the other way round."""

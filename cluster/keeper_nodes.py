@@ -28,7 +28,7 @@ class NodeCare:
 
     def tend(self, head: Head) -> None:
         """Begin another round, unless one is under way. Never waits, never raises."""
-        if head.is_open and not head.foreign and (self._round is None or self._round.done()):
+        if head.is_open and (self._round is None or self._round.done()):
             self._round = self._thread.submit(self._tend, head)
 
     def _tend(self, head: Head) -> None:
@@ -49,7 +49,10 @@ class NodeCare:
         """Kept as long as terry.yaml says the same: they know whom they have asked when."""
         nodes = config.read_nodes(self._workspace)
         if self._providers is None or self._providers[0] != (nodes, head.life):
-            self._providers = ((nodes, head.life), providers_of(self._workspace, nodes, head.name))
+            self._providers = (
+                (nodes, head.life),
+                providers_of(self._workspace, nodes, head.name, with_here=head.foreign),
+            )
         return self._providers[1]
 
     def _keep(self, report: NodeReport) -> None:

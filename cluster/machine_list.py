@@ -54,7 +54,7 @@ def machines(workspace: Workspace, now: datetime) -> list[MachineView]:
     alive = _is_alive(workspace, now)
     members = (read_members(workspace, head.life) if head else None) or frozenset()
     found = []
-    for name in dict.fromkeys([*([head.name] if head and alive else []), *hosts, *known]):
+    for name in dict.fromkeys([*([head.name] if head and head.name and alive else []), *hosts, *known]):
         slurm = next((g for g in nodes.groups if isinstance(g, SlurmGroup) and in_group(g, name)), None)
         host, labels = hosts.get(name, ("", slurm.labels if slurm else ()))
         report = known.get(name)

@@ -19,7 +19,8 @@ nodes:                           # groups of machines, by a name of your own
     time: 4:00:00
     max: 3                       # nodes at most; they come when jobs wait, and go when none do
 
-A Ray cluster that runs already is used alone, from one of its machines; its token is found as Ray finds it.
+A Ray cluster that runs already; its token is found as Ray finds it. `up` is called on one of its machines, or on one
+that joins it: groups of kind ssh and local may stand beside it.
 
 nodes:
   grown: {kind: ray, address: "10.0.0.7:6379", idle_after: 10 min}     # idle devices are given back to the others
@@ -147,7 +148,7 @@ class SlurmGroup(NodeSetup):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayGroup(NodeSetup):
-    """A Ray cluster that runs already. It stands alone, and `up` is called on one of its machines."""
+    """A Ray cluster that runs already. `up` is called on one of its machines, or on one that joins it (kind local)."""
 
     name: str = field(metadata={"key": ""})
     address: str  #: `host:port` of its head
@@ -197,7 +198,8 @@ class NodesConfig:
     @property
     def has_others(self) -> bool:
         """True where machines other than the head's may join."""
-        return any(isinstance(group, SshGroup | SlurmGroup) for group in self.groups)
+        kinds = SshGroup | SlurmGroup if self.foreign is None else SshGroup | LocalGroup
+        return any(isinstance(group, kinds) for group in self.groups)
 
 
 def nodes_of(root: Section) -> NodesConfig:
@@ -265,13 +267,27 @@ def _kind(section: Section) -> NodeKind:
 def _check_apart(table: Section, name: str, groups: list[Group]) -> None:
     """A machine belongs to one group: otherwise nobody knows which settings count."""
     new = groups[-1]
-    if len(groups) > 1 and any(isinstance(group, RayGroup) for group in groups):
-        raise table.error(name, "cannot stand beside a Ray cluster that runs already: machines join it by `ray start`")
+    theirs = next((group for group in groups if isinstance(group, RayGroup)), None)
+    if theirs is not None and len(groups) > 1:
+        _check_beside(table, name, theirs, groups)
     for old in groups[:-1]:
         if isinstance(new, LocalGroup) and isinstance(old, LocalGroup):
             raise table.error(name, f"is of kind local, as {old.name} is: this machine is one")
         if isinstance(new, SshGroup) and isinstance(old, SshGroup) and (twice := _names(new) & _names(old)):
             raise table.error(name, f"has the host {min(twice)}, which {old.name} has already")
+
+
+def _check_beside(table: Section, name: str, theirs: RayGroup, groups: list[Group]) -> None:
+    """Raise UserError for what cannot join a Ray cluster of others."""
+    if sum(isinstance(group, RayGroup) for group in groups) > 1:
+        raise table.error(name, f"is of kind ray, as {theirs.name} is: jobs can run on one Ray cluster at a time")
+    if any(isinstance(group, SlurmGroup) for group in groups):
+        raise table.error(
+            name, "cannot be used: groups of kind ssh and local can join a Ray cluster of others, slurm cannot"
+        )
+    if theirs.address.startswith(("127.", "localhost:")):
+        wrong = f"cannot be used: no other machine reaches the Ray cluster at {theirs.address}; give its other address"
+        raise table.error(name, wrong)
 
 
 def _names(group: SshGroup) -> set[str]:

@@ -161,6 +161,7 @@ class ClusterKey(msgspec.Struct, frozen=True, kw_only=True):
     life: str  #: another with each start of the head
     token: str
     versions: dict[str, str]  #: of the head, see terry.cluster.versions
+    foreign: bool = False  #: of a Ray cluster that others have started; its token may be empty: it asks for none
 
 
 class NodeOrder(msgspec.Struct, frozen=True, kw_only=True):

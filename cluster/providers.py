@@ -34,6 +34,13 @@ def head_place(nodes: NodesConfig, host: str | None) -> HeadPlace:
     return HeadPlace(offered=offered, address=own_address(setup.interface if setup else None, towards))
 
 
+def own_nodes(workspace: Workspace, nodes: NodesConfig, host: str | None) -> NodeProvider | None:
+    """What brings this machine, which terry.yaml calls `host`, or does not name; None where it is no node of ours."""
+    setup: NodeSetup | None = nodes.hosts.get(host) if host else nodes.here
+    name = node_name(host) if host else own_name()
+    return MachineNodes(str(workspace.root), [ThisMachine(name=name, setup=setup)]) if setup else None
+
+
 def providers_of(workspace: Workspace, nodes: NodesConfig, head: str, *, with_here: bool = False) -> list[NodeProvider]:
     """All that bring nodes. `head`: the node of Ray's head, which needs no bringing.
 

@@ -25,6 +25,7 @@ from terry.cluster.ray_start import (
     ports_for,
     ray_environment,
     ray_start,
+    users_token,
 )
 from terry.cluster.versions import installed
 from terry.cluster.workspace import Workspace
@@ -94,23 +95,29 @@ def is_well(head: Head | None) -> bool:
 
 
 def key_of(workspace: Workspace, head: Head) -> ClusterKey:
-    """What a machine needs to join this head. Raises OSError where the token cannot be read."""
+    """What a machine needs to join this head. Raises OSError, UserError where the token cannot be read."""
+    token = users_token() if head.foreign else workspace.token.read_text(encoding="ascii").strip()
     return ClusterKey(
         workspace=str(workspace.root),
         address=head.address,
         life=head.life,
-        token=workspace.token.read_text(encoding="ascii").strip(),
+        token=token,
         versions=head.versions or dict(installed()),
+        foreign=head.foreign,
     )
 
 
-def adopt_head(workspace: Workspace, address: str) -> Head:
-    """Record a Ray cluster that others have started as the one that serves the workspace. Raises RuntimeError."""
+def adopt_head(workspace: Workspace, address: str, before: Head | None = None) -> Head:
+    """Record a Ray cluster that others have started as the one that serves the workspace. Raises RuntimeError.
+
+    before: the head that was recorded until now. Of the same cluster, it was only silent for a while: its nodes stay.
+    """
+    is_same = before is not None and before.foreign and before.address == address
     head = Head(
         host=socket.gethostname(),
         boot_id=boot_id(),
         address=address,
-        life=secrets.token_hex(8),
+        life=before.life if before is not None and is_same else secrets.token_hex(8),
         started_at=datetime.now(UTC),
         foreign=True,
     )

@@ -27,8 +27,10 @@ from terry.cluster.ray_head import Head, end_unrecorded, key_of, oldest_start, r
 from terry.cluster.ray_start import (
     Resources,
     await_start,
+    guest_environment,
     instance,
     launch,
+    others_raylet,
     ports_for,
     ray_environment,
     ray_start,
@@ -89,12 +91,15 @@ def _join(workspace: Workspace, order: NodeOrder, *, anew: bool) -> NodeReport:
         return _report(order, NodeState.UNFIT, *wrong, facts=found)
     head = read_head(workspace)
     # A Slurm job is a node of its own, also where it stands beside the head.
-    beside = instance(workspace) != workspace.id
+    beside = instance(workspace) != workspace.id or order.key.foreign
     if not beside and head is not None and head.is_here and head.life == order.key.life:
         return _report(order, NodeState.PRESENT, facts=found)
     record = read_record(workspace)
     if record is not None and record.life == order.key.life and record.is_alive and not anew:
         return _report(order, NodeState.PRESENT, facts=found)
+    if order.key.foreign and others_raylet(workspace, order.key.address):
+        taken = f"it is a node of the Ray cluster at {order.key.address} already, and is used as it is"
+        return _report(order, NodeState.UNFIT, taken, "leave it out of terry.yaml", facts=found)
     _end(workspace)
     _start(workspace, order, found.address)
     return _report(order, NodeState.JOINED, facts=found)
@@ -108,10 +113,14 @@ def _start(workspace: Workspace, order: NodeOrder, address: str) -> None:
         ports=f"{order.ports[0]}-{order.ports[1]}" if order.ports else None,
     )
     offered = Resources.of(setup, order.name)
-    durable.write_bytes(runtime_folder(workspace) / "token", order.key.token.encode(), mode=0o600)
+    if order.key.foreign:
+        environment = guest_environment(workspace, order.key.token)
+    else:
+        durable.write_bytes(runtime_folder(workspace) / "token", order.key.token.encode(), mode=0o600)
+        environment = ray_environment(workspace, order.key.address)
     _, ports = ports_for(offered, address, special=0)
     command = [*ray_start(workspace, address, offered, ports), f"--address={order.key.address}"]
-    starter = launch(command, ray_environment(workspace, order.key.address), offered)
+    starter = launch(command, environment, offered)
     try:
         raylet = await_start(starter, ("raylet",))["raylet"]
         record = NodeRecord(

@@ -64,6 +64,17 @@ RAY_SETTINGS = {
 }
 
 
+#: Of these what concerns a machine alone: how nodes watch each other is decided by whoever has started the cluster.
+_GUEST_SETTINGS = {
+    "RAY_worker_niceness",
+    "RAY_worker_oom_score_adjustment",
+    "RAY_memory_monitor_refresh_ms",
+    "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL",
+    "RAY_USAGE_STATS_ENABLED",
+    "RAY_DEDUP_LOGS",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     """What a node offers to Ray, and under which names and ports."""
@@ -122,6 +133,54 @@ def foreign_environment(workspace: Workspace, address: str) -> dict[str, str]:
     """Our environment for a driver of a cluster that others have started: their token is the user's affair."""
     loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if address.startswith(LOOPBACK) else {}
     return {**os.environ, **loopback, HEAD_VARIABLE: workspace.id}
+
+
+def guest_environment(workspace: Workspace, token: str) -> dict[str, str]:
+    """Our environment for Ray's daemon of a machine of ours that joins a cluster of others, with their token."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    auth = {"RAY_AUTH_MODE": "disabled"}
+    if token:
+        path = runtime_folder(workspace) / "token"
+        durable.write_bytes(path, token.encode(), mode=0o600)
+        auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+    settings = {key: value for key, value in RAY_SETTINGS.items() if key in _GUEST_SETTINGS}
+    mine = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1", HEAD_VARIABLE: instance(workspace)}
+    return {**environment, **settings, **auth, **mine}
+
+
+def users_token() -> str:
+    """The user's token for Ray clusters, as Ray finds it; empty where none is to be used. Raises UserError."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        return ""
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token.strip()
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").expanduser()
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError) as error:
+        wrong = f"RAY_AUTH_MODE is `token`, but the token cannot be read: {error}; RAY_AUTH_TOKEN_PATH says where it is"
+        raise UserError(wrong) from error
+
+
+def others_raylet(workspace: Workspace, address: str) -> bool:
+    """Whether a Ray daemon that we have not started makes this machine a node of the cluster with this head."""
+    ours = {process.pid for process in with_environment(HEAD_VARIABLE, instance(workspace))}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) not in ours and executable(int(entry.name)) == "raylet":
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                heads = [word.partition("=")[2] for word in words if word.startswith("--gcs-address=")]
+                if any(_resolved(head) == _resolved(address) for head in heads):
+                    return True
+    return False
+
+
+def _resolved(address: str) -> tuple[str, str]:
+    host, _, port = address.rpartition(":")
+    try:
+        return socket.gethostbyname(host), port
+    except OSError:
+        return host, port
 
 
 def ray_environment(workspace: Workspace, address: str = LOOPBACK) -> dict[str, str]:

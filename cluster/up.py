@@ -18,7 +18,7 @@ from terry.cluster.errors import UserError
 from terry.cluster.machines import Answer, SshMachine
 from terry.cluster.node_records import read_members, reports, write_report
 from terry.cluster.nodes_file import NodesConfig, NodeSetup, node_name
-from terry.cluster.ports import ClusterView, NodeReport, NodeState
+from terry.cluster.ports import ClusterView, NodeProvider, NodeReport, NodeState
 from terry.cluster.processes import user_name
 from terry.cluster.providers import is_here, providers_of
 from terry.cluster.ray_head import key_of, read_head
@@ -140,7 +140,7 @@ def _stays_alive(workspace: Workspace, say: Say) -> bool:
 def bring_nodes(workspace: Workspace, nodes: NodesConfig) -> list[NodeReport]:
     """Ask each machine that is not in the cluster to join; what came of it is also kept for `nodes`."""
     head = read_head(workspace)
-    if head is None or not head.is_open or head.foreign:
+    if head is None or not head.is_open:
         return []
     view = ClusterView(key=key_of(workspace, head), members=read_members(workspace, head.life) or frozenset())
     found = []
@@ -191,12 +191,19 @@ def _end_nodes(workspace: Workspace, nodes: NodesConfig, say: Say) -> bool:
     """True where a machine had taken part. The head's is asked as well: an earlier head may have left something."""
     known = reports(workspace)
     took_part = any(report.is_in for report in known.values())
-    for provider in providers_of(workspace, nodes, own_name(), with_here=False):
+    for provider in _providers_to_end(workspace, nodes):
         for report in provider.end():
             write_report(workspace, report)
             if report.state is not NodeState.ENDED:
                 say(report_line(report))
     return took_part
+
+
+def _providers_to_end(workspace: Workspace, nodes: NodesConfig) -> list[NodeProvider]:
+    """On a Ray cluster of others no machine ends with the head: each has to be asked."""
+    if nodes.foreign is not None:
+        return providers_of(workspace, nodes, "", with_here=True)
+    return providers_of(workspace, nodes, own_name(), with_here=False)
 
 
 def report_line(report: NodeReport) -> str:

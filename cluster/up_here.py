@@ -21,6 +21,7 @@ from terry.cluster.nodes_file import NodesConfig
 from terry.cluster.processes import Process, find, kill, kill_all, with_environment_prefix
 from terry.cluster.providers import head_place
 from terry.cluster.ray_head import end_head, is_well, read_head
+from terry.cluster.ray_node import leave
 from terry.cluster.ray_start import foreign_environment, runtime_folder
 from terry.cluster.store import read_state
 from terry.cluster.workspace import Workspace
@@ -157,6 +158,9 @@ def take_down_here(workspace: Workspace, *, progress: Callable[[str], None] | No
         say("jobs write their checkpoints")
         _ask_to_shut_down(workspace)
     _leave_foreign(workspace, say)
+    head = read_head(workspace)
+    if head is not None and head.foreign:
+        leave(workspace)  # this machine may have joined theirs
     end_head(workspace)
     # The kernel ends agents' processes with their agents; whatever a job has started by itself may still be there.
     kill_all(lambda: _of_agents(workspace), timeout_s=10.0)

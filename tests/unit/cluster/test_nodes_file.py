@@ -61,11 +61,16 @@ nodes:
     assert found.has_others
 
 
-def test_a_ray_cluster_that_runs_already_stands_alone() -> None:
+def test_a_ray_cluster_that_runs_already_alone_and_with_machines_of_our_own() -> None:
     found = parse('nodes: {grown: {kind: ray, address: "10.0.0.7:6379"}}\n', FILE).nodes
-    assert found.foreign == RayGroup(name="grown", address="10.0.0.7:6379")
-    with pytest.raises(UserError, match=r"nodes\.lab cannot stand beside a Ray cluster"):
-        parse('nodes: {grown: {kind: ray, address: "a:1"}, lab: {kind: ssh, hosts: b}}\n', FILE)
+    assert found.foreign == RayGroup(name="grown", address="10.0.0.7:6379", idle_after=600.0)
+    assert not found.has_others
+    theirs = 'grown: {kind: ray, address: "a:1", idle_after: 1 min}'
+    for mine in ("lab: {kind: ssh, hosts: b}", "here: {kind: local}"):
+        for text in (f"nodes: {{{theirs}, {mine}}}\n", f"nodes: {{{mine}, {theirs}}}\n"):
+            both = parse(text, FILE).nodes
+            assert both.foreign is not None
+            assert (both.foreign.idle_after, both.has_others) == (60.0, True)
 
 
 def test_without_groups_it_is_this_machine() -> None:
@@ -105,6 +110,12 @@ def test_with_other_machines_this_one_is_in_it_only_if_asked_for() -> None:
         ("nodes: {a: {kind: slurm, slurm_array: 1-3}}\n", "a.slurm_array cannot be chosen"),
         ("nodes: {a: {kind: slurm, idle_after: soon}}\n", "a.idle_after must be a duration such as '90 s'"),
         ("head: slurm\nnodes: {a: {kind: local}}\n", "terry.yaml:1: terry.yaml.head can be `slurm` only where"),
+        ("nodes: {a: {kind: ray, address: a:1}, b: {kind: ray, address: b:1}}\n", "b is of kind ray, as a is"),
+        (
+            "nodes: {a: {kind: ray, address: a:1}, b: {kind: slurm}}\n",
+            "b cannot be used: groups of kind ssh",
+        ),
+        ("nodes: {a: {kind: ray, address: 127.0.0.1:1}, b: {kind: local}}\n", "b cannot be used: no other machine"),
         ("nodes: {a: {kind: ray, address: here}}\n", "a.address must be host:port"),
         ("nodes: {../a: {kind: local}}\n", "cannot be a group's name"),
         ("head: [a]\n", "terry.yaml.head must be the name of a host"),

@@ -88,7 +88,7 @@ def measured(benchmark: Benchmark) -> str | None:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="those to run; left out: all")
     parser.add_argument("--into", type=Path, default=RESULTS, help="the file that is written; default: RESULTS.md")
     parser.add_argument("--list", action="store_true", help="only say which there are")

@@ -131,6 +131,11 @@ class Life(RuleBasedStateMachine):
             }[what]
         )
 
+    @precondition(lambda self: self.state.jobs)
+    @rule(number=_picks, priority=st.integers(-1, 1))
+    def change_priority(self, number: int, priority: int) -> None:
+        self.do(e.PriorityChanged(time=self.time(), job_id=self.pick(number), priority=priority))
+
     def time(self) -> datetime:
         self.seconds += 100
         return at(self.seconds)

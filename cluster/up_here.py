@@ -91,7 +91,8 @@ def ensure_up_here(
         _check_room(workspace)
         _start_keeper(workspace, host)
     if wait:
-        _wait_for_controller(workspace, progress or (lambda _: None))
+        first = "starting Ray" if nodes.foreign is None else "asking the Ray cluster"
+        _wait_for_controller(workspace, first, progress or (lambda _: None))
     return started
 
 
@@ -127,11 +128,11 @@ def _start_keeper(workspace: Workspace, host: str | None) -> None:
         )
 
 
-def _wait_for_controller(workspace: Workspace, progress: Callable[[str], None]) -> None:
+def _wait_for_controller(workspace: Workspace, first: str, progress: Callable[[str], None]) -> None:
     deadline = time.monotonic() + _UP_TIMEOUT_S
     told: set[str] = set()
     while not (status := cluster_status(workspace)).at_work:
-        now = "starting the controller" if status.ray else "starting Ray"
+        now = "starting the controller" if status.ray else first
         if now not in told:
             progress(now)
             told.add(now)

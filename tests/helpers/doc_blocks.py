@@ -4,7 +4,7 @@ A reader in the folder of the clone is played. Of a page's fenced blocks
 
 * one with a title is a file: it is written (or, where its text is that of the clone's file, found to be true);
 * `console` is commands after `$ `, and what each prints, standard error included;
-* `sh` is commands whose output is not shown: they must end with 0;
+* `sh` is commands whose output is not shown: they must end with 0; what a block exports holds from there on;
 * `python` is a cell of a notebook: the cells of one page share one interpreter;
 * all else is not run, and neither is a block below the line `<!-- not run -->`;
 * below `<!-- words vary -->` only the number of lines is compared: what a network writes differs from CPU to CPU;
@@ -138,8 +138,8 @@ def _matches(pattern: list[str], lines: list[str]) -> bool:
 class Reader:
     """Somebody who does what the pages say, in a copy of what the clone has."""
 
-    def __init__(self, folder: Path, at: Sequence[str] = ()) -> None:
-        """at: what stands before a command to have it run somewhere else."""
+    def __init__(self, folder: Path, at: Sequence[str] = (), **variables: str) -> None:
+        """at: what stands before a command to have it run somewhere else. variables: of the reader's environment."""
         self.folder = folder
         self._at = list(at)
         shutil.copytree(ROOT / "examples", folder / "examples")
@@ -147,6 +147,7 @@ class Reader:
             **{key: value for key, value in os.environ.items() if not key.startswith(("TERRY_", "PYTEST"))},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": "",
+            **variables,
         }
 
     def run(self, text: str, limit_s: float = 240.0) -> tuple[int, str]:
@@ -163,6 +164,12 @@ class Reader:
             check=False,
         )
         return done.returncode, done.stdout
+
+    def _export(self, text: str) -> None:
+        """Remember what the reader's shell would."""
+        command = ["bash", "-c", f"{text}\nenv -0"]
+        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True)
+        self._environment = dict(pair.split("=", 1) for pair in done.stdout.split("\0") if "=" in pair)
 
     def write(self, block: Block) -> None:
         """A file as the page has it; what the clone has already must be the same."""
@@ -187,6 +194,8 @@ class Reader:
             else:
                 for command in block.commands if block.language == "console" else [Command("\n".join(block.text))]:
                     code, printed = self.run(command.text)
+                    if block.language == "sh" and command.text.startswith("export "):
+                        self._export(command.text)
                     say(block, command, code, like_page(printed, self.folder))
 
     def _until(self, command: str) -> None:

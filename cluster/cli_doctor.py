@@ -267,11 +267,15 @@ def _processes(workspace: Workspace) -> Iterator[Finding]:
     """Processes of jobs on this machine that nobody watches any more."""
     from terry.cluster.device_agent import AGENT_VARIABLE
     from terry.cluster.processes import with_environment_prefix
-    from terry.cluster.ray_head import read_head
+    from terry.cluster.ray_head import is_well, read_head
 
     head = read_head(workspace)
     there = with_environment_prefix(AGENT_VARIABLE, f"{workspace.id}/")
-    if there and not (head is not None and head.is_here and any(p.alive for p in head.processes)):
+    if head is None or not head.is_here:
+        watched = False
+    else:  # of others' Ray only the port is known
+        watched = is_well(head) if head.foreign else any(p.alive for p in head.processes)
+    if there and not watched:
         pids = " ".join(str(process.pid) for process in there)
         text = (
             f"{plural(len(there), 'process')} of jobs that no cluster watches: `terry-cluster down` ends them ({pids})"

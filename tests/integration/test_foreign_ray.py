@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from terry.cluster.addresses import LOOPBACK, free_ports
+from terry.cluster.model import JobRecord, JobState
 from terry.cluster.processes import in_session, kill_all
 from tests.faults.workspace_under_fire import UnderFire
 
@@ -69,7 +70,8 @@ class Holder:
     def there(self):
         return "held"
 
-print(ray.get(Holder.remote().there.remote()), flush=True)
+holder = Holder.remote()  # without a name it would end at once
+print(ray.get(holder.there.remote()), flush=True)
 sys.stdin.read()
 """
 
@@ -133,14 +135,19 @@ def _give_back(place: UnderFire, others: Others) -> None:
         place.until(lambda: [device["condition"] for device in place.json("nodes")] == ["given back"])
         place.workspace.config.write_text(_nodes(others, "1 h"))
         place.submit("again", epochs=20)
-        job = next(i for i, r in place.state().jobs.items() if r.job.sweep == "again" and r.job.kind == "prepare")
+        job = place.until(lambda: next((i for i, r in place.state().jobs.items() if _waits(r)), ""))
         place.until(lambda: "as soon as nobody else holds it in Ray" in place.run("explain", job).stdout)
         assert place.run("doctor", check=False).returncode == 0
     finally:
         holder.end()
     place.finish("again")
+    assert "no cluster watches" not in place.run("doctor", check=False).stdout, "the agent is theirs to watch"
     place.assert_each_done_once("again")
     assert place.workspace.controller_log.read_text().count("Traceback") == 0
+
+
+def _waits(record: JobRecord) -> bool:
+    return record.job.sweep == "again" and record.state is JobState.PENDING
 
 
 def _agents(others: Others) -> list[int]:

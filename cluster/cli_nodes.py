@@ -122,7 +122,8 @@ def nodes(current: Session, *, machines: bool) -> None:
         return
     lines = device_lines(view.devices, width=width())
     above = [*machine_lines(known, width=width()), ""] if known else []
-    nothing = ["no device has been seen yet; `terry-cluster up` brings this machine's"]
+    whose = "those of these machines" if known else "this machine's"
+    nothing = [f"no device has been seen yet; `terry-cluster up` brings {whose}, or says why not"]
     print_lines([head(view), "", *above, *(lines or nothing)])
 
 
@@ -177,8 +178,8 @@ def _check_device(reader: Reader, device: str) -> None:
     if device in known:
         return
     near = difflib.get_close_matches(device, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UserError(f"there is no device {device!r}{hint} Known: {', '.join(known) or 'none yet'}")
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UserError(f"there is no device {device!r}; {hint}Known: {', '.join(known) or 'none yet'}")
 
 
 @click.command()

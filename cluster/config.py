@@ -10,6 +10,7 @@ notify:
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +28,16 @@ from terry.cluster.yaml_section import Section
 #: Keys of the file.
 KEYS = ("nodes", "head", "policy", "notify")
 _NOTIFY_KEYS = ("command", "timeout", "on")
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, which lets a ValueError through where something looks like a date or a number and is none."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001 - theirs
+        try:
+            return super().construct_object(node, deep=deep)
+        except ValueError as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
 
 
 class Occasion(StrEnum):
@@ -74,7 +85,15 @@ def read_nodes(workspace: Workspace) -> NodesConfig:
         section = _section(_text(workspace.config), workspace.config)
     except FileNotFoundError:
         section = None
-    return nodes_of(section) if section is not None else NodesConfig()
+    if section is None:
+        return NodesConfig()
+    if not section.has("nodes") or any(_is_meant_for_nodes(key) for key in section.values):
+        section.allow(KEYS)  # else a mistyped `nodes` would be a file without machines
+    return nodes_of(section)
+
+
+def _is_meant_for_nodes(key: str) -> bool:
+    return key not in KEYS and bool(difflib.get_close_matches(key, ("nodes", "head"), n=1))
 
 
 def parse(text: str, file: Path) -> WorkspaceConfig:
@@ -100,10 +119,10 @@ def _section(text: str, file: Path) -> Section | None:
     """The whole file; None where nothing stands in it."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeError) as error:
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
+    except (yaml.YAMLError, UnicodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise UserError(f"this is not YAML: {problem}", file=file, line=mark.line + 1 if mark else None) from error
     return None if root is None else Section(root, values, file, "terry.yaml")
 

@@ -9,9 +9,10 @@ from enum import StrEnum
 
 from terry.cluster import config, lease, next_head
 from terry.cluster.node_records import read_members, reports
-from terry.cluster.nodes_file import SlurmGroup, node_name
+from terry.cluster.nodes_file import NodesConfig, SlurmGroup, node_name
 from terry.cluster.ports import NodeFacts, NodeReport, NodeState
 from terry.cluster.ray_head import Head, read_head
+from terry.cluster.ray_start import own_name
 from terry.cluster.slurm_plan import in_group
 from terry.cluster.workspace import Workspace
 
@@ -56,7 +57,8 @@ def machines(workspace: Workspace, now: datetime) -> list[MachineView]:
     found = []
     for name in dict.fromkeys([*([head.name] if head and head.name and alive else []), *hosts, *known]):
         slurm = next((g for g in nodes.groups if isinstance(g, SlurmGroup) and in_group(g, name)), None)
-        host, labels = hosts.get(name, ("", slurm.labels if slurm else ()))
+        setup = slurm or (nodes.here if _is_here(name, nodes, head) else None)
+        host, labels = hosts.get(name, ("", setup.labels if setup else ()))
         report = known.get(name)
         if slurm and name not in members and (not alive or (report and report.state is NodeState.ENDED)):
             continue  # it was let go, and nobody misses it
@@ -75,6 +77,11 @@ def machines(workspace: Workspace, now: datetime) -> list[MachineView]:
             )
         )
     return [*found, *(_standby(workspace) if alive and nodes.is_head_in_slurm else ())]
+
+
+def _is_here(name: str, nodes: NodesConfig, head: Head | None) -> bool:
+    """Whether it is the machine of the group of kind local: the head, unless terry.yaml puts that elsewhere."""
+    return name == own_name() or (nodes.head is None and head is not None and name == head.name)
 
 
 def _standby(workspace: Workspace) -> Iterator[MachineView]:

@@ -42,6 +42,7 @@ from terry.cluster.yaml_section import Section, seconds
 #: What `ssh` may be given as a host: nothing that it would take for an option.
 _HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
+_OPTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PORTS_NEEDED = 20
 #: Options of `sbatch` and of submitit that have a key of their own, and those by which a node would be none.
 _GIVEN = {"time", "setup"}
@@ -233,21 +234,27 @@ def _group(table: Section, name: object) -> Group:
     owner = GROUPS[kind]
     options = {k: v for k, v in section.values.items() if kind is NodeKind.SLURM and str(k).startswith("slurm_")}
     keys = {f.metadata.get("key", f.name): f for f in fields(owner) if f.metadata.get("key") != ""}
-    section.allow(["kind", *keys, *options])
+    section.allow(["kind", *keys, *options, *(["slurm_*"] if kind is NodeKind.SLURM else [])])
     given: dict[str, Any] = {f.name: _READERS[key](section, key) for key, f in keys.items() if section.has(key)}
     for key, f in keys.items():
         if f.default is MISSING and f.default_factory is MISSING and f.name not in given:
             raise section.error(key, f"is missing: a group of kind {kind} needs it")
     if kind is NodeKind.SLURM:
         given["options"] = {str(k).removeprefix("slurm_"): _option(section, str(k)) for k in options}
-        _check_options(section, given["options"])
+        _check_options(section, given)
         if given.get("least", 0) > given.get("most", 1):
             raise section.error("min", "must not be above `max`")
     return owner(name=name, **given)
 
 
-def _check_options(section: Section, options: Mapping[str, object]) -> None:
+def _check_options(section: Section, given: Mapping[str, Any]) -> None:
     """Raise UserError for what would turn a Slurm job into something that is no node."""
+    options: Mapping[str, object] = given["options"]
+    for key in options:
+        if not _OPTION.fullmatch(key):
+            raise section.error(f"slurm_{key}", "is no option of sbatch: `slurm_mem: 32G` is `--mem=32G`")
+    for key in options.keys() & given.keys():
+        raise section.error(f"slurm_{key}", f"is given as `{key}:` already")
     for key in options.keys() & _GIVEN:
         raise section.error(f"slurm_{key}", f"is to be given as `{key}:`")
     for key in options.keys() & _OURS:
@@ -273,6 +280,9 @@ def _check_apart(table: Section, name: str, groups: list[Group]) -> None:
     for old in groups[:-1]:
         if isinstance(new, LocalGroup) and isinstance(old, LocalGroup):
             raise table.error(name, f"is of kind local, as {old.name} is: this machine is one")
+        for slurm, ssh in ((new, old), (old, new)):
+            if isinstance(slurm, SlurmGroup) and isinstance(ssh, SshGroup) and (same := _like_jobs(slurm, ssh)):
+                raise table.error(name, f"cannot be used: nodes of {slurm.name} are called like the host {same[0]}")
         if isinstance(new, SshGroup) and isinstance(old, SshGroup) and (twice := _names(new) & _names(old)):
             raise table.error(name, f"has the host {min(twice)}, which {old.name} has already")
 
@@ -290,6 +300,11 @@ def _check_beside(table: Section, name: str, theirs: RayGroup, groups: list[Grou
         raise table.error(name, wrong)
 
 
+def _like_jobs(slurm: SlurmGroup, ssh: SshGroup) -> list[str]:
+    """Hosts that would have the name of one of the Slurm group's nodes: `queue-1`."""
+    return sorted(name for name in _names(ssh) if re.fullmatch(re.escape(slurm.name) + r"-[1-9]\d*", name))
+
+
 def _names(group: SshGroup) -> set[str]:
     return {node_name(host) for host in group.hosts}
 
@@ -298,6 +313,8 @@ def _text(section: Section, key: str) -> str:
     value = section.values[key]
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise section.error(key, f"must be text, not {value!r}")
+    if not str(value).isprintable():
+        raise section.error(key, f"must be one line, not {value!r}")
     return str(value)
 
 
@@ -354,7 +371,7 @@ def _interface(section: Section, key: str) -> str:
     try:
         ipaddress.ip_network(value, strict=False)
     except ValueError:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,14}", value):
+        if not re.fullmatch(r"(?![0-9.]+$)[A-Za-z0-9][A-Za-z0-9._@-]{0,14}", value):
             raise section.error(key, f"must be an interface, an address or a network, not {value!r}") from None
     return value
 
@@ -385,7 +402,8 @@ def _idle_after(section: Section, key: str) -> float:
 
 def _address(section: Section, key: str) -> str:
     value = _text(section, key)
-    if not re.fullmatch(r"[A-Za-z0-9._-]+:\d{1,5}", value):
+    found = re.fullmatch(r"[A-Za-z0-9._-]+:(\d{1,5})", value)
+    if found is None or not 1 <= int(found[1]) <= 65535:
         raise section.error(key, f"must be host:port of a Ray cluster's head, not {value!r}")
     return value
 
@@ -394,6 +412,8 @@ def _option(section: Section, key: str) -> str | int | bool:
     value = section.values[key]
     if not isinstance(value, str | int | bool):
         raise section.error(key, f"must be text, a number, or true, not {value!r}")
+    if not str(value).isprintable():  # it becomes a line of a batch script
+        raise section.error(key, f"must be one line, not {value!r}")
     return value
 
 

@@ -38,9 +38,9 @@ class Section:
         for key, (line, _) in self._nodes.items():
             if key not in known:
                 near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
+                hint = f"did you mean {near[0]!r}? It" if near else "it"
                 raise UserError(
-                    f"{self.name} has no key {key!r}; {hint}It has: {', '.join(known)}", file=self.file, line=line
+                    f"{self.name} has no key {key!r}; {hint} has: {', '.join(known)}", file=self.file, line=line
                 )
 
     def has(self, key: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from terry.cluster.machine_list import MachineView
-from terry.logs.text import Column, table
+from terry.logs.text import Column, cells, narrowed, table
 
 _COLUMNS = (
     Column(title="NODE"),
@@ -18,11 +18,16 @@ _COLUMNS = (
     Column(title="TORCH"),
     Column(title="LABELS"),
 )
+#: Which go first in a narrow terminal. Versions that do not fit are named below as what is wrong.
+_SPARE = ("TORCH", "RAY", "PYTHON")
 
 
 def machine_lines(machines: Sequence[MachineView], *, width: int | None = None) -> list[str]:
     """A line a machine; below, what is wrong and how to mend it."""
-    lines = table(_COLUMNS, [_row(machine) for machine in machines], width=width)
+    rows = [_row(machine) for machine in machines]
+    spare = _SPARE if any(machine.labels for machine in machines) else ("LABELS", *_SPARE)
+    widest = max((cells(row[-1]) for row in rows), default=0)
+    lines = table(*narrowed(_COLUMNS, rows, width, spare, last=max(widest, len("LABELS"))), width=width)
     for machine in machines:
         if machine.trouble:
             lines += ["", f"{machine.name}: {machine.trouble}"]

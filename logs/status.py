@@ -58,6 +58,10 @@ _DEVICES = (
     Column(title="STATE"),
     Column(title="JOBS"),
 )
+#: Which go first in a narrow terminal: a device's state and its jobs are what one has come for.
+_SPARE_OF_DEVICE = ("KIND", "TEMP", "MODEL", "MEMORY", "BUSY")
+#: Of the list of a device's jobs so many characters are enough.
+_JOBS_OF_DEVICE = 24
 
 
 def plain(text: str, state: JobState) -> str:
@@ -173,7 +177,8 @@ def remark(job: JobView) -> str:
 
 def device_lines(devices: Sequence[DeviceView], *, width: int | None = None) -> list[str]:
     """`nodes` as a table."""
-    return table(_DEVICES, [_device_row(device) for device in devices], width=width)
+    rows = [_device_row(device) for device in devices]
+    return table(*narrowed(_DEVICES, rows, width, _SPARE_OF_DEVICE, last=_JOBS_OF_DEVICE), width=width)
 
 
 def _device_row(device: DeviceView) -> list[str]:

@@ -171,3 +171,20 @@ def test_nodes_that_slurm_gives(workspace: Workspace) -> None:
     assert conditions == {"queue-1": Condition.WAITING, "queue-3": Condition.UNFIT}
     lines = machine_lines([found["queue-1"]])
     assert lines[-1] == "queue-1: Slurm job 7 waits: Resources", "nothing to mend"
+
+
+def test_labels_of_the_machine_on_which_up_is_called(workspace: Workspace) -> None:
+    """It has no host in terry.yaml: it is where the head is, unless `head:` says otherwise."""
+    both = "nodes: {here: {kind: local, labels: mine}, lab: {kind: ssh, hosts: [quattro], labels: fast}}\n"
+    for text, expected in ((both, ("mine",)), (f"head: seawolf\n{both}", ())):
+        workspace.config.write_text(text)
+        found = {machine.name: machine.labels for machine in machines(workspace, NOW)}
+        assert (found["seawolf"], found["quattro"]) == (expected, ("fast",))
+
+
+def test_a_narrow_terminal_keeps_labels_and_loses_versions(workspace: Workspace) -> None:
+    lines = machine_lines(machines(workspace, NOW), width=60)
+    assert lines[0].endswith("PYTHON  LABELS")
+    assert max(map(len, lines[:6])) <= 60
+    workspace.config.write_text(YAML.replace(", labels: fast", ""))
+    assert machine_lines(machines(workspace, NOW), width=72)[0].endswith("TORCH"), "where there are no labels"

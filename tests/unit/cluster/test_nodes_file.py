@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.config import parse
+from terry.cluster.config import parse, read_nodes
 from terry.cluster.errors import UserError
 from terry.cluster.nodes_file import (
     DeviceChoice,
@@ -17,6 +17,7 @@ from terry.cluster.nodes_file import (
     SshGroup,
     node_name,
 )
+from terry.cluster.workspace import Workspace
 
 FILE = Path("/w/terry.yaml")
 
@@ -118,6 +119,20 @@ def test_with_other_machines_this_one_is_in_it_only_if_asked_for() -> None:
         ("nodes: {a: {kind: ray, address: 127.0.0.1:1}, b: {kind: local}}\n", "b cannot be used: no other machine"),
         ("nodes: {a: {kind: ray, address: here}}\n", "a.address must be host:port"),
         ("nodes: {../a: {kind: local}}\n", "cannot be a group's name"),
+        ("nodes: {a: {kind: ray, address: a:99999}}\n", "a.address must be host:port"),
+        ("nodes: {a: {kind: local, interface: 10.0.0.300}}\n", "a.interface must be an interface"),
+        ("nodes: {a: {kind: slurm, partition: p, slurm_partition: q}}\n", "a.slurm_partition is given as `partition:`"),
+        ("nodes: {a: {kind: slurm, qos: long}}\n", "a has no key 'qos'; it has: kind, "),
+        ("nodes: {a: {kind: slurm, qos: long}}\n", "idle_after, slurm_*"),
+        ("nodes: {a: {kind: slurm, slurm_: 1}}\n", "a.slurm_ is no option of sbatch"),
+        ('nodes: {a: {kind: slurm, "slurm_x y": 1}}\n', "a.slurm_x y is no option of sbatch"),
+        ('nodes: {a: {kind: slurm, slurm_mem: "1\\n#SBATCH"}}\n', "a.slurm_mem must be one line"),
+        ('nodes: {a: {kind: slurm, partition: "p\\nq"}}\n', "a.partition must be one line"),
+        ("nodes: {q: {kind: slurm}, b: {kind: ssh, hosts: q-1}}\n", "nodes.b cannot be used: nodes of q are called"),
+        ("nodes: {b: {kind: ssh, hosts: q-1.x}, q: {kind: slurm}}\n", "like the host q-1"),
+        ("nodes:\n  a: {kind: ssh, hosts: [2026-13-45]}\n", "terry.yaml:2: this is not YAML: month must be in 1..12"),
+        ("[" * 3000, "terry.yaml: this is not YAML: maximum recursion depth"),
+        ("nodes: \0\n", "this is not YAML: unacceptable character #x0000: special characters are not allowed"),
         ("head: [a]\n", "terry.yaml.head must be the name of a host"),
     ],
 )
@@ -125,6 +140,20 @@ def test_a_mistake_is_named_with_its_line(text: str, said: str) -> None:
     with pytest.raises(UserError) as error:
         parse(text, FILE)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["nodse: {a: {kind: local}}\n", "machines: {}\n", "nodes: {}\nhaed: slurm\n"])
+def test_a_mistyped_section_of_nodes_is_not_a_file_without_machines(tmp_path: Path, text: str) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.config.write_text(text)
+    with pytest.raises(UserError, match=r"terry\.yaml has no key"):
+        read_nodes(workspace)
+
+
+def test_machines_are_found_whatever_is_wrong_with_the_rest(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.config.write_text("nodes: {lab: {kind: ssh, hosts: b}}\nnotify: 3\npolcy: {}\n")
+    assert [*read_nodes(workspace).hosts] == ["b"]
 
 
 def test_a_node_is_called_by_the_first_part_of_its_host() -> None:

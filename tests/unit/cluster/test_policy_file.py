@@ -65,7 +65,7 @@ def test_a_name_itself_counts_before_a_glob() -> None:
         ("policy: {limits: {users: {ann: {}}}}", "ann.jobs is missing"),
         ("policy: {limits: {users: {ann: {jobs: 1.5}}}}", "ann.jobs must be a whole number, not 1.5"),
         ("policy: {limits: {users: {ann: {gpus: many}}}}", "ann.gpus must be a number, 0 or more, not 'many'"),
-        ("policy: {limits: {nodes: {quattro: {gpus: 1}}}}", "quattro has no key 'gpus'; It has: jobs"),
+        ("policy: {limits: {nodes: {quattro: {gpus: 1}}}}", "quattro has no key 'gpus'; it has: jobs"),
         ("policy: {aging: true}", "policy.aging must be a duration"),
         ("policy: {backfill: 3}", "policy.backfill must be true or false, not 3"),
         ("policy: {preemption: {difference: 0}}", "preemption.difference must be a whole number, 1 or more, not 0"),

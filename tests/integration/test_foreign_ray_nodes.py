@@ -86,4 +86,5 @@ def _token_is_private(lab: Lab) -> None:
 def _alive(lab: Lab) -> Any:
     done = lab.bed.on("quattro", sys.executable, "-W", "ignore", "-c", _ALIVE, THEIRS)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    # Ray may print a word of its own at any time.
+    return json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith(("[", "{"))))

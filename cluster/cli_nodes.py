@@ -122,8 +122,7 @@ def nodes(current: Session, *, machines: bool) -> None:
         return
     lines = device_lines(view.devices, width=width())
     above = [*machine_lines(known, width=width()), ""] if known else []
-    whose = "those of these machines" if known else "this machine's"
-    nothing = [f"no device has been seen yet; `terry-cluster up` brings {whose}, or says why not"]
+    nothing = ["no device has been seen yet; `terry-cluster up` brings them, or says why not"]
     print_lines([head(view), "", *above, *(lines or nothing)])
 
 

@@ -64,7 +64,7 @@ def job(number: int, phase: Phase = Phase.RUNNING, reason: str = "") -> SlurmJob
 
 def held(workspace: Workspace, age_s: float) -> None:
     """A controller on another machine was heard of so long ago."""
-    seen = lease.Lease(epoch=1, host="c1", pid=1, started="x", heartbeat=NOW - timedelta(seconds=age_s))
+    seen = lease.Lease(epoch=1, host="c1", pid=1, started="x", heartbeat=datetime.now(UTC) - timedelta(seconds=age_s))
     workspace.lease.write_bytes(msgspec.json.encode(seen))
 
 

@@ -312,7 +312,7 @@ def _exposed(ports: list[int]) -> str:
 
 def _other_ports(workspace: Workspace) -> Iterator[Finding]:
     """What the machines of terry.yaml have open, by its words: from here their sockets cannot be seen."""
-    from terry.cluster.nodes_file import node_name
+    from terry.cluster.nodes_values import node_name
 
     try:
         hosts = config.read_nodes(workspace).hosts

@@ -9,7 +9,8 @@ from enum import StrEnum
 
 from terry.cluster import config, lease, next_head
 from terry.cluster.node_records import read_members, reports
-from terry.cluster.nodes_file import NodesConfig, SlurmGroup, node_name
+from terry.cluster.nodes_file import NodesConfig, SlurmGroup
+from terry.cluster.nodes_values import node_name
 from terry.cluster.ports import NodeFacts, NodeReport, NodeState
 from terry.cluster.ray_head import Head, read_head
 from terry.cluster.ray_start import own_name

@@ -8,7 +8,8 @@ import sys
 from dataclasses import dataclass
 from typing import Protocol
 
-from terry.cluster.nodes_file import NodeSetup, node_name
+from terry.cluster.nodes_file import NodeSetup
+from terry.cluster.nodes_values import node_name
 
 #: ssh ends with this where it could not reach the machine; so may what it runs there.
 _SSH_FAILED = 255

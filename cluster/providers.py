@@ -5,7 +5,8 @@ from __future__ import annotations
 from terry.cluster.addresses import LOOPBACK, own_address, ssh_hostname
 from terry.cluster.machine_nodes import MachineNodes
 from terry.cluster.machines import Machine, SshMachine, ThisMachine
-from terry.cluster.nodes_file import NodesConfig, NodeSetup, SlurmGroup, node_name
+from terry.cluster.nodes_file import NodesConfig, NodeSetup, SlurmGroup
+from terry.cluster.nodes_values import node_name
 from terry.cluster.ports import NodeProvider
 from terry.cluster.ray_head import HeadPlace
 from terry.cluster.ray_start import Resources, own_name

@@ -20,7 +20,8 @@ from terry.cluster.device_agent import AGENT_VARIABLE
 from terry.cluster.errors import UserError
 from terry.cluster.locks import Lock
 from terry.cluster.node_facts import facts, misfit
-from terry.cluster.nodes_file import DeviceChoice, NodeSetup
+from terry.cluster.nodes_file import NodeSetup
+from terry.cluster.nodes_values import DeviceChoice
 from terry.cluster.ports import NodeFacts, NodeOrder, NodeReport, NodeState
 from terry.cluster.processes import Process, boot_id, in_session, kill_all, with_environment_prefix
 from terry.cluster.ray_head import Head, end_unrecorded, key_of, oldest_start, read_head

@@ -17,7 +17,8 @@ from terry.cluster import config, lease
 from terry.cluster.errors import UserError
 from terry.cluster.machines import Answer, SshMachine
 from terry.cluster.node_records import read_members, reports, write_report
-from terry.cluster.nodes_file import NodesConfig, NodeSetup, node_name
+from terry.cluster.nodes_file import NodesConfig, NodeSetup
+from terry.cluster.nodes_values import node_name
 from terry.cluster.ports import ClusterView, NodeProvider, NodeReport, NodeState
 from terry.cluster.processes import user_name
 from terry.cluster.providers import is_here, providers_of

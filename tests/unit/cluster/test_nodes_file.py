@@ -9,14 +9,13 @@ import pytest
 from terry.cluster.config import parse, read_nodes
 from terry.cluster.errors import UserError
 from terry.cluster.nodes_file import (
-    DeviceChoice,
     LocalGroup,
     NodesConfig,
     RayGroup,
     SlurmGroup,
     SshGroup,
-    node_name,
 )
+from terry.cluster.nodes_values import DeviceChoice, node_name
 from terry.cluster.workspace import Workspace
 
 FILE = Path("/w/terry.yaml")

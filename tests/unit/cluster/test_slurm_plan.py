@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from terry.cluster.loads import DeviceLoad, WaitingJobs
 from terry.cluster.model import Device, DeviceKind
-from terry.cluster.nodes_file import DeviceChoice, SlurmGroup
+from terry.cluster.nodes_file import SlurmGroup
+from terry.cluster.nodes_values import DeviceChoice
 from terry.cluster.slurm_plan import (
     LOST_AFTER,
     GroupPlan,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from terry.cluster import config, nodes_file, policy_file
+from terry.cluster import config, nodes_values, policy_file
 from terry.cluster.cli import VERBS
 from terry.jobs.spec import SweepFile
 from tests.helpers.doc_blocks import Block, Command, agrees, blocks, like_page
@@ -74,7 +74,7 @@ def test_every_setting_of_a_sweep_file_is_in_the_reference(generate: ModuleType)
 
 def test_every_key_of_terry_yaml_is_in_the_reference(generate: ModuleType) -> None:
     text = page(generate, "reference/terry-yaml.md")
-    for key in {*config.KEYS, *config._NOTIFY_KEYS, *policy_file._KEYS, *nodes_file._READERS}:
+    for key in {*config.KEYS, *config._NOTIFY_KEYS, *policy_file._KEYS, *nodes_values.READERS}:
         assert f"{key}:" in text or f"`{key}`" in text, key
 
 

@@ -6,14 +6,25 @@ happen in the world comes back as commands. The same events always make the same
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
 
 from terry.cluster import events as e
+from terry.cluster.device_events import (
+    all_devices,
+    changed_at,
+    device_blocked,
+    device_drained,
+    device_gone,
+    device_seen,
+    device_undrained,
+    move_away,
+    suspect,
+    with_changes,
+)
 from terry.cluster.events import Command, Event, Follow, JobFinished, Launch, Stop
 from terry.cluster.failures import SUSPICIOUS, decide
 from terry.cluster.model import (
@@ -21,7 +32,6 @@ from terry.cluster.model import (
     Attempt,
     AttemptEnd,
     Budget,
-    DeviceRecord,
     EndReason,
     JobRecord,
     JobState,
@@ -36,8 +46,6 @@ W, P, H = JobState.WAITING, JobState.PENDING, JobState.HELD
 S, R, T = JobState.STARTING, JobState.RUNNING, JobState.STOPPING
 C, X = JobState.COMPLETED, JobState.CANCELLED
 
-#: A device on which so many different jobs crashed within the time is drained.
-DRAIN_JOBS, DRAIN_WITHIN = 3, timedelta(hours=1)
 #: So many attempts, and requests, are remembered; the attempts' folders hold all of them.
 KEPT_ATTEMPTS, KEPT_REQUESTS = 100, 1000
 
@@ -61,14 +69,14 @@ def due(state: State) -> list[Event]:
     found: list[Event] = []
     for job_id, record in state.jobs.items():
         if record.state is W and (broken := state.broken_dependency(record)) is not None:
-            found.append(e.DependencyFailed(time=_changed(record), job_id=job_id, dependency=broken))
+            found.append(e.DependencyFailed(time=changed_at(record), job_id=job_id, dependency=broken))
         elif record.state is W and state.is_ready(record.job):
-            found.append(e.DependenciesMet(time=_changed(record), job_id=job_id))
+            found.append(e.DependenciesMet(time=changed_at(record), job_id=job_id))
         elif record.state is X and _may_hope_again(state, record):
-            found.append(e.Resubmitted(time=_changed(record), job_id=job_id))
-    for device in _devices(state):
+            found.append(e.Resubmitted(time=changed_at(record), job_id=job_id))
+    for device in all_devices(state):
         if device.drained:
-            found.extend(_move_away(state, device.device.id, device.drain_reason))
+            found.extend(move_away(state, device.device.id, device.drain_reason))
     return found
 
 
@@ -222,7 +230,7 @@ def _attempt_ended(state: State, event: e.AttemptEnded) -> Iterable[Command]:
     device = record.attempts[-1].device
     yield from _end(state, record, event.end, event.time)
     if event.end.reason in SUSPICIOUS or event.end.device_fault:
-        yield from _suspect(state, record, device, event)
+        yield from suspect(state, record, device, event)
 
 
 def _end(state: State, record: JobRecord, end: AttemptEnd, now: datetime) -> Iterable[Command]:
@@ -289,41 +297,12 @@ def _finish(state: State, record: JobRecord, to: JobState, now: datetime, reason
 # handlers: devices and nodes
 
 
-def _device_seen(state: State, event: e.DeviceSeen) -> Iterable[Command]:
-    known = state.devices.get(event.device.id)
-    record = DeviceRecord(device=event.device) if known is None else known
-    state.put_device(_device(record, device=event.device, online=True, blocked=event.blocked, given_back=False))
-    return ()
-
-
-def _device_blocked(state: State, event: e.DeviceBlocked) -> Iterable[Command]:
-    state.put_device(_device(state.devices[event.device_id], blocked=event.reason))
-    return ()
-
-
-def _device_gone(state: State, event: e.DeviceGone) -> Iterable[Command]:
-    state.put_device(_device(state.devices[event.device_id], online=False, given_back=event.given_back))
-    return ()
-
-
-def _device_drained(state: State, event: e.DeviceDrained) -> Iterable[Command]:
-    known = state.devices[event.device_id]
-    state.put_device(_device(known, drained=True, drain_reason=event.reason))
-    return [Follow(event=move) for move in _move_away(state, event.device_id, event.reason, event.time)]
-
-
-def _device_undrained(state: State, event: e.DeviceUndrained) -> Iterable[Command]:
-    known = state.devices[event.device_id]
-    state.put_device(_device(known, drained=False, drain_reason="", crashes=()))
-    return ()
-
-
 def _node_lost(state: State, event: e.NodeLost) -> Iterable[Command]:
     commands: list[Command] = []
     end = AttemptEnd(reason=EndReason.NODE_LOST, message=f"node {event.node} was lost")
-    for known in _devices(state):
+    for known in all_devices(state):
         if is_on_life(known, event):
-            state.put_device(_device(known, online=False, given_back=False))
+            state.put_device(with_changes(known, online=False, given_back=False))
             for job_id in list(state.on_device.get(known.device.id, ())):
                 commands.extend(_end(state, state.jobs[job_id], end, event.time))
     return commands
@@ -332,8 +311,8 @@ def _node_lost(state: State, event: e.NodeLost) -> Iterable[Command]:
 def _controller_started(state: State, event: e.ControllerStarted) -> Iterable[Command]:
     """A device takes jobs again once its agent has answered the new controller."""
     state.epoch = event.epoch
-    for known in _devices(state):
-        state.put_device(_device(known, online=False))
+    for known in all_devices(state):
+        state.put_device(with_changes(known, online=False))
     state.ledger.forget(event.time.timestamp())
     return ()
 
@@ -354,57 +333,6 @@ def _request_handled(state: State, event: e.RequestHandled) -> Iterable[Command]
     while len(state.requests) > KEPT_REQUESTS:
         del state.requests[next(iter(state.requests))]
     return ()
-
-
-def _suspect(state: State, record: JobRecord, device_id: str, event: e.AttemptEnded) -> Iterable[Command]:
-    """Keep count of the crashes on a device, and drain it when the evidence is against it rather than the jobs."""
-    known = state.devices[device_id]
-    if event.end.device_fault and not known.drained:
-        yield Follow(event=e.DeviceDrained(time=event.time, device_id=device_id, reason=event.end.device_fault))
-        return
-    if event.end.reason not in SUSPICIOUS or _crashed_elsewhere(record, device_id):
-        return  # a job that crashes on several devices is itself to blame
-    recent = tuple(c for c in known.crashes if c[0] > event.time - DRAIN_WITHIN)[-KEPT_ATTEMPTS:]
-    known = _device(known, crashes=(*recent, (event.time, event.job_id)))
-    state.put_device(known)
-    jobs = {job_id for _, job_id in known.crashes}
-    if len(jobs) >= DRAIN_JOBS and not known.drained and _has_substitute(state, known):
-        reason = f"{len(jobs)} different jobs crashed on it within an hour"
-        yield Follow(event=e.DeviceDrained(time=event.time, device_id=device_id, reason=reason))
-
-
-def _crashed_elsewhere(record: JobRecord, device_id: str) -> bool:
-    return any(a.device != device_id and a.end is not None and a.end.reason in SUSPICIOUS for a in record.attempts)
-
-
-def _has_substitute(state: State, known: DeviceRecord) -> bool:
-    """A last device is not drained by rule: a device that sometimes crashes does more work than none."""
-    return any(
-        other.online and not other.drained and other.device.kind is known.device.kind
-        for other in state.devices.values()
-        if other.device.id != known.device.id
-    )
-
-
-def _move_away(state: State, device_id: str, reason: str, now: datetime | None = None) -> list[Event]:
-    records = [state.jobs[job_id] for job_id in state.on_device.get(device_id, ())]
-    return [
-        e.PreemptRequested(time=now or _changed(r), job_id=r.job.id, reason=f"{device_id} is drained: {reason}")
-        for r in records
-        if r.state in {S, R}
-    ]
-
-
-def _devices(state: State) -> list[DeviceRecord]:
-    return list(state.devices.values())
-
-
-def _device(known: DeviceRecord, **changes: Any) -> DeviceRecord:
-    return dataclasses.replace(known, **changes)
-
-
-def _changed(record: JobRecord) -> datetime:
-    return record.changed_at or record.job.submitted_at
 
 
 _Handler = Callable[[State, Any], Iterable[Command]]
@@ -428,10 +356,10 @@ _HANDLERS: dict[type, _Handler] = {
     e.PreemptRequested: _preempt_requested,
     e.Resubmitted: _resubmitted,
     e.PriorityChanged: _priority_changed,
-    e.DeviceSeen: _device_seen,
-    e.DeviceBlocked: _device_blocked,
-    e.DeviceGone: _device_gone,
+    e.DeviceSeen: device_seen,
+    e.DeviceBlocked: device_blocked,
+    e.DeviceGone: device_gone,
     e.NodeLost: _node_lost,
-    e.DeviceDrained: _device_drained,
-    e.DeviceUndrained: _device_undrained,
+    e.DeviceDrained: device_drained,
+    e.DeviceUndrained: device_undrained,
 }

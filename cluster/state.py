@@ -6,7 +6,6 @@ Changed by terry.cluster.machine alone. terry.cluster.state_file saves it, and s
 from __future__ import annotations
 
 from bisect import insort
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -80,10 +79,10 @@ class State:
         self.pending, self.demands, self.room = {}, {}, Room()
         for record in self.jobs.values():
             if record.state is JobState.PENDING:
-                self._enqueue(record)
+                self._enqueue(record, sort=False)
         for owners in self.pending.values():
             for owned in owners.values():
-                owned.since = OrderedDict(sorted(owned.since.items(), key=lambda entry: entry[1]))
+                owned.sort()
         for known in self.devices.values():
             self.room.set(known.device, self.free(known.device.id))
 
@@ -244,7 +243,7 @@ class State:
         if waits:
             self._enqueue(record)
 
-    def _enqueue(self, record: JobRecord) -> None:
+    def _enqueue(self, record: JobRecord, *, sort: bool = True) -> None:
         demand, place = self.demands[record.job.id] = demand_of(record), self._place(record)
         owners = self.pending.get(demand)
         if owners is None:
@@ -252,7 +251,7 @@ class State:
         owned = owners.get(record.job.owner)
         if owned is None:
             owned = owners[record.job.owner] = Owned()
-        owned.add(_lane(record), place, _timestamp(record))
+        owned.add(_lane(record), place, _timestamp(record), sort=sort)
 
     def _dequeue(self, record: JobRecord) -> None:
         demand, place = self.demands.pop(record.job.id)

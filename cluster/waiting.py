@@ -72,10 +72,17 @@ class Owned:
         self.priorities: dict[int, int] = {}  #: priority -> lanes
         self.since: OrderedDict[str, float] = OrderedDict()  #: job id -> when it began to wait; the oldest first
 
-    def add(self, key: LaneKey, place: Place, since: float) -> None:
-        """A job begins to wait."""
+    def add(self, key: LaneKey, place: Place, since: float, *, sort: bool = True) -> None:
+        """A job begins to wait. sort=False: `sort` is called once all are there."""
         self._enter(key, place)
+        newest = next(reversed(self.since.values()), since)
         self.since[place[2]] = since
+        if sort and since < newest:  # the clock was set back, or a recovery made up for an event
+            self.sort()
+
+    def sort(self) -> None:
+        """Put the oldest first."""
+        self.since = OrderedDict(sorted(self.since.items(), key=lambda entry: entry[1]))
 
     def remove(self, key: LaneKey, place: Place) -> None:
         """A job waits no longer."""

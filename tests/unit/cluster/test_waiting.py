@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terry.cluster.waiting import Place, Waiting
+from terry.cluster.waiting import Owned, Place, Waiting
 
 _places = st.tuples(st.integers(-2, 2), st.integers(0, 200), st.just("s"))
 
@@ -39,3 +39,14 @@ def test_taking_from_the_front_of_many_costs_no_more_than_of_few() -> None:
         waiting.remove((0, i, "s"))
     assert len(sizes) < 10
     assert list(waiting) == [(0, i, "s") for i in range(9_000, 10_000)]
+
+
+def test_who_began_to_wait_earlier_stands_first_though_it_was_told_later() -> None:
+    """The clock was set back, or a recovery made up for an event that the journal lacks."""
+    owned = Owned()
+    for number, since in enumerate([5.0, 7.0, 6.0, 4.0]):
+        owned.add((0, "s"), (0, number, f"s-{number}"), since)
+    assert owned.oldest == 4.0
+    owned.remove((0, "s"), (0, 3, "s-3"))
+    assert owned.oldest == 5.0
+    assert list(owned.since) == ["s-0", "s-2", "s-1"]

@@ -57,7 +57,8 @@ class Samples:
     """Of one process: jobs done, memory, descriptors."""
 
     jobs: list[int] = field(default_factory=list)
-    mib: list[float] = field(default_factory=list)
+    mib: list[float] = field(default_factory=list)  #: its own alone; a forkserver's is shared while it has children
+    resident: list[float] = field(default_factory=list)  #: MiB, with what is shared
     fds: list[int] = field(default_factory=list)
 
     def ends(self, values: Sequence[float]) -> tuple[float, float]:
@@ -92,13 +93,14 @@ def processes(session: int) -> dict[str, psutil.Process]:
 def sample(watched: dict[str, psutil.Process], samples: dict[str, Samples], done: int) -> None:
     for role, process in watched.items():
         try:
-            memory, fds = process.memory_full_info().uss / 2**20, process.num_fds()
+            memory, fds = process.memory_full_info(), process.num_fds()
         except psutil.Error:
             print(f"the {role} is gone", file=sys.stderr)
             continue
         found = samples.setdefault(role, Samples())
         found.jobs.append(done)
-        found.mib.append(memory)
+        found.mib.append(memory.uss / 2**20)
+        found.resident.append(memory.rss / 2**20)
         found.fds.append(fds)
 
 

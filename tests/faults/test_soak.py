@@ -19,6 +19,6 @@ def test_after_hundreds_of_jobs_memory_and_descriptors_are_as_before_and_nothing
     assert left == []
     for role in ("controller", "agent", "forkserver", "keeper"):
         found = samples[role]
-        memory, descriptors = found.ends(found.mib), found.ends(found.fds)
+        memory, descriptors = found.ends(found.resident), found.ends(found.fds)
         assert memory[1] - memory[0] < MIB, f"{role}: {memory}"
         assert descriptors[1] - descriptors[0] <= DESCRIPTORS, f"{role}: {descriptors}"

@@ -335,8 +335,13 @@ class Controller:
             inbox.tidy(self._workspace, now.timestamp())
 
     def _tell_need(self, now: datetime) -> None:
-        """Here nothing is under way: what the pool gives back now is gone before the next plan is made."""
-        if not self._ending and (self._told_at is None or now - self._told_at >= TELL_NEED):
+        """Here nothing is under way: what the pool gives back now is gone before the next plan is made.
+
+        To find out costs as much as waits: only a pool that borrows is told.
+        """
+        if not self._pool.borrows or self._ending:
+            return
+        if self._told_at is None or now - self._told_at >= TELL_NEED:
             self._told_at = now
             self._pool.need(self._idle.need(self.state, now, self._policy_now()))
 

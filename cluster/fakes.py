@@ -117,8 +117,13 @@ class FakePool:
         self._returned += [(d.agent, d.report) for d in ready if d.agent is not None]
         return Poll(reports=tuple(d.report for d in ready), progress=self._progress())
 
-    def need(self, need: Need) -> None:
+    @property
+    def borrows(self) -> bool:
         """All devices are its own."""
+        return False
+
+    def need(self, need: Need) -> None:
+        """See DevicePool."""
 
     def wake(self) -> None:
         """Nothing waits here."""

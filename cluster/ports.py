@@ -137,10 +137,15 @@ class DevicePool(Protocol):
         """All that `poll` returned so far stands in the journal."""
         ...
 
+    @property
+    def borrows(self) -> bool:
+        """True where devices are shared with others, so that `need` has to be told."""
+        ...
+
     def need(self, need: Need) -> None:
         """Hear what waits and what is idle, about once a second, nothing being placed meanwhile.
 
-        A pool whose devices are shared with others takes and gives back by it; all others ignore it.
+        A pool that `borrows` takes and gives back devices by it; all others ignore it.
         """
         ...
 

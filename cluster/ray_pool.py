@@ -120,6 +120,11 @@ class RayPool:
         for agent in self._agents.values():
             agent.acknowledged = agent.returned
 
+    @property
+    def borrows(self) -> bool:
+        """See DevicePool: on a Ray cluster of others."""
+        return self._idle_after is not None
+
     def need(self, need: Need) -> None:
         """Take devices of others for what waits, give back those that have long had nothing to do."""
         if self._idle_after is None or not self._slots:

@@ -76,7 +76,7 @@ def _restarts(run: Run, first_attempt: int) -> Iterable[int]:
 def draw_loss_curve(run: Run, name: str = "", first_attempt: int = 1) -> Path | None:
     """Draw `loss_curve.png` of one run; None where it has measured less than two losses: a point is no curve.
 
-    About 30 ms after `prepare`. Written whole or not at all. Raises OSError.
+    30 to 50 ms after `prepare`. Written whole or not at all. Raises OSError.
     """
     curve = read_curve(run, name or run.root.name, first_attempt)
     if len(curve.steps) < 2:

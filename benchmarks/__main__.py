@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from terry.cluster import durable, node_probe
+from terry.cluster.files import durable
+from terry.cluster.host import hardware as node_probe
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"

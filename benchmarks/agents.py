@@ -25,16 +25,16 @@ import msgspec
 import psutil
 import ray
 
-from terry.cluster.cli_setup import make_workspace
-from terry.cluster.controller import Controller
-from terry.cluster.events import AttemptEnded, AttemptStarted, Event, Placed
-from terry.cluster.host_controller import SystemClock
-from terry.cluster.job_runtime import JobRuntime
-from terry.cluster.model import DeviceKind, JobState
-from terry.cluster.ray_actors import AgentActor, AgentSettings, Place
-from terry.cluster.ray_pool import RayPool, _Agent
-from terry.cluster.workspace import Workspace
-from terry.jobs.submission import SubmitOptions, prepare_submission, publish
+from terry.cluster.actors.actors import AgentActor, AgentSettings, Place
+from terry.cluster.actors.controller import SystemClock
+from terry.cluster.actors.pool import RayPool, _Agent
+from terry.cluster.agent.job_runtime import JobRuntime
+from terry.cluster.client.setup import make_workspace
+from terry.cluster.controller.loop import Controller
+from terry.cluster.core.events import AttemptEnded, AttemptStarted, Event, Placed
+from terry.cluster.core.model import DeviceKind, JobState
+from terry.cluster.files.paths import Workspace
+from terry.jobs.submitting.submission import SubmitOptions, prepare_submission, publish
 
 ENTRY = """
 import time
@@ -49,7 +49,7 @@ def main(ctx):
 ROOT = Path(__file__).resolve().parents[1]
 #: Without torch: the jobs need none, and so many forkservers with it would fill the memory.
 LIGHT = JobRuntime(
-    entry="terry.jobs.child:main",
+    entry="terry.jobs.process.child:main",
     preload="benchmarks.light_jobs:MODULES",
     environment={"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
 )

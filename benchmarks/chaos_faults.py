@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.chaos_disk import FILL, FREEZE, HANG, ChaosDisk
-from terry.cluster.model import EndReason, JobRecord, JobState
-from terry.cluster.processes import Process
+from terry.cluster.core.model import EndReason, JobRecord, JobState
+from terry.cluster.host.processes import Process
 from tests.faults.absent_disk import AbsentDisk
 from tests.faults.small_disk import SmallDisk
 from tests.faults.workspace_under_fire import UnderFire, kill

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from terry.cluster.model import EndReason, JobRecord, JobState
-from terry.logs.metrics import read_series
+from terry.cluster.core.model import EndReason, JobRecord, JobState
+from terry.logs.records.metrics import read_series
 from tests.faults.workspace_under_fire import UnderFire
 
 #: Measurements of time: no two runs agree in them.

@@ -16,10 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from terry.cluster.cli_reader import Reader
-from terry.cluster.workspace import Workspace
-from terry.logs.eta import Eta
-from terry.logs.snapshot import Snapshots
+from terry.cluster.client.reader import Reader
+from terry.cluster.files.paths import Workspace
+from terry.logs.view.build import Snapshots
+from terry.logs.view.eta import Eta
 
 COMMAND = str(Path(sys.executable).with_name("terry-cluster"))
 TEXT = Path(__file__).resolve().parents[1] / "examples" / "data" / "moby-dick.csv"

@@ -16,17 +16,17 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from terry.cluster import events as e
-from terry.cluster.controller import Controller
-from terry.cluster.events import Event
-from terry.cluster.fakes import FakeClock, FakePool
-from terry.cluster.journal import Journal, read
-from terry.cluster.machine import State, apply
-from terry.cluster.model import Allocation, AttemptEnd, Device, DeviceKind, EndReason, Job, Resources, SpecRef
-from terry.cluster.schedule import plan
-from terry.cluster.state_file import from_snapshot, to_snapshot
-from terry.cluster.store import read_state
-from terry.cluster.workspace import Workspace
+from terry.cluster.controller.loop import Controller
+from terry.cluster.core import events as e
+from terry.cluster.core.events import Event
+from terry.cluster.core.model import Allocation, AttemptEnd, Device, DeviceKind, EndReason, Job, Resources, SpecRef
+from terry.cluster.core.state_document import from_snapshot, to_snapshot
+from terry.cluster.core.state_machine import State, apply
+from terry.cluster.files.journal import Journal, read
+from terry.cluster.files.paths import Workspace
+from terry.cluster.files.store import read_state
+from terry.cluster.scheduling.plan import plan
+from tests.fakes.pool import FakeClock, FakePool
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 GROUP = 100

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from terry.cluster import versions
-from terry.jobs import specfile
+from terry.cluster.host import versions
+from terry.jobs.process import spec_file as specfile
 
-MODULES: tuple[str, ...] = ("terry.jobs.child", "terry.logs.tensorboard", "terry.logs.plots")
+MODULES: tuple[str, ...] = ("terry.jobs.process.child", "terry.logs.records.tensorboard", "terry.logs.plots")
 
 versions.installed()
 specfile.terry_hash()

@@ -195,7 +195,7 @@ def _kill_driver(driver: subprocess.Popen[bytes], told: Told) -> tuple[int, floa
 
 def _end(driver: subprocess.Popen[bytes]) -> None:
     """The driver and all of its local cluster, by their session."""
-    from terry.cluster.processes import in_session, kill_all
+    from terry.cluster.host.processes import in_session, kill_all
 
     kill_all(lambda: in_session(driver.pid), timeout_s=15.0)
     driver.wait()

@@ -20,7 +20,7 @@ import torch
 from terry.models.config import ModelConfig
 from terry.models.ensemble import Ensemble
 from terry.models.language_model import LanguageModel
-from terry.models.sampling import Sampler, Shape
+from terry.models.sample_text import Sampler, Shape
 
 #: Ends a text.
 END = 1

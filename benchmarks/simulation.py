@@ -2,9 +2,9 @@
 
     python benchmarks/simulation.py [--jobs 100000] [--nodes 125] [--json FILE]
 
-The real state machine and scheduler under a clock of events (terry.cluster.simulation). All users want everything all
-the time, so shares can be compared; nodes die, jobs crash and go on from checkpoints. Prints a table in Markdown.
-Times of planning are processor time where the machine is shared: `--json` has both.
+The real state machine and scheduler under a clock of events (terry.cluster.simulation.engine). All users want
+everything all the time, so shares can be compared; nodes die, jobs crash and go on from checkpoints. Prints a table
+in Markdown. Times of planning are processor time where the machine is shared: `--json` has both.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from terry.cluster import simulation as simulated
-from terry.cluster.model import DeviceKind, Resources
-from terry.cluster.policy import Policy
-from terry.cluster.simulation import Arrival, Outcome, Simulation, World
-from terry.cluster.simulation_input import made_up_job, nodes_of
+from terry.cluster.core.model import DeviceKind, Resources
+from terry.cluster.core.policy import Policy
+from terry.cluster.simulation import engine as simulated
+from terry.cluster.simulation.engine import Arrival, Outcome, Simulation, World
+from terry.cluster.simulation.traces import made_up_job, nodes_of
 
 USERS = 50
 MODELS = (("h100", "H100", 3.0), ("a100", "A100", 2.0), ("v100", "V100", 1.0), ("old", "P100", 0.5))

@@ -26,12 +26,12 @@ from pathlib import Path
 
 import psutil
 
-from terry.cluster.cli_reader import Reader
-from terry.cluster.model import JobState
-from terry.cluster.processes import with_environment_prefix
-from terry.cluster.ray_head import read_head
-from terry.cluster.ray_start import runtime_folder
-from terry.cluster.workspace import Workspace
+from terry.cluster.client.reader import Reader
+from terry.cluster.core.model import JobState
+from terry.cluster.files.paths import Workspace
+from terry.cluster.host.processes import with_environment_prefix
+from terry.cluster.ray.daemons import runtime_folder
+from terry.cluster.ray.head import read_head
 
 COMMAND = str(Path(sys.executable).with_name("terry-cluster"))
 ENTRY = """
@@ -43,10 +43,10 @@ def main(ctx):
 ROLES = {
     "controller": "ControllerActor",
     "agent": "AgentActor",
-    "forkserver": "terry.cluster.forkserver",
+    "forkserver": "terry.cluster.agent.forkserver",
     "raylet": "raylet/raylet",
     "gcs_server": "gcs_server",
-    "keeper": "terry.cluster.keeper",
+    "keeper": "terry.cluster.lifecycle.keeper",
 }
 #: The first part of the time is left out: caches fill, the snapshot is written for the first time.
 WARM = 0.25

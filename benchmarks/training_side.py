@@ -19,11 +19,11 @@ from torch import Tensor
 
 from benchmarks.training_plain import PlainLoop, ReadmeLoop
 from terry.data_prep.batches import StreamBatches
-from terry.jobs.checkpoints import CheckpointStore
+from terry.jobs.process.checkpoints import CheckpointStore
 from terry.models.config import ModelConfig, Optimizer, OptimizerConfig, TrainingConfig
 from terry.models.protocols import Hooks
-from terry.models.snapshot import Snapshot
 from terry.models.trainer import Trainer
+from terry.models.training_state import Snapshot
 
 #: vocabulary: (rows of a batch, tokens of a row)
 SHAPES = {65: (32, 50), 8000: (20, 35)}

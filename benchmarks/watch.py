@@ -24,10 +24,10 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from terry.cluster.cli_watch import WorkspaceSource
-from terry.logs.dashboard import Size, draw, job_rows
-from terry.logs.feed import Wanted
-from terry.logs.screen import Screen, rows, scrolled
+from terry.cluster.cli.watch import WorkspaceSource
+from terry.logs.dashboard.feed import Wanted
+from terry.logs.dashboard.frame import Size, draw, job_rows
+from terry.logs.dashboard.screen import Screen, rows, scrolled
 from tests.unit.cli.world import World, device
 
 COMMAND = str(Path(sys.executable).with_name("terry-cluster"))

@@ -21,21 +21,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from terry.cluster.cli_common import now
-from terry.cluster.cli_reader import Reader
+from terry.cluster.client.reader import Reader
+from terry.cluster.core.model import DeviceKind, JobState
 from terry.cluster.errors import UserError
-from terry.cluster.model import DeviceKind, JobState
-from terry.cluster.workspace import Workspace as Paths
-from terry.logs.view import JobView
+from terry.cluster.files.paths import Workspace as Paths
+from terry.cluster.host.clock import now
+from terry.logs.view.view import JobView
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import torch
 
-    from terry.cluster.inbox import Message
-    from terry.jobs.library import Trained
-    from terry.jobs.submission import PlannedJob, Submission
+    from terry.cluster.files.inbox import Message
+    from terry.jobs.submitting.submission import PlannedJob, Submission
+    from terry.jobs.trained.library import Trained
 
 __all__ = ["Jobs", "Submitted", "Workspace"]
 
@@ -47,7 +47,7 @@ class Jobs(list[JobView]):
     """Jobs in the order of their submission; looks like the table of `terry-cluster status` where it is displayed."""
 
     def __repr__(self) -> str:
-        from terry.logs.status import job_lines
+        from terry.logs.text.status import job_lines
 
         return "\n".join(job_lines(self)) if self else "no jobs"
 
@@ -119,8 +119,8 @@ class Workspace:
         dry_run: say what it would be; nothing is written. hold, priority, extend: as of `terry-cluster submit`.
         Once it returns, nothing that dies loses the sweep. Raises UserError (with file and line), OSError.
         """
-        from terry.cluster.cli_submit import default_kind, owner
-        from terry.jobs.submission import SubmitOptions, prepare_submission
+        from terry.cluster.cli.submit import default_kind, owner
+        from terry.jobs.submitting.submission import SubmitOptions, prepare_submission
 
         source = Path(sweep).expanduser() if isinstance(sweep, (str, Path)) else sweep
         options = SubmitOptions(hold=hold, priority=priority, extend=extend, kind=default_kind(self.paths))
@@ -129,9 +129,9 @@ class Workspace:
         return _submitted(planned, None if dry_run else self._publish(planned))
 
     def _publish(self, planned: Submission) -> int:
-        from terry.cluster.cli_setup import make_workspace
-        from terry.cluster.cli_submit import ensure_controller
-        from terry.jobs.submission import publish
+        from terry.cluster.cli.submit import ensure_controller
+        from terry.cluster.client.setup import make_workspace
+        from terry.jobs.submitting.submission import publish
 
         make_workspace(self.paths)
         number = publish(self.paths, planned)
@@ -140,13 +140,13 @@ class Workspace:
 
     def cancel(self, *selectors: str) -> list[str]:
         """Ask that jobs end for good. Returns the ids of those it was asked for: not of what has ended already."""
-        from terry.cluster.inbox import Cancel
+        from terry.cluster.files.inbox import Cancel
 
         return self._ask(selectors, lambda ids: Cancel(job_ids=ids), lambda state: not state.is_final)
 
     def resubmit(self, *selectors: str, from_scratch: bool = False) -> list[str]:
         """Ask that failed or cancelled jobs are tried again, from their last checkpoint unless `from_scratch`."""
-        from terry.cluster.inbox import Resubmit
+        from terry.cluster.files.inbox import Resubmit
 
         able = {JobState.FAILED, JobState.CANCELLED}
         return self._ask(selectors, lambda ids: Resubmit(job_ids=ids, from_scratch=from_scratch), able.__contains__)
@@ -157,7 +157,7 @@ class Workspace:
         message: Callable[[tuple[str, ...]], Message],
         fits: Callable[[JobState], bool],
     ) -> list[str]:
-        from terry.cluster.inbox import send
+        from terry.cluster.files.inbox import send
 
         if not selectors:
             raise UserError("name the jobs that are meant: ids, a sweep, a glob, 'state:running'")
@@ -170,7 +170,7 @@ class Workspace:
 
     def jobs(self, *selectors: str) -> Jobs:
         """How jobs stand: the objects of `terry-cluster status --json`. No selector: all jobs."""
-        from terry.cluster.cli_views import documents
+        from terry.cluster.cli.views import documents
 
         return Jobs(documents(self._reader, self._reader.select(selectors)))
 
@@ -180,7 +180,7 @@ class Workspace:
         tell: called with a line for each thing that happens, for example `print`.
         Raises TimeoutError after `timeout_s` seconds; an interrupt of the notebook's kernel ends only the waiting.
         """
-        from terry.cluster.cli_follow import Teller, until_news
+        from terry.cluster.cli.follow import Teller, until_news
 
         teller = Teller(tell or (lambda _: None))
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -199,8 +199,8 @@ class Workspace:
 
     def explain(self, job: str) -> str:
         """The story of one job as `terry-cluster explain` tells it: why each attempt ended, and what was done."""
-        from terry.cluster.cli_views import tell
-        from terry.logs.story import story_lines
+        from terry.cluster.cli.views import tell
+        from terry.logs.text.story import story_lines
 
         return "\n".join(story_lines(tell(self._reader, self._reader.select_one(job))))
 
@@ -219,8 +219,8 @@ class Workspace:
         The columns are those of `terry-cluster results --format csv`. No selector: all runs.
         frame: "polars" (installed with Terry), "pandas" (where you have it), or "rows": a list of dicts.
         """
-        from terry.cluster.cli_results import result_rows
-        from terry.logs.results import best_first, columns_of
+        from terry.cluster.cli.results import result_rows
+        from terry.logs.records.results import best_first, columns_of
 
         rows = [row.flat() for row in best_first(result_rows(self._reader, selectors))]
         return _table(rows, columns_of(rows), frame)
@@ -237,8 +237,8 @@ class Workspace:
 
         Several attempts of a run read as one series. Columns: id, the settings in which runs differ, step, loss, ...
         """
-        from terry.logs.metrics import read_series
-        from terry.logs.results import typed
+        from terry.logs.records.metrics import read_series
+        from terry.logs.records.results import typed
 
         rows: list[dict[str, Any]] = []
         for record in self._reader.select(selectors):
@@ -250,14 +250,14 @@ class Workspace:
 
     def load(self, selector: str, device: torch.device | str = "cpu") -> Trained:
         """The trained model of a run, an ensemble or a sweep, to sample from and to evaluate: terry.models.load."""
-        from terry.jobs.library import load
+        from terry.jobs.trained.library import load
 
         return load(self.root, selector, device)
 
 
 def _override(key: str, value: Any) -> str:
     """`key=value` as on the command line; JSON is YAML."""
-    from terry.jobs.yaml_source import of_values
+    from terry.jobs.sweeps.yaml_source import of_values
 
     document, _ = of_values({key: value}, Path(), "settings")
     return f"{key}={json.dumps(document.value[key])}"

@@ -1,4 +1,4 @@
-"""What the controller needs from the world, as Protocols. Adapters fulfil them; so do the fakes in terry.cluster.fakes.
+"""What the controller needs from the world, as Protocols. Adapters fulfil them; so do the fakes in tests.fakes.pool.
 
 Every adapter and its fake pass the same contract suite (tests/contract).
 """
@@ -12,8 +12,8 @@ from typing import Protocol
 
 import msgspec
 
-from terry.cluster.loads import Need
-from terry.cluster.model import AttemptEnd, Device, DeviceUse, Progress, StopGoal
+from terry.cluster.core.model import AttemptEnd, Device, DeviceUse, Progress, StopGoal
+from terry.cluster.scheduling.demand import Need
 
 
 class Clock(Protocol):
@@ -165,7 +165,7 @@ class ClusterKey(msgspec.Struct, frozen=True, kw_only=True):
     address: str  #: host:port of the head
     life: str  #: another with each start of the head
     token: str
-    versions: dict[str, str]  #: of the head, see terry.cluster.versions
+    versions: dict[str, str]  #: of the head, see terry.cluster.host.versions
     foreign: bool = False  #: of a Ray cluster that others have started; its token may be empty: it asks for none
 
 

@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from terry.data_prep.collect import Collected
+from terry.data_prep.collect_tokens import Collected
+from terry.data_prep.filter_rows import Selection, read_chunks
 from terry.data_prep.manifest import SPLITS, FileEntry, SplitEntry
-from terry.data_prep.select import Selection, read_chunks
 from terry.data_prep.tokens import MARKS, UNKNOWN
 
 #: Tokens handled together.

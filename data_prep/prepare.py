@@ -20,12 +20,13 @@ from typing import Any
 import msgspec
 
 from terry.data_prep.build import Written, count_train, write_array, write_file, write_splits
-from terry.data_prep.choose import borrow, choose
-from terry.data_prep.collect import Collector
+from terry.data_prep.collect_tokens import Collector
 from terry.data_prep.config import DatasetConfig, Level, Splitter, check_name, validate
+from terry.data_prep.count_vocabulary import borrow, choose
 from terry.data_prep.dataset import Dataset
 from terry.data_prep.embeddings import load_embeddings
 from terry.data_prep.errors import DataError, PreparationStoppedError
+from terry.data_prep.filter_rows import select
 from terry.data_prep.manifest import (
     EMBEDDINGS_NAME,
     FORMAT_VERSION,
@@ -40,7 +41,6 @@ from terry.data_prep.manifest import (
 )
 from terry.data_prep.publish import building, publish, remove_stale, turn
 from terry.data_prep.report import Report
-from terry.data_prep.select import select
 from terry.data_prep.sources import Source, find_sources, fingerprint, state_of
 from terry.data_prep.summary import samples_of, summarise, why_nothing
 from terry.data_prep.tokens import SPECIAL

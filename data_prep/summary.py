@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terry.data_prep.build import Written
-from terry.data_prep.collect import SAMPLES, Collected
+from terry.data_prep.collect_tokens import SAMPLES, Collected
 from terry.data_prep.config import DatasetConfig, Level, Ragged
+from terry.data_prep.filter_rows import Selection
 from terry.data_prep.manifest import SPLITS
 from terry.data_prep.readers import ReadReport, plural
 from terry.data_prep.report import FileReport, Report, Sample, histogram, median
-from terry.data_prep.select import Selection
 from terry.data_prep.tokens import SPECIAL
 from terry.data_prep.vocabulary import Vocabulary
 

@@ -2,11 +2,11 @@
 
 A line of a page such as
 
-    <!-- settings: terry.jobs.spec:DataConfig run.data -->
+    <!-- settings: terry.jobs.sweeps.spec:DataConfig run.data -->
 
 is replaced by a table of that dataclass's settings: key, kind of value, default, and the `#:` comment of the field.
 `<!-- commands -->` becomes every verb of the command line, `<!-- api: terry.cluster.api:Workspace -->` a class with its
-methods, `<!-- module: terry.cluster.config -->` a module's docstring, its paragraphs of YAML as code,
+methods, `<!-- module: terry.cluster.config.terry_yaml -->` a module's docstring, its paragraphs of YAML as code,
 `<!-- screen: tests/... -->` a screen that a test compares with what is drawn. Built anew each time, so that no page can
 be older than the program.
 """
@@ -180,7 +180,7 @@ def _made(field: dataclasses.Field[Any]) -> Any:
 
 def command_lines() -> list[str]:
     """Every verb: how it is called, what it does, its options."""
-    from terry.cluster.cli import PROGRAM, VERBS, main
+    from terry.cluster.cli.main import PROGRAM, VERBS, main
 
     lines = ["## Before every verb", "", *_options(main, click.Context(main, info_name=PROGRAM)), ""]
     for verb in VERBS:

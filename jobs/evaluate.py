@@ -12,12 +12,12 @@ import torch
 
 from terry.cluster.errors import UserError
 from terry.data_prep.dataset import Dataset
-from terry.jobs.asked import EvaluateAsked
-from terry.jobs.context import RunContext
-from terry.jobs.device import require_device
-from terry.jobs.library import Cast, cast
-from terry.jobs.spec import Batches, EvaluatedSplit
+from terry.jobs.process.context import RunContext
+from terry.jobs.process.device_check import require_device
+from terry.jobs.sweeps.model_jobs import EvaluateAsked
+from terry.jobs.sweeps.spec import Batches, EvaluatedSplit
 from terry.jobs.train import valid_batches
+from terry.jobs.trained.library import Cast, cast
 from terry.models.ensemble import EnsembleReport, evaluate_members, scaled_weights
 
 

@@ -9,7 +9,7 @@ import msgspec
 from terry.data_prep.config import DatasetConfig
 from terry.data_prep.errors import PreparationStoppedError
 from terry.data_prep.prepare import Prepared, Progress, prepare
-from terry.jobs.context import RunContext
+from terry.jobs.process.context import RunContext
 
 
 class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):

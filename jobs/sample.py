@@ -14,22 +14,22 @@ from typing import IO, Any
 
 import msgspec
 
-from terry.cluster import durable
 from terry.cluster.errors import UserError
+from terry.cluster.files import durable
 from terry.data_prep.clean import clean_text
 from terry.data_prep.config import Level, Unit
 from terry.data_prep.dataset import Dataset
 from terry.data_prep.tokens import SPECIAL, words
 from terry.data_prep.vocabulary import Vocabulary
-from terry.jobs import copies
-from terry.jobs.asked import SampleAsked, TextFormat, WrittenUnit
-from terry.jobs.context import RunContext
-from terry.jobs.copies import CopyCheck
-from terry.jobs.device import require_device
-from terry.jobs.library import Cast, cast
-from terry.models.choice import Choice
+from terry.jobs.process.context import RunContext
+from terry.jobs.process.device_check import require_device
+from terry.jobs.sweeps.model_jobs import SampleAsked, TextFormat, WrittenUnit
+from terry.jobs.trained import copies
+from terry.jobs.trained.copies import CopyCheck
+from terry.jobs.trained.library import Cast, cast
 from terry.models.ensemble import Ensemble
-from terry.models.sampling import Sampler, Shape, Tally, Text
+from terry.models.sample_text import Sampler, Shape, Tally, Text
+from terry.models.sampling_settings import Choice
 
 #: Longest texts, in words, where nothing is said.
 _MAX_WORDS = {WrittenUnit.sentence: 100, WrittenUnit.paragraph: 500, WrittenUnit.story: 5000}

@@ -12,13 +12,13 @@ import torch
 from terry.cluster.errors import UserError
 from terry.data_prep.batches import ExampleBatches, StreamBatches
 from terry.data_prep.dataset import Dataset, Split
-from terry.jobs.checkpoints import read_manifest
-from terry.jobs.context import RunContext
-from terry.jobs.device import require_device, require_on
-from terry.jobs.spec import Batches, RunConfig
+from terry.jobs.process.checkpoints import read_manifest
+from terry.jobs.process.context import RunContext
+from terry.jobs.process.device_check import require_device, require_on
+from terry.jobs.sweeps.spec import Batches, RunConfig
 from terry.models.protocols import BatchSource, Hooks, Reason, StepRecord, TrainResult, ValidRecord, perplexity
-from terry.models.snapshot import Snapshot
 from terry.models.trainer import Trainer
+from terry.models.training_state import Snapshot
 
 
 def main(ctx: RunContext) -> None:

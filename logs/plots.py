@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from terry.cluster.workspace import Run
-from terry.logs.curve import smooth
-from terry.logs.metrics import read_series
+from terry.cluster.files.paths import Run
+from terry.logs.records.metrics import read_series
+from terry.logs.text.curve import smooth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

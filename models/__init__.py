@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from terry.jobs.library import load
+    from terry.jobs.trained.library import load
     from terry.models.ensemble import Ensemble
 
 __all__ = ["Ensemble", "load"]
@@ -20,7 +20,7 @@ def __getattr__(name: str) -> Any:
 
         return Ensemble
     if name == "load":  # the one way up: people look for it here, and what a workspace looks like is jobs' knowledge
-        from terry.jobs.library import load
+        from terry.jobs.trained.library import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from terry.models.snapshot import Snapshot
+from terry.models.training_state import Snapshot
 
 
 class Batch(Protocol):

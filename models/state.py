@@ -24,7 +24,7 @@ from terry.models.language_model import LanguageModel, ModelState
 from terry.models.optimizers import WeightAverage, load_optimizer, make_optimizer, optimizer_tensors
 from terry.models.protocols import BatchSource
 from terry.models.schedules import AverageTrigger, LearningRate
-from terry.models.snapshot import Snapshot, SnapshotBuffers
+from terry.models.training_state import Snapshot, SnapshotBuffers
 
 #: Version of the layout of tensors and state; all earlier ones can be read.
 VERSION = 1

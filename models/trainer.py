@@ -21,9 +21,9 @@ from terry.models.evaluate import evaluate
 from terry.models.guards import Utilisation, require_finite, require_finite_losses, watch_layers
 from terry.models.language_model import LanguageModel
 from terry.models.protocols import BatchSource, Hooks, Reason, StepRecord, TrainResult, ValidRecord
-from terry.models.snapshot import Snapshot, SnapshotBuffers
 from terry.models.state import Progress, RunState, good_of, with_good
 from terry.models.step import Stepper
+from terry.models.training_state import Snapshot, SnapshotBuffers
 
 #: A checkpoint that is due waits so long for the next moment that is remembered anyway, seconds.
 PATIENCE_S = 10.0

@@ -14,10 +14,10 @@ from typing import Protocol, TypeVar
 import msgspec
 import pytest
 
-from terry.cluster.loads import DeviceLoad, Need
-from terry.cluster.model import AttemptEnd, Device, EndReason, StopGoal
+from terry.cluster.core.model import AttemptEnd, Device, EndReason, StopGoal
+from terry.cluster.files.paths import Workspace
 from terry.cluster.ports import Appeared, DevicePool, Ended, LaunchOrder, Progress, Report, Started, Vanished
-from terry.cluster.workspace import Workspace
+from terry.cluster.scheduling.demand import DeviceLoad, Need
 
 #: Seconds after which what was waited for will not come any more.
 PATIENCE_S = 60.0

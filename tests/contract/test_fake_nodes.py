@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from terry.cluster.fake_nodes import FakeNodes
 from terry.cluster.ports import ClusterKey, NodeProvider
 from tests.contract.node_contract import NodeContract, NodeLab
+from tests.fakes.nodes import FakeNodes
 
 
 class FakeNodeLab(FakeNodes):

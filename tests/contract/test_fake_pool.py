@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.fakes import FakePool
+from terry.cluster.files.paths import Workspace
 from terry.cluster.ports import DevicePool
-from terry.cluster.workspace import Workspace
 from tests.contract.pool_contract import Deed, Lab, PoolContract
+from tests.fakes.pool import FakePool
 from tests.helpers.queue_values import make_cpu
 
 

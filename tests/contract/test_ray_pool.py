@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from terry.cluster.job_runtime import JobRuntime
+from terry.cluster.agent.job_runtime import JobRuntime
+from terry.cluster.files.paths import Workspace
+from terry.cluster.host.processes import find, in_session, kill
 from terry.cluster.ports import Ended, Refused, Vanished
-from terry.cluster.processes import find, in_session, kill
-from terry.cluster.ray_head import Head, end_head, start_head
-from terry.cluster.ray_start import ray_environment
-from terry.cluster.workspace import Workspace
+from terry.cluster.ray.daemons import ray_environment
+from terry.cluster.ray.head import Head, end_head, start_head
 from tests.contract.pool_contract import Deed, PoolContract, Talk
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class RayLab:
 
     def new_pool(self, **versions: str) -> DevicePool:
         """As the next controller makes it. versions: of the head, where they are to be others."""
-        from terry.cluster.ray_actors import AgentSettings
-        from terry.cluster.ray_pool import RayPool
+        from terry.cluster.actors.actors import AgentSettings
+        from terry.cluster.actors.pool import RayPool
 
         settings = AgentSettings(workspace=str(self.workspace.root), runtime=RUNTIME, versions=versions)
         return RayPool(settings, self._namespace)
@@ -102,7 +102,7 @@ class TestLostAnswers:
         self, tmp_path: Path, head: Head, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Stopped, it neither answers nor dies; the next one takes orders."""
-        from terry.cluster import ray_pool
+        from terry.cluster.actors import pool as ray_pool
 
         workspace = Workspace(tmp_path)
         workspace.cluster.mkdir(parents=True)

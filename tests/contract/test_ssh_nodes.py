@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from terry.cluster.machine_nodes import MachineNodes
-from terry.cluster.machines import Answer, SshMachine, run_program
-from terry.cluster.nodes_file import NodeSetup
+from terry.cluster.config.nodes import NodeSetup
+from terry.cluster.files.paths import Workspace
+from terry.cluster.nodes.hosts import MachineNodes
+from terry.cluster.nodes.remote import Answer, SshMachine, run_program
 from terry.cluster.ports import ClusterKey, NodeProvider
-from terry.cluster.ray_head import key_of, read_head
-from terry.cluster.workspace import Workspace
+from terry.cluster.ray.head import key_of, read_head
 from tests.contract.node_contract import NodeContract, NodeLab
 from tests.testbed.beds import Bed, why_not
 
@@ -22,9 +22,9 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.skipif(bool(why_not()), reas
 _START = """
 import sys
 from pathlib import Path
-from terry.cluster.ray_head import HeadPlace, start_head
-from terry.cluster.ray_start import Resources
-from terry.cluster.workspace import Workspace
+from terry.cluster.ray.head import HeadPlace, start_head
+from terry.cluster.ray.daemons import Resources
+from terry.cluster.files.paths import Workspace
 start_head(Workspace(Path(sys.argv[1])), HeadPlace(address="10.77.0.1", offered=Resources(name="head", cpus=0)))
 """
 

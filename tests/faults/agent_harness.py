@@ -15,24 +15,24 @@ from typing import Any
 
 import msgspec
 
-from terry.cluster.device_agent import AGENT_VARIABLE, AgentReply, DeviceAgent
-from terry.cluster.gpu_port import GpuPort
-from terry.cluster.job_runtime import JobRuntime
-from terry.cluster.model import AttemptEnd, Device, DeviceKind
+from terry.cluster.agent.agent import AGENT_VARIABLE, AgentReply, DeviceAgent
+from terry.cluster.agent.gpu import GpuPort
+from terry.cluster.agent.job_runtime import JobRuntime
+from terry.cluster.core.model import AttemptEnd, Device, DeviceKind
+from terry.cluster.files.paths import Run, Workspace
+from terry.cluster.host.processes import kill_all, with_environment
 from terry.cluster.ports import Ended, LaunchOrder, Refused, Report, Started
-from terry.cluster.processes import kill_all, with_environment
-from terry.cluster.workspace import Run, Workspace
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 
 #: Terry's own child, with what our jobs need, and without.
 RUNTIME = JobRuntime(
-    entry="terry.jobs.child:main",
-    preload="terry.jobs.preload:MODULES",
+    entry="terry.jobs.process.child:main",
+    preload="terry.jobs.process.preload:MODULES",
     environment={"PYTHONPATH": str(HELPERS), "OMP_NUM_THREADS": "1"},
     grace_s=5.0,
 )
-LIGHT = JobRuntime(entry="terry.jobs.child:main", environment=RUNTIME.environment, grace_s=5.0)
+LIGHT = JobRuntime(entry="terry.jobs.process.child:main", environment=RUNTIME.environment, grace_s=5.0)
 
 
 class AgentHarness:

@@ -14,13 +14,13 @@ from typing import Any
 
 import msgspec
 
-from terry.cluster.courier import Courier
-from terry.cluster.device_agent import AGENT_VARIABLE, DeviceAgent
-from terry.cluster.home import Home, HomeAway
-from terry.cluster.model import Device, DeviceKind
+from terry.cluster.agent.agent import AGENT_VARIABLE, DeviceAgent
+from terry.cluster.away.courier import Courier
+from terry.cluster.away.home import Home, HomeAway
+from terry.cluster.core.model import Device, DeviceKind
+from terry.cluster.files.paths import Workspace
 from terry.cluster.ports import Ended, LaunchOrder, Refused
-from terry.cluster.workspace import Workspace
-from terry.jobs.away import needs
+from terry.jobs.process.away import needs
 from tests.faults.agent_harness import RUNTIME
 
 

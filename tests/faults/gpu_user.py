@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from terry.cluster.fakes import FakeGpu
 from terry.cluster.ports import Appeared
+from tests.fakes.pool import FakeGpu
 from tests.faults.agent_harness import LIGHT, AgentHarness
 
 

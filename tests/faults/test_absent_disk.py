@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.workspace import Workspace
+from terry.cluster.files.paths import Workspace
 from tests.faults.absent_disk import AbsentDisk
 from tests.faults.workspace_under_fire import COMMAND
 

@@ -15,11 +15,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from terry.cluster.model import EndReason
+from terry.cluster.core.model import EndReason
+from terry.cluster.files.paths import Workspace
+from terry.cluster.host.processes import kill_all, with_environment_prefix
 from terry.cluster.ports import Ended, LaunchOrder, Refused
-from terry.cluster.processes import kill_all, with_environment_prefix
-from terry.cluster.workspace import Workspace
-from terry.jobs.checkpoints import checkpoints, load
+from terry.jobs.process.checkpoints import checkpoints, load
 from tests.unit.jobs.process import Attempt, start
 from tests.unit.jobs.test_train import curve, prepared, result
 

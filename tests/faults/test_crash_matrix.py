@@ -17,16 +17,16 @@ from typing import Any
 
 import pytest
 
-from terry.cluster import events as e
-from terry.cluster import inbox, lease
-from terry.cluster.controller import Controller
-from terry.cluster.durable import Calls, make_folder, publish_folder, remove_temporaries, write_bytes
-from terry.cluster.fakes import FakeClock, FakePool
-from terry.cluster.journal import Journal, read, segments
-from terry.cluster.model import JobState
-from terry.cluster.state_file import to_snapshot
-from terry.cluster.store import Snapshots, load, read_state
-from terry.cluster.workspace import Workspace
+from terry.cluster.controller.loop import Controller
+from terry.cluster.core import events as e
+from terry.cluster.core.model import JobState
+from terry.cluster.core.state_document import to_snapshot
+from terry.cluster.files import inbox, lease
+from terry.cluster.files.durable import Calls, make_folder, publish_folder, remove_temporaries, write_bytes
+from terry.cluster.files.journal import Journal, read, segments
+from terry.cluster.files.paths import Workspace
+from terry.cluster.files.store import Snapshots, load, read_state
+from tests.fakes.pool import FakeClock, FakePool
 from tests.helpers.queue_values import at, job_line, make_cpu, make_job, write_submission
 
 _NAMES = [name for name in vars(Calls) if not name.startswith("_")]

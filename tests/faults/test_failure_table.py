@@ -22,12 +22,13 @@ from typing import Any
 
 import pytest
 
-from terry.cluster import agent_job, evidence
-from terry.cluster import events as e
-from terry.cluster.fakes import FakeGpu
-from terry.cluster.model import AttemptEnd, EndReason, JobRecord, JobState, RetryPolicy
+from terry.cluster.agent import attempt as agent_job
+from terry.cluster.agent import evidence
+from terry.cluster.core import events as e
+from terry.cluster.core.model import AttemptEnd, EndReason, JobRecord, JobState, RetryPolicy
 from terry.cluster.ports import Blocked, Ended
-from terry.jobs.checkpoints import CheckpointStore
+from terry.jobs.process.checkpoints import CheckpointStore
+from tests.fakes.pool import FakeGpu
 from tests.faults.absent_disk import AbsentDisk
 from tests.faults.agent_harness import LIGHT, AgentHarness
 from tests.faults.frozen_disk import frozen_disk

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from terry.cluster.model import EndReason, JobRecord, JobState
+from terry.cluster.core.model import EndReason, JobRecord, JobState
 from tests.faults.small_disk import SmallDisk
 from tests.faults.workspace_under_fire import UnderFire
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from terry.cluster.model import EndReason
-from terry.jobs.checkpoints import checkpoints, load
+from terry.cluster.core.model import EndReason
+from terry.jobs.process.checkpoints import checkpoints, load
 from tests.faults.workspace_under_fire import COMMAND, UnderFire
 from tests.testbed.beds import Bed, why_not
 

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from terry.cluster import mps
-from terry.cluster.fakes import FakeGpu
-from terry.cluster.job_runtime import JobRuntime
-from terry.cluster.model import Device, DeviceKind, EndReason
-from terry.jobs.device import CONTEXT_BYTES, memory_fraction
+from terry.cluster.agent import mps
+from terry.cluster.agent.job_runtime import JobRuntime
+from terry.cluster.core.model import Device, DeviceKind, EndReason
+from terry.jobs.process.device_check import CONTEXT_BYTES, memory_fraction
+from tests.fakes.pool import FakeGpu
 from tests.faults.agent_harness import RUNTIME, AgentHarness
 
 GB = 1 << 30

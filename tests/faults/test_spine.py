@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.model import EndReason
-from terry.cluster.processes import in_session
+from terry.cluster.core.model import EndReason
+from terry.cluster.host.processes import in_session
 from tests.faults.absent_disk import AbsentDisk
 from tests.faults.workspace_under_fire import UnderFire, kill, titled
 

@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from terry.cluster.device_agent import AGENT_VARIABLE
-from terry.cluster.keeper import keeper_lock
-from terry.cluster.locks import holder
-from terry.cluster.model import Attempt, EndReason, JobState
-from terry.cluster.processes import Process, find, in_session, with_environment_prefix
-from terry.cluster.ray_head import read_head
-from terry.cluster.state import State
-from terry.cluster.store import read_state
-from terry.cluster.workspace import Workspace
+from terry.cluster.agent.agent import AGENT_VARIABLE
+from terry.cluster.core.model import Attempt, EndReason, JobState
+from terry.cluster.core.state import State
+from terry.cluster.files.paths import Workspace
+from terry.cluster.files.store import read_state
+from terry.cluster.host.locks import holder
+from terry.cluster.host.processes import Process, find, in_session, with_environment_prefix
+from terry.cluster.lifecycle.keeper import keeper_lock
+from terry.cluster.ray.head import read_head
 
 COMMAND = [str(Path(sys.executable).with_name("terry-cluster"))]
 

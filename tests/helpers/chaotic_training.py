@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from terry.jobs import train
-from terry.jobs.context import RunContext
+from terry.jobs.process.context import RunContext
 from terry.models.language_model import LanguageModel
 
 

@@ -6,13 +6,13 @@ import errno
 from pathlib import Path
 from typing import Any
 
-from terry.cluster import inbox
-from terry.cluster.controller import Controller, Hooks
-from terry.cluster.fakes import FakeClock, FakePool
-from terry.cluster.model import AttemptEnd, EndReason, JobRecord
-from terry.cluster.state_file import to_snapshot, validate
-from terry.cluster.store import read_state
-from terry.cluster.workspace import Workspace
+from terry.cluster.controller.loop import Controller, Hooks
+from terry.cluster.core.model import AttemptEnd, EndReason, JobRecord
+from terry.cluster.core.state_document import to_snapshot, validate
+from terry.cluster.files import inbox
+from terry.cluster.files.paths import Workspace
+from terry.cluster.files.store import read_state
+from tests.fakes.pool import FakeClock, FakePool
 from tests.helpers.queue_values import NoSync, job_line, make_cpu, write_submission
 
 SUCCESS = AttemptEnd(reason=EndReason.SUCCESS)

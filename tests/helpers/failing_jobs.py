@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from terry.jobs.context import RunContext
-from terry.jobs.device import require_device
+from terry.jobs.process.context import RunContext
+from terry.jobs.process.device_check import require_device
 
 
 def before_the_first_step(ctx: RunContext) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from terry.cluster.home import Home, HomeAway
+from terry.cluster.away.home import Home, HomeAway
 
 
 class FlakyHome:

@@ -1,4 +1,4 @@
-"""Entry points for the tests of agents and forkservers: what a job's process runs instead of terry.jobs.child."""
+"""Entry points for the tests of agents and forkservers: run instead of terry.jobs.process.child."""
 
 from __future__ import annotations
 

@@ -8,11 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from terry.cluster import events as e
-from terry.cluster.durable import Calls
-from terry.cluster.events import Command, Event, Follow
-from terry.cluster.machine import State, apply, is_stale
-from terry.cluster.model import (
+from terry.cluster.core import events as e
+from terry.cluster.core.events import Command, Event, Follow
+from terry.cluster.core.model import (
     Allocation,
     AttemptEnd,
     Device,
@@ -24,8 +22,10 @@ from terry.cluster.model import (
     RetryPolicy,
     SpecRef,
 )
-from terry.cluster.state_file import validate
-from terry.cluster.workspace import Workspace
+from terry.cluster.core.state_document import validate
+from terry.cluster.core.state_machine import State, apply, is_stale
+from terry.cluster.files.durable import Calls
+from terry.cluster.files.paths import Workspace
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from terry.cluster.device_agent import AGENT_VARIABLE, DeviceAgent, StaleOrder
-from terry.cluster.job_runtime import JobRuntime
-from terry.cluster.model import AttemptEnd, Device, DeviceKind, EndReason, StopGoal
+from terry.cluster.agent.agent import AGENT_VARIABLE, DeviceAgent, StaleOrder
+from terry.cluster.agent.job_runtime import JobRuntime
+from terry.cluster.core.model import AttemptEnd, Device, DeviceKind, EndReason, StopGoal
+from terry.cluster.files.paths import Workspace
+from terry.cluster.host.processes import find, kill_all, with_environment
 from terry.cluster.ports import Ended, LaunchOrder, Refused, Report, Started
-from terry.cluster.processes import find, kill_all, with_environment
-from terry.cluster.workspace import Workspace
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 RUNTIME = JobRuntime(

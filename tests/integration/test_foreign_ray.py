@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.addresses import LOOPBACK, free_ports
-from terry.cluster.model import JobRecord, JobState
-from terry.cluster.processes import in_session, kill_all
+from terry.cluster.core.model import JobRecord, JobState
+from terry.cluster.host.addresses import LOOPBACK, free_ports
+from terry.cluster.host.processes import in_session, kill_all
 from tests.faults.workspace_under_fire import UnderFire
 
 pytestmark = pytest.mark.timeout(400)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from terry.cluster import next_head
-from terry.cluster.model import Budget, EndReason
+from terry.cluster.core.model import Budget, EndReason
 from terry.cluster.ports import NodeState
+from terry.cluster.slurm import next_head
 from tests.helpers.doc_blocks import ROOT, Reader, check
 from tests.testbed.beds import Bed, why_no_slurm
 from tests.testbed.slurm_lab import HOSTS, SlurmLab

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from terry.cluster.model import EndReason
+from terry.cluster.core.model import EndReason
 from terry.cluster.ports import NodeState
 from tests.testbed.beds import ROOT, Bed, why_not
 from tests.testbed.lab import Lab

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.machine import State
-from terry.cluster.model import JobState
-from terry.cluster.state_file import to_snapshot
-from terry.cluster.store import read_state
+from terry.cluster.core.model import JobState
+from terry.cluster.core.state_document import to_snapshot
+from terry.cluster.core.state_machine import State
+from terry.cluster.files.store import read_state
 from tests.simulation.world import World, history, replayed
 
 SEEDS = int(os.environ.get("TERRY_SIMULATION_SEEDS", "200"))

@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from terry.cluster import inbox
-from terry.cluster.controller import Controller
-from terry.cluster.durable import Calls
-from terry.cluster.events import encode_line
-from terry.cluster.fakes import FakeClock, FakePool
-from terry.cluster.journal import read
-from terry.cluster.machine import State, apply, due
-from terry.cluster.model import AttemptEnd, Device, EndReason, JobState
-from terry.cluster.policy import Limit, Policy, Preemption
-from terry.cluster.state_file import to_snapshot, validate
-from terry.cluster.workspace import Workspace
+from terry.cluster.controller.loop import Controller
+from terry.cluster.core.events import encode_line
+from terry.cluster.core.model import AttemptEnd, Device, EndReason, JobState
+from terry.cluster.core.policy import Limit, Policy, Preemption
+from terry.cluster.core.state_document import to_snapshot, validate
+from terry.cluster.core.state_machine import State, apply, due
+from terry.cluster.files import inbox
+from terry.cluster.files.durable import Calls
+from terry.cluster.files.journal import read
+from terry.cluster.files.paths import Workspace
+from tests.fakes.pool import FakeClock, FakePool
 from tests.helpers.queue_values import NoSync, job_line, make_cpu, make_gpu, write_submission
 
 

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from terry.cluster.model import Attempt, EndReason
-from terry.cluster.node_records import reports
+from terry.cluster.core.model import Attempt, EndReason
+from terry.cluster.core.state import State
+from terry.cluster.files.paths import Workspace
+from terry.cluster.files.store import read_state
+from terry.cluster.nodes.records import reports
 from terry.cluster.ports import NodeReport
-from terry.cluster.ray_head import Head, read_head
-from terry.cluster.state import State
-from terry.cluster.store import read_state
-from terry.cluster.workspace import Workspace
+from terry.cluster.ray.head import Head, read_head
 from tests.faults.workspace_under_fire import write_words
 from tests.testbed.beds import Bed
 

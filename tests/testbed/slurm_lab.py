@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from terry.cluster.model import EndReason
-from terry.cluster.workspace import Workspace
+from terry.cluster.core.model import EndReason
+from terry.cluster.files.paths import Workspace
 from tests.faults.workspace_under_fire import write_words
 from tests.testbed.beds import Bed
 from tests.testbed.lab import Lab

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from terry.cluster.cli import run
+from terry.cluster.cli.main import run
 from tests.unit.cli.world import OWN_CODE, World
 
 
@@ -46,7 +46,7 @@ def terry(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest
     (tmp_path / "whaling.py").write_text(OWN_CODE)
     monkeypatch.setenv("TERRY_WORKSPACE", str(tmp_path / "runs"))
     monkeypatch.delenv("TERRY_DEBUG", raising=False)
-    monkeypatch.setattr("terry.cluster.up.ensure_up", lambda *_, **__: False)
+    monkeypatch.setattr("terry.cluster.lifecycle.up.ensure_up", lambda *_, **__: False)
 
     def call(*arguments: str) -> Said:
         capfd.readouterr()

@@ -14,8 +14,8 @@ import pytest
 
 from terry.cluster import Workspace
 from terry.cluster.api import Jobs
+from terry.cluster.core.model import DeviceKind, JobState
 from terry.cluster.errors import UserError
-from terry.cluster.model import DeviceKind, JobState
 from tests.unit.cli.conftest import Terry
 from tests.unit.cli.world import World, busy
 
@@ -31,7 +31,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """The workspace of `world`; no Ray is ever started."""
     monkeypatch.chdir(tmp_path)
     started: list[Path] = []
-    monkeypatch.setattr("terry.cluster.up.ensure_up", lambda paths, **_: started.append(paths.root) or True)
+    monkeypatch.setattr("terry.cluster.lifecycle.up.ensure_up", lambda paths, **_: started.append(paths.root) or True)
     yield Workspace.open(tmp_path / "runs")
     assert set(started) <= {tmp_path / "runs"}
 
@@ -189,7 +189,7 @@ def test_wait_until_all_have_ended(lab: Workspace, world: World, monkeypatch: py
         (next(meanwhile, None) or next(last))()
         return True
 
-    monkeypatch.setattr("terry.cluster.cli_follow.until_news", news)
+    monkeypatch.setattr("terry.cluster.cli.follow.until_news", news)
     said: list[str] = []
     jobs = lab.wait("cells", tell=said.append)
     assert [job.state for job in jobs] == [JobState.COMPLETED, JobState.COMPLETED]

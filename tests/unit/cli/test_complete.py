@@ -10,7 +10,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from terry.cluster.cli import run
+from terry.cluster.cli.main import run
 from tests.unit.cli.world import World, busy
 
 SWEEP = """\

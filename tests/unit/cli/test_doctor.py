@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.cli_doctor import Finding, examine
-from terry.cluster.device_agent import AGENT_VARIABLE
-from terry.cluster.workspace import Workspace
+from terry.cluster.agent.agent import AGENT_VARIABLE
+from terry.cluster.cli.doctor import Finding, examine
+from terry.cluster.files.paths import Workspace
 from tests.unit.cli.world import World, device
 
 

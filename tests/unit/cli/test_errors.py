@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
-from terry.cluster.cli import VERBS
-from terry.cluster.workspace import Workspace
+from terry.cluster.cli.main import VERBS
+from terry.cluster.files.paths import Workspace
 from tests.unit.cli.conftest import Terry
 from tests.unit.cli.world import World
 
@@ -130,7 +130,7 @@ def test_what_the_file_system_refuses(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number), str(tmp_path / "runs"))
 
-    monkeypatch.setattr("terry.cluster.durable.publish_folder", refuse)
+    monkeypatch.setattr("terry.cluster.files.durable.publish_folder", refuse)
     said = terry("submit", "sweep.yaml")
     assert said.code == 2
     assert words in said.err
@@ -142,9 +142,9 @@ def test_a_bug_shows_its_stack_and_is_no_failed_job(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit code 70: scripts must not take it for 1, which says that a job failed."""
-    from terry.cluster.cli import run
+    from terry.cluster.cli.main import run
 
-    monkeypatch.setattr("terry.cluster.cli_setup.make_workspace", lambda *_: 1 / 0)
+    monkeypatch.setattr("terry.cluster.client.setup.make_workspace", lambda *_: 1 / 0)
     assert run(["-w", str(tmp_path / "x"), "init"]) == 70
     assert "ZeroDivisionError" in capfd.readouterr().err
 
@@ -152,7 +152,7 @@ def test_a_bug_shows_its_stack_and_is_no_failed_job(
 def test_a_closed_pipe_is_silent(world: World) -> None:
     """`terry-cluster status --json | head -1`."""
     world.submit("cells", 400)
-    command = f"{sys.executable} -m terry.cluster.cli -w {world.workspace.root} status --json | head -1"
+    command = f"{sys.executable} -m terry.cluster.cli.main -w {world.workspace.root} status --json | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "["
     assert done.stderr == ""
@@ -165,7 +165,7 @@ def test_interrupt(terry: Terry, world: World, monkeypatch: pytest.MonkeyPatch) 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("terry.cluster.cli_reader.Reader.stamp", interrupt)
+    monkeypatch.setattr("terry.cluster.client.reader.Reader.stamp", interrupt)
     said = terry("wait", "cells")
     assert said.code == 130
     assert "the jobs go on" in said.err

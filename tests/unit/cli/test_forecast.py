@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.cli_reader import Reader
-from terry.logs.snapshot import Snapshots
+from terry.cluster.client.reader import Reader
+from terry.logs.view.build import Snapshots
 from tests.unit.cli.world import World, device
 
 

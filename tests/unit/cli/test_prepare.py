@@ -124,7 +124,7 @@ def test_a_progress_bar_on_a_terminal_and_an_interrupt(tmp_path: Path) -> None:
     """Interrupted by the terminal's key as soon as reading is seen: nothing is left, and the exit code says so."""
     (tmp_path / "long.txt").write_text("Some words in a row, and some more. " * 400_000)
     environment = {**os.environ, "TERRY_WORKSPACE": str(tmp_path / "runs"), "TERM": "xterm", "COLUMNS": "100"}
-    arguments = ["-m", "terry.cluster.cli", "prepare", "long.txt"]
+    arguments = ["-m", "terry.cluster.cli.main", "prepare", "long.txt"]
     child = pexpect.spawn(sys.executable, arguments, env=environment, cwd=str(tmp_path), timeout=60, encoding="utf-8")
     child.expect(r"long: reading.*\d+%")
     child.sendintr()

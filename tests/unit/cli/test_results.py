@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from terry.cluster import durable
-from terry.cluster.model import AttemptEnd, EndReason
+from terry.cluster.core.model import AttemptEnd, EndReason
+from terry.cluster.files import durable
 from tests.unit.cli.conftest import Terry
 from tests.unit.cli.world import World, busy, device
 
@@ -93,7 +93,7 @@ def test_a_workspace_for_a_group(terry: Terry, tmp_path: Path) -> None:
 
 def test_submit_says_what_it_decided(terry: Terry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """New jobs, device, workspace; again: nothing new. A dry run leaves nothing on disk."""
-    monkeypatch.setattr("terry.jobs.spec.local_gpus", lambda: 0)
+    monkeypatch.setattr("terry.jobs.sweeps.spec.local_gpus", lambda: 0)
     (tmp_path / "sweep.yaml").write_text(
         "name: cells\nrun: {entrypoint: 'whaling:main'}\nsweep: {grid: {training.seed: [1, 2]}}\n"
     )

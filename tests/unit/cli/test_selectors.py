@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from terry.cluster.client.selectors import select, select_one
+from terry.cluster.core.model import Job, JobRecord, JobState, Resources, SpecRef
 from terry.cluster.errors import UserError
-from terry.cluster.model import Job, JobRecord, JobState, Resources, SpecRef
-from terry.cluster.selectors import select, select_one
 
 
 def record(job_id: str, sweep: str, state: JobState = JobState.PENDING) -> JobRecord:

@@ -19,11 +19,11 @@ def imported(code: str) -> set[str]:
 @pytest.mark.parametrize(
     "code",
     [
-        "import terry.cluster.cli",
-        "from terry.cluster.cli import run; run(['--help'])",
-        "from terry.cluster.cli import run; run(['-w', '/nonexistent', 'status'])",
+        "import terry.cluster.cli.main",
+        "from terry.cluster.cli.main import run; run(['--help'])",
+        "from terry.cluster.cli.main import run; run(['-w', '/nonexistent', 'status'])",
         "from terry.cluster import Workspace; Workspace.open('/nonexistent').jobs()",
-        "import terry.cluster.cli_reader, terry.logs.status, terry.logs.story, terry.logs.results",
+        "import terry.cluster.client.reader, terry.logs.text.status, terry.logs.text.story, terry.logs.records.results",
     ],
 )
 def test_leaves_heavy_modules_out(code: str) -> None:
@@ -33,7 +33,7 @@ def test_leaves_heavy_modules_out(code: str) -> None:
 
 def test_help_of_every_verb() -> None:
     """Each verb says what it does; those that take names show an example."""
-    from terry.cluster.cli import VERBS, run
+    from terry.cluster.cli.main import VERBS, run
 
     for verb in VERBS:
         assert verb.name is not None

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.cli_reader import Reader
-from terry.cluster.cli_views import _warnings
-from terry.cluster.events import Submitted, encode_line
-from terry.cluster.model import DeviceUse
+from terry.cluster.cli.views import _warnings
+from terry.cluster.client.reader import Reader
+from terry.cluster.core.events import Submitted, encode_line
+from terry.cluster.core.model import DeviceUse
 from tests.unit.cli.conftest import Terry
 from tests.unit.cli.world import START, World, busy
 
@@ -113,7 +113,7 @@ def test_a_superseded_controller_does_not_fool_a_reader(world: World) -> None:
 
 def test_an_ensemble_is_named_like_a_sweep(terry: Terry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its members, and the job that evaluates them, stand in the submission, also before any controller has run."""
-    monkeypatch.setattr("terry.jobs.spec.local_gpus", lambda: 0)
+    monkeypatch.setattr("terry.jobs.sweeps.spec.local_gpus", lambda: 0)
     (tmp_path / "words.csv").write_text("body\na whale\n")
     text = "name: cells\ndatasets: {words: {source: words.csv, column: body}}\n"
     text += "run: {entrypoint: 'terry.jobs.train:main'}\nsweep: {grid: {model.cell: [gru, lstm]}}\n"

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from terry.cluster.model import JobState
+from terry.cluster.core.model import JobState
 from tests.unit.cli.conftest import Terry
 from tests.unit.cli.world import World, busy
 
@@ -129,7 +129,7 @@ def test_logs_follow_until_the_end(
     world.turn(times=3)
     write_log(world, "cells-0001", 1, "first\n")
     moments = iter([lambda: write_log(world, "cells-0001", 1, "second\n"), lambda: _end(world, fails)])
-    monkeypatch.setattr("terry.cluster.cli_logs.time.sleep", lambda _: next(moments)())
+    monkeypatch.setattr("terry.cluster.cli.logs.time.sleep", lambda _: next(moments)())
     said = terry("logs", "cells-0001", "-f")
     assert said.code == code
     assert said.out.splitlines()[1:] == ["first", "second", "last"]
@@ -148,7 +148,7 @@ def test_logs_follow_across_attempts(terry: Terry, world: World, monkeypatch: py
             lambda: world.finish("cells-0001"),
         ]
     )
-    monkeypatch.setattr("terry.cluster.cli_logs.time.sleep", lambda _: next(moments)())
+    monkeypatch.setattr("terry.cluster.cli.logs.time.sleep", lambda _: next(moments)())
     said = terry("logs", "cells-0001", "-f")
     assert said.code == 0
     lines = said.out.splitlines()
@@ -166,7 +166,7 @@ def test_logs_say_why_nothing_comes_and_where_there_is_more(
     def stop(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("terry.cluster.cli_logs.time.sleep", stop)
+    monkeypatch.setattr("terry.cluster.cli.logs.time.sleep", stop)
     said = terry("logs", "cells-0001", "-f")
     assert said.code == 130
     assert "cells-0001 is pending; waiting for it to start: no controller runs" in said.err

@@ -13,8 +13,8 @@ import pexpect
 import pyte
 import pytest
 
-from terry.cluster import inbox
-from terry.cluster.model import JobState
+from terry.cluster.core.model import JobState
+from terry.cluster.files import inbox
 from tests.unit.cli.conftest import Terry
 from tests.unit.cli.world import World, busy
 
@@ -31,7 +31,7 @@ class Window:
         clean = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "COLUMNS", "LINES"}}
         self.child = pexpect.spawn(
             sys.executable,
-            ["-m", "terry.cluster.cli", "-w", str(world.workspace.root), "watch"],
+            ["-m", "terry.cluster.cli.main", "-w", str(world.workspace.root), "watch"],
             dimensions=(height, width),
             env={**clean, "TERM": "xterm-256color", "TZ": "UTC", **environment},
             timeout=_PATIENCE_S,
@@ -265,7 +265,7 @@ def test_until_done_prints_how_all_ended(world: World) -> None:
     """As `submit --watch` does: the dashboard closes by itself, and what stands on the terminal is the summary."""
     world.submit("cells", 8)
     world.turn(times=3)
-    command = ["-m", "terry.cluster.cli", "-w", str(world.workspace.root), "watch", "--until-done"]
+    command = ["-m", "terry.cluster.cli.main", "-w", str(world.workspace.root), "watch", "--until-done"]
     child = pexpect.spawn(sys.executable, command, dimensions=(8, 100), timeout=_PATIENCE_S)
     child.expect("running")
     for number in range(1, 9):

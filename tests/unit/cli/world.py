@@ -8,14 +8,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from terry.cluster import durable, inbox
-from terry.cluster.cli_setup import make_workspace
-from terry.cluster.controller import Controller
-from terry.cluster.fakes import FakeClock, FakePool
-from terry.cluster.live import Live
-from terry.cluster.model import AttemptEnd, Device, DeviceKind, DeviceUse, EndReason, JobRecord, Progress
-from terry.cluster.workspace import Workspace
-from terry.jobs.submission import SubmitOptions, prepare_submission, publish
+from terry.cluster.client.setup import make_workspace
+from terry.cluster.controller.loop import Controller
+from terry.cluster.core.model import AttemptEnd, Device, DeviceKind, DeviceUse, EndReason, JobRecord, Progress
+from terry.cluster.files import durable, inbox
+from terry.cluster.files.live import Live
+from terry.cluster.files.paths import Workspace
+from terry.jobs.submitting.submission import SubmitOptions, prepare_submission, publish
+from tests.fakes.pool import FakeClock, FakePool
 
 START = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 

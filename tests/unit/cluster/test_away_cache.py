@@ -10,11 +10,11 @@ from queue import SimpleQueue
 
 import pytest
 
-from terry.cluster import away_cache
-from terry.cluster.courier import Courier
-from terry.cluster.home import Home
+from terry.cluster.away import cache as away_cache
+from terry.cluster.away.courier import Courier
+from terry.cluster.away.home import Home
+from terry.cluster.files.paths import Workspace
 from terry.cluster.ports import LaunchOrder
-from terry.cluster.workspace import Workspace
 from tests.unit.cluster.test_home import order_of
 
 OLD = time.time() - away_cache.KEPT_S - 60.0

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terry.cluster import events as e
-from terry.cluster.borrowing import Slot, SlotPlan, plan_slots
-from terry.cluster.loads import DeviceLoad, IdleWatch, Need, WaitingJobs
-from terry.cluster.model import Device, DeviceKind, Resources
-from terry.cluster.policy import Policy
-from terry.cluster.reasons import why_waiting
-from terry.cluster.rules import is_stale
+from terry.cluster.actors.borrowing import Slot, SlotPlan, plan_slots
+from terry.cluster.core import events as e
+from terry.cluster.core.model import Device, DeviceKind, Resources
+from terry.cluster.core.policy import Policy
+from terry.cluster.core.transitions import is_stale
+from terry.cluster.scheduling.demand import DeviceLoad, IdleWatch, Need, WaitingJobs
+from terry.cluster.scheduling.reasons import why_waiting
 from tests.helpers.queue_values import T0, Queue, at, make_cpu, make_gpu
 
 IDLE = 600.0

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.config import Notify, Occasion, WorkspaceConfig, parse, read, read_nodes
+from terry.cluster.config.terry_yaml import Notify, Occasion, WorkspaceConfig, parse, read, read_nodes
 from terry.cluster.errors import UserError
-from terry.cluster.workspace import Workspace
+from terry.cluster.files.paths import Workspace
 
 FILE = Path("/w/terry.yaml")
 

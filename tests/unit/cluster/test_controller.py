@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster import inbox, lease, live, requests
-from terry.cluster.controller import Controller
-from terry.cluster.durable import Calls
-from terry.cluster.fakes import FakePool
-from terry.cluster.inbox import Letter
-from terry.cluster.model import AttemptEnd, EndReason, JobState
+from terry.cluster.controller import requests
+from terry.cluster.controller.loop import Controller
+from terry.cluster.core.model import AttemptEnd, EndReason, JobState
+from terry.cluster.files import inbox, lease, live
+from terry.cluster.files.durable import Calls
+from terry.cluster.files.inbox import Letter
 from terry.cluster.ports import LaunchOrder
-from terry.cluster.schedule import why_waiting
+from terry.cluster.scheduling.plan import why_waiting
+from tests.fakes.pool import FakePool
 from tests.helpers.controller_bench import SUCCESS, Bench
 from tests.helpers.queue_values import NoSync, job_line, make_cpu, make_gpu, write_submission
 

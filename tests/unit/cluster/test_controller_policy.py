@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from terry.cluster import events as e
-from terry.cluster.controller import Controller
-from terry.cluster.journal import read
-from terry.cluster.model import AttemptEnd, EndReason, JobState
-from terry.cluster.policy import Policy, Preemption
+from terry.cluster.controller.loop import Controller
+from terry.cluster.core import events as e
+from terry.cluster.core.model import AttemptEnd, EndReason, JobState
+from terry.cluster.core.policy import Policy, Preemption
+from terry.cluster.files.journal import read
 from tests.helpers.controller_bench import Bench
 from tests.helpers.queue_values import NoSync
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster import device_lock
-from terry.cluster.device_lock import DeviceLock, DeviceLockError, lock_of
+from terry.cluster.agent import gpu_lock as device_lock
+from terry.cluster.agent.gpu_lock import DeviceLock, DeviceLockError, lock_of
 
 _HOLD = (
-    "import sys; from pathlib import Path; from terry.cluster.device_lock import DeviceLock\n"
+    "import sys; from pathlib import Path; from terry.cluster.agent.gpu_lock import DeviceLock\n"
     "lock = DeviceLock(Path(sys.argv[1])); print(lock.take(), flush=True); sys.stdin.read()\n"
 )
 

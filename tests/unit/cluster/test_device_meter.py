@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.device_meter import DeviceMeter
-from terry.cluster.fakes import FakeGpu
-from terry.cluster.live import LiveWriter, read
-from terry.cluster.model import Device, DeviceKind, DeviceUse
-from terry.cluster.state import State
-from terry.cluster.workspace import Workspace
+from terry.cluster.agent.meter import DeviceMeter
+from terry.cluster.core.model import Device, DeviceKind, DeviceUse
+from terry.cluster.core.state import State
+from terry.cluster.files.live import LiveWriter, read
+from terry.cluster.files.paths import Workspace
+from tests.fakes.pool import FakeGpu
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

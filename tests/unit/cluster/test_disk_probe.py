@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from terry.cluster.disk_probe import DiskProbe
-from terry.cluster.durable import Calls
+from terry.cluster.files.durable import Calls
+from terry.cluster.host.disk import DiskProbe
 
 
 class Slow(Calls):

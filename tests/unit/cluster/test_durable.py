@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from terry.cluster.durable import (
+from terry.cluster.files.durable import (
     Calls,
     fsync_folder,
     inherited_mode,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster import evidence
-from terry.cluster.evidence import ErrorReport, Evidence, judge
-from terry.cluster.model import EndReason, StopGoal
-from terry.cluster.workspace import Workspace
+from terry.cluster.agent import evidence
+from terry.cluster.agent.evidence import ErrorReport, Evidence, judge
+from terry.cluster.core.model import EndReason, StopGoal
+from terry.cluster.files.paths import Workspace
 
 STACK = """Fatal Python error: Segmentation fault
 
@@ -128,7 +128,7 @@ def test_what_cannot_be_read_is_taken_as_absent(tmp_path: Path, monkeypatch: pyt
 
     for name in ("read_text", "read_bytes"):
         monkeypatch.setattr(Path, name, gone)
-    monkeypatch.setattr("terry.cluster.evidence.os.listdir", gone)
+    monkeypatch.setattr("terry.cluster.agent.evidence.os.listdir", gone)
     assert evidence.read_error(run.attempt(1)) is None
     assert evidence.read_stack(run.attempt(1)) == ""
     assert evidence.newest_checkpoint_step(run) is None

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from terry.cluster.failures import Decision, decide
-from terry.cluster.model import EndReason, JobRecord, JobState, RetryPolicy
+from terry.cluster.core.failures import Decision, decide
+from terry.cluster.core.model import EndReason, JobRecord, JobState, RetryPolicy
 from tests.helpers.queue_values import Queue, make_cpu
 
 
@@ -167,7 +167,7 @@ def test_stopped_early_is_a_completion(queue: Queue) -> None:
 
 @pytest.mark.parametrize("reason", list(EndReason))
 def test_every_cause_has_a_decision_in_words(queue: Queue, reason: EndReason) -> None:
-    from terry.cluster.model import AttemptEnd
+    from terry.cluster.core.model import AttemptEnd
 
     queue.start("s-1")
     decision = decide(queue["s-1"], AttemptEnd(reason=reason), queue.now)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from terry.cluster.errors import UserError
-from terry.cluster.ray_head import adopt_head, key_of
-from terry.cluster.ray_start import (
+from terry.cluster.files.paths import Workspace
+from terry.cluster.ray.daemons import (
     HEAD_VARIABLE,
     RAY_SETTINGS,
     guest_environment,
@@ -22,7 +22,7 @@ from terry.cluster.ray_start import (
     runtime_folder,
     users_token,
 )
-from terry.cluster.workspace import Workspace
+from terry.cluster.ray.head import adopt_head, key_of
 
 
 @pytest.fixture

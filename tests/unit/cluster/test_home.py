@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from terry.cluster import courier, outbox
-from terry.cluster.courier import Courier
-from terry.cluster.home import CHUNK, Home, HomeAway, HomePort, Superseded, is_seen, mark_of
-from terry.cluster.outbox import Outbox
+from terry.cluster.away import courier, outbox
+from terry.cluster.away.courier import Courier
+from terry.cluster.away.home import CHUNK, Home, HomeAway, HomePort, Superseded, is_seen, mark_of
+from terry.cluster.away.outbox import Outbox
+from terry.cluster.files.paths import Run, Workspace
 from terry.cluster.ports import LaunchOrder
-from terry.cluster.workspace import Run, Workspace
 from tests.helpers.flaky_home import FlakyHome
 
 

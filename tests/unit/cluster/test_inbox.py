@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terry.cluster import inbox
-from terry.cluster.workspace import Workspace
+from terry.cluster.files import inbox
+from terry.cluster.files.paths import Workspace
 
 
 @pytest.fixture

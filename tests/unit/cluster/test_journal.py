@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terry.cluster import events as e
-from terry.cluster.durable import Calls
+from terry.cluster.core import events as e
+from terry.cluster.core.events import BadLine, Event, UnknownVersion, decode_line, encode_line
+from terry.cluster.core.model import AttemptEnd, EndReason
 from terry.cluster.errors import JournalDamaged
-from terry.cluster.events import BadLine, Event, UnknownVersion, decode_line, encode_line
-from terry.cluster.journal import Journal, read, segments
-from terry.cluster.model import AttemptEnd, EndReason
+from terry.cluster.files.durable import Calls
+from terry.cluster.files.journal import Journal, read, segments
 from tests.helpers.queue_values import NoSync, at, make_cpu, make_job
 
 
@@ -117,7 +117,7 @@ def test_each_opening_begins_a_segment_and_numbers_go_on(tmp_path: Path) -> None
 
 
 def test_large_segments_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("terry.cluster.journal.SEGMENT_BYTES", 300)
+    monkeypatch.setattr("terry.cluster.files.journal.SEGMENT_BYTES", 300)
     _write(tmp_path, *([event] for event in _events(10)))
     assert len(segments(tmp_path)) > 2
     assert _read(tmp_path) == _events(10)
@@ -255,7 +255,7 @@ def test_two_writers_do_not_mix_in_one_segment(tmp_path: Path) -> None:
 
 
 def test_reading_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("terry.cluster.journal.SEGMENT_BYTES", 2000)
+    monkeypatch.setattr("terry.cluster.files.journal.SEGMENT_BYTES", 2000)
     journal = Journal.open(tmp_path, epoch=1, calls=NoSync())
     done = threading.Event()
     counts: list[int] = []

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from terry.cluster import lease
 from terry.cluster.errors import LostLease
-from terry.cluster.workspace import Workspace
+from terry.cluster.files import lease
+from terry.cluster.files.paths import Workspace
 from tests.helpers.queue_values import at
 
 
@@ -56,7 +56,7 @@ def test_the_lock_goes_with_its_process(workspace: Workspace, tmp_path: Path) ->
     lock = tmp_path / "lock"
     script = (
         "import sys; from pathlib import Path; from datetime import UTC, datetime\n"
-        "from terry.cluster import lease; from terry.cluster.workspace import Workspace\n"
+        "from terry.cluster import lease; from terry.cluster.files.paths import Workspace\n"
         f"workspace, lock = Workspace(Path({str(workspace.root)!r})), Path({str(lock)!r})\n"
         "held = lease.acquire(workspace, datetime.now(UTC), lock_file=lock)\n"
         "print('held', flush=True); sys.stdin.read()\n"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime
 
-from terry.cluster import events as e
-from terry.cluster.loads import waiting_jobs
-from terry.cluster.model import EndReason, Resources
-from terry.cluster.nodes_file import SlurmGroup
-from terry.cluster.policy import Limit, Policy
-from terry.cluster.schedule import plan
-from terry.cluster.slurm_plan import GroupPlan, Seen, plan_group
+from terry.cluster.config.nodes import SlurmGroup
+from terry.cluster.core import events as e
+from terry.cluster.core.model import EndReason, Resources
+from terry.cluster.core.policy import Limit, Policy
+from terry.cluster.scheduling.demand import waiting_jobs
+from terry.cluster.scheduling.plan import plan
+from terry.cluster.slurm.plan import GroupPlan, Seen, plan_group
 from tests.helpers.queue_values import Queue, at, make_cpu
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from terry.cluster import events as e
+from terry.cluster.core import events as e
+from terry.cluster.core.events import JobFinished, Launch, Stop
+from terry.cluster.core.model import AttemptEnd, EndReason, JobState, Resources, StopGoal
+from terry.cluster.core.state_document import from_snapshot, to_snapshot
+from terry.cluster.core.state_machine import apply, due, is_stale
+from terry.cluster.core.transitions import TRANSITIONS
 from terry.cluster.errors import InvalidTransition
-from terry.cluster.events import JobFinished, Launch, Stop
-from terry.cluster.machine import apply, due, is_stale
-from terry.cluster.model import AttemptEnd, EndReason, JobState, Resources, StopGoal
-from terry.cluster.rules import TRANSITIONS
-from terry.cluster.schedule import plan
-from terry.cluster.state_file import from_snapshot, to_snapshot
+from terry.cluster.scheduling.plan import plan
 from tests.helpers.queue_values import Queue, make_cpu, make_gpu, make_job
 
 

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster import durable, next_head
-from terry.cluster.addresses import free_ports, own_address, own_addresses
 from terry.cluster.errors import UserError
-from terry.cluster.lease import acquire
-from terry.cluster.listening import Listener, listeners
-from terry.cluster.machine_list import Condition, machines
-from terry.cluster.node_records import Member, Members, write_members, write_report
+from terry.cluster.files import durable
+from terry.cluster.files.lease import acquire
+from terry.cluster.files.paths import Workspace
+from terry.cluster.host.addresses import free_ports, own_address, own_addresses
+from terry.cluster.host.processes import Process
+from terry.cluster.lifecycle.overview import Condition, machines
+from terry.cluster.nodes.records import Member, Members, write_members, write_report
 from terry.cluster.ports import NodeFacts, NodeReport, NodeState
-from terry.cluster.processes import Process
-from terry.cluster.ray_head import Head
-from terry.cluster.workspace import Workspace
-from terry.logs.machines import machine_lines
+from terry.cluster.ray.head import Head
+from terry.cluster.ray.listening import Listener, listeners
+from terry.cluster.slurm import next_head
+from terry.logs.text.nodes import machine_lines
 
 NOW = datetime.now(UTC)
 YAML = "nodes: {lab: {kind: ssh, hosts: [seawolf, quattro, porto, lost, new], labels: fast}}\n"

@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from terry.cluster import machine_nodes
-from terry.cluster.device_choice import chosen_gpus, uses_cpu
-from terry.cluster.machine_nodes import MachineNodes
-from terry.cluster.machines import Answer, SshMachine, ThisMachine
-from terry.cluster.node_facts import clock_trouble, misfit
-from terry.cluster.node_join import MARK, answer_of
-from terry.cluster.nodes_file import NodeSetup
+from terry.cluster.config.nodes import NodeSetup
+from terry.cluster.host.device_choice import chosen_gpus, uses_cpu
+from terry.cluster.host.versions import installed
+from terry.cluster.nodes import hosts as machine_nodes
+from terry.cluster.nodes.facts import clock_trouble, misfit
+from terry.cluster.nodes.hosts import MachineNodes
+from terry.cluster.nodes.join import MARK, answer_of
+from terry.cluster.nodes.remote import Answer, SshMachine, ThisMachine
 from terry.cluster.ports import (
     ClusterKey,
     ClusterView,
@@ -26,7 +27,6 @@ from terry.cluster.ports import (
     NodeReport,
     NodeState,
 )
-from terry.cluster.versions import installed
 
 HEAD = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.13.0+cu128", "terry-cluster": "0.1.0"}
 KEY = ClusterKey(workspace="/w", address="10.0.0.1:1", life="one", token="secret", versions=HEAD)

@@ -8,14 +8,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from terry.cluster import events as e
+from terry.cluster.core import events as e
+from terry.cluster.core.events import Event, Follow
+from terry.cluster.core.model import AttemptEnd, Device, EndReason, JobState, Resources
+from terry.cluster.core.state_document import from_snapshot, to_snapshot, validate
+from terry.cluster.core.state_machine import State, apply, due, is_stale
+from terry.cluster.core.transitions import TRANSITIONS
 from terry.cluster.errors import InvalidTransition
-from terry.cluster.events import Event, Follow
-from terry.cluster.machine import State, apply, due, is_stale
-from terry.cluster.model import AttemptEnd, Device, EndReason, JobState, Resources
-from terry.cluster.rules import TRANSITIONS
-from terry.cluster.schedule import plan
-from terry.cluster.state_file import from_snapshot, to_snapshot, validate
+from terry.cluster.scheduling.plan import plan
 from tests.helpers.queue_values import at, make_cpu, make_gpu, make_job
 
 DEVICES = [make_cpu("a", 2.0), make_cpu("b", 1.0), make_gpu("b", 0)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from terry.cluster import events as e
+from terry.cluster.core import events as e
+from terry.cluster.core.model import EndReason, JobState
+from terry.cluster.core.state_machine import due
 from terry.cluster.errors import InvalidTransition
-from terry.cluster.machine import due
-from terry.cluster.model import EndReason, JobState
 from tests.helpers.queue_values import Queue, make_cpu
 
 MEMBERS = ("s-1", "s-2", "s-3")

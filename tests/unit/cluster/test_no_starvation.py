@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terry.cluster import events as e
-from terry.cluster.machine import State, apply
-from terry.cluster.model import AttemptEnd, EndReason, JobState, Resources
-from terry.cluster.policy import Limit, Policy, Preemption
-from terry.cluster.schedule import plan
+from terry.cluster.core import events as e
+from terry.cluster.core.model import AttemptEnd, EndReason, JobState, Resources
+from terry.cluster.core.policy import Limit, Policy, Preemption
+from terry.cluster.core.state_machine import State, apply
+from terry.cluster.scheduling.plan import plan
 from tests.helpers.queue_values import at, make_cpu, make_job
 
 STEP_S = 10.0

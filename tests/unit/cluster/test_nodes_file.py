@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.config import parse, read_nodes
-from terry.cluster.errors import UserError
-from terry.cluster.nodes_file import (
+from terry.cluster.config.node_values import DeviceChoice, node_name
+from terry.cluster.config.nodes import (
     LocalGroup,
     NodesConfig,
     RayGroup,
     SlurmGroup,
     SshGroup,
 )
-from terry.cluster.nodes_values import DeviceChoice, node_name
-from terry.cluster.workspace import Workspace
+from terry.cluster.config.terry_yaml import parse, read_nodes
+from terry.cluster.errors import UserError
+from terry.cluster.files.paths import Workspace
 
 FILE = Path("/w/terry.yaml")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from terry.cluster.model import EndReason, JobRecord, JobState
-from terry.cluster.notify import Notifier
-from terry.cluster.workspace import Workspace
+from terry.cluster.controller.notify import Notifier
+from terry.cluster.core.model import EndReason, JobRecord, JobState
+from terry.cluster.files.paths import Workspace
 from tests.helpers.queue_values import Queue, make_cpu
 
 

@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from terry.cluster import events as e
-from terry.cluster.accounts import Ledger
-from terry.cluster.model import DeviceKind, EndReason, JobState, Resources
-from terry.cluster.policy import Limit, Policy, Preemption
-from terry.cluster.profiles import ALIKE, Effects, Profile
-from terry.cluster.schedule import Plan, plan, why_waiting
+from terry.cluster.core import events as e
+from terry.cluster.core.accounts import Ledger
+from terry.cluster.core.model import DeviceKind, EndReason, JobState, Resources
+from terry.cluster.core.policy import Limit, Policy, Preemption
+from terry.cluster.core.profiles import ALIKE, Effects, Profile
+from terry.cluster.scheduling.plan import Plan, plan, why_waiting
 from tests.helpers.queue_values import Queue, at, make_cpu, make_gpu
 
 HOUR = 3600.0

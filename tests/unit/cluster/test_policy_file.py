@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.config import parse
+from terry.cluster.config.terry_yaml import parse
+from terry.cluster.config.watched import watched_policy
+from terry.cluster.core.policy import Limit, Policy, Preemption, lookup
 from terry.cluster.errors import UserError
-from terry.cluster.policy import Limit, Policy, Preemption, lookup
-from terry.cluster.policy_watch import watched_policy
-from terry.cluster.workspace import Workspace
+from terry.cluster.files.paths import Workspace
 
 FILE = Path("/w/terry.yaml")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from terry.cluster import pulse
-from terry.cluster.agent_job import Pace
+from terry.cluster.agent import pulse
+from terry.cluster.agent.attempt import Pace
 
 
 def test_what_a_killed_process_said_last_is_still_there() -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terry.cluster import events as e
-from terry.cluster.model import EndReason, JobState, Resources, RetryPolicy
-from terry.cluster.schedule import Plan, Policy, plan, why_waiting
-from terry.cluster.state import EPSILON
+from terry.cluster.core import events as e
+from terry.cluster.core.model import EndReason, JobState, Resources, RetryPolicy
+from terry.cluster.core.state import EPSILON
+from terry.cluster.scheduling.plan import Plan, Policy, plan, why_waiting
 from tests.helpers.queue_values import Queue, at, make_cpu, make_gpu
 
 
@@ -178,7 +178,7 @@ def test_a_plan_has_a_limit() -> None:
 
 
 def test_ten_thousand_waiting_jobs_cost_nothing() -> None:
-    from terry.cluster.machine import apply
+    from terry.cluster.core.state_machine import apply
     from tests.helpers.queue_values import make_job
 
     queue = Queue(make_cpu(cores=2), make_gpu())

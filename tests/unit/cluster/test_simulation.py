@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from terry.cluster.core.model import DeviceKind, JobState, Resources
+from terry.cluster.core.policy import Policy, Preemption
+from terry.cluster.core.state_document import validate
 from terry.cluster.errors import UserError
-from terry.cluster.model import DeviceKind, JobState, Resources
-from terry.cluster.policy import Policy, Preemption
-from terry.cluster.simulation import Arrival, Outcome, Simulation, World
-from terry.cluster.simulation_input import made_up_job, nodes_of, read_trace
-from terry.cluster.state_file import validate
+from terry.cluster.simulation.engine import Arrival, Outcome, Simulation, World
+from terry.cluster.simulation.traces import made_up_job, nodes_of, read_trace
 
 GPU = Resources(gpus=1)
 

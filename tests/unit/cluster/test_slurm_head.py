@@ -8,14 +8,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from terry.cluster import durable, lease, next_head, slurm_head, up_slurm
-from terry.cluster.nodes_file import SlurmGroup
-from terry.cluster.processes import boot_id
-from terry.cluster.ray_head import Head
-from terry.cluster.slurm_head import Succession
-from terry.cluster.slurm_plan import HEAD_NODE, Phase, SlurmJob
-from terry.cluster.slurm_port import Slurm, SlurmError
-from terry.cluster.workspace import Workspace
+from terry.cluster.config.nodes import SlurmGroup
+from terry.cluster.files import durable, lease
+from terry.cluster.files.paths import Workspace
+from terry.cluster.host.processes import boot_id
+from terry.cluster.lifecycle import slurm as up_slurm
+from terry.cluster.lifecycle import slurm_head
+from terry.cluster.lifecycle.slurm_head import Succession
+from terry.cluster.ray.head import Head
+from terry.cluster.slurm import next_head
+from terry.cluster.slurm.commands import Slurm, SlurmError
+from terry.cluster.slurm.plan import HEAD_NODE, Phase, SlurmJob
 
 NOW = datetime.now(UTC)
 
@@ -123,7 +126,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
 
 def up(workspace: Workspace) -> list[str]:
     said: list[str] = []
-    from terry.cluster import config
+    from terry.cluster.config import terry_yaml as config
 
     up_slurm.ensure_head_job(workspace, config.read_nodes(workspace), wait=False, say=said.append)
     return said

@@ -8,17 +8,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from terry.cluster import durable, slurm_nodes
-from terry.cluster.fake_slurm import FakeSlurm
-from terry.cluster.live import Live
-from terry.cluster.loads import DeviceLoad, WaitingJobs
-from terry.cluster.model import Device, DeviceKind, DeviceRecord
-from terry.cluster.node_records import write_report
-from terry.cluster.nodes_file import SlurmGroup
+from terry.cluster.config.nodes import SlurmGroup
+from terry.cluster.core.model import Device, DeviceKind, DeviceRecord
+from terry.cluster.files import durable
+from terry.cluster.files.live import Live
+from terry.cluster.files.paths import Workspace
+from terry.cluster.nodes.records import write_report
 from terry.cluster.ports import ClusterKey, ClusterView, NodeReport, NodeState
-from terry.cluster.slurm_nodes import SlurmNodes
-from terry.cluster.slurm_plan import Phase, SlurmJob
-from terry.cluster.workspace import Workspace
+from terry.cluster.scheduling.demand import DeviceLoad, WaitingJobs
+from terry.cluster.slurm import provider as slurm_nodes
+from terry.cluster.slurm.plan import Phase, SlurmJob
+from terry.cluster.slurm.provider import SlurmNodes
+from tests.fakes.slurm import FakeSlurm
 
 GROUP = SlurmGroup(name="queue", most=2, gres="gpu:1", idle_after=60.0)
 KEY = ClusterKey(workspace="/w", address="10.0.0.1:6379", life="one", token="secret", versions={})

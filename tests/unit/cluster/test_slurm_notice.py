@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster import slurm_notice
+from terry.cluster.slurm import notice as slurm_notice
 
 _PROGRAM = """
 import signal

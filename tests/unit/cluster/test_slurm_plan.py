@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terry.cluster.loads import DeviceLoad, WaitingJobs
-from terry.cluster.model import Device, DeviceKind
-from terry.cluster.nodes_file import SlurmGroup
-from terry.cluster.nodes_values import DeviceChoice
-from terry.cluster.slurm_plan import (
+from terry.cluster.config.node_values import DeviceChoice
+from terry.cluster.config.nodes import SlurmGroup
+from terry.cluster.core.model import Device, DeviceKind
+from terry.cluster.scheduling.demand import DeviceLoad, WaitingJobs
+from terry.cluster.slurm.plan import (
     LOST_AFTER,
     GroupPlan,
     Phase,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.nodes_file import SlurmGroup
-from terry.cluster.slurm_plan import Phase, SlurmJob
-from terry.cluster.slurm_port import Slurm, SlurmError, limit_s, warning_s
-from terry.cluster.workspace import Workspace
+from terry.cluster.config.nodes import SlurmGroup
+from terry.cluster.files.paths import Workspace
+from terry.cluster.slurm.commands import Slurm, SlurmError, limit_s, warning_s
+from terry.cluster.slurm.plan import Phase, SlurmJob
 
 _SQUEUE = """101|RUNNING|None|c1|terry-{id}-queue-1
 102|PENDING|QOSMaxJobsPerUserLimit||terry-{id}-queue-2
@@ -65,7 +65,7 @@ def test_the_script_of_a_node(slurm: Slurm, tmp_path: Path) -> None:
     ):
         assert f"#SBATCH --{option}" in lines
     assert not [line for line in lines if "wckey" in line or "srun" in line]
-    command = f"exec ~/env/bin/python -m terry.cluster.slurm_worker '{tmp_path}/work space' queue queue-1 120"
+    command = f"exec ~/env/bin/python -m terry.cluster.slurm.worker '{tmp_path}/work space' queue queue-1 120"
     assert lines.index("module load cuda") < lines.index("export A=1") < lines.index(command)
 
 

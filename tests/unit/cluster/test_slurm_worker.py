@@ -15,15 +15,16 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from terry.cluster import durable, inbox, lease, ray_node
-from terry.cluster.live import Live
-from terry.cluster.loads import DeviceLoad
-from terry.cluster.locks import Lock
-from terry.cluster.model import Device, DeviceKind, DeviceRecord
+from terry.cluster.core.model import Device, DeviceKind, DeviceRecord
+from terry.cluster.files import durable, inbox, lease
+from terry.cluster.files.live import Live
+from terry.cluster.files.paths import Workspace
+from terry.cluster.host.locks import Lock
+from terry.cluster.nodes import member as ray_node
 from terry.cluster.ports import ClusterKey, NodeOrder, NodeState
-from terry.cluster.ray_start import INSTANCE_VARIABLE, instance, runtime_folder
-from terry.cluster.slurm_worker import LEAVES, Worker, _answers, clear_siblings
-from terry.cluster.workspace import Workspace
+from terry.cluster.ray.daemons import INSTANCE_VARIABLE, instance, runtime_folder
+from terry.cluster.scheduling.demand import DeviceLoad
+from terry.cluster.slurm.worker import LEAVES, Worker, _answers, clear_siblings
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 

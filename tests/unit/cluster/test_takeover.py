@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster import inbox
-from terry.cluster.controller import Controller, Hooks
+from terry.cluster.controller.loop import Controller, Hooks
+from terry.cluster.core.model import EndReason, JobRecord, JobState, StopGoal
+from terry.cluster.core.state_document import to_snapshot
 from terry.cluster.errors import JournalDamaged, LostLease, UserError
-from terry.cluster.fakes import FakeClock, FakePool
-from terry.cluster.model import EndReason, JobRecord, JobState, StopGoal
+from terry.cluster.files import inbox
+from terry.cluster.files.paths import Workspace
+from terry.cluster.files.store import read_state
 from terry.cluster.ports import Appeared, LaunchOrder, Started
-from terry.cluster.state_file import to_snapshot
-from terry.cluster.store import read_state
-from terry.cluster.workspace import Workspace
+from tests.fakes.pool import FakeClock, FakePool
 from tests.helpers.controller_bench import SUCCESS, Bench, FullDisk
 from tests.helpers.queue_values import job_line, make_cpu, write_submission
 

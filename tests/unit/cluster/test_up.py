@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster import durable, up
-from terry.cluster.config import parse
+from terry.cluster.config.nodes import NodesConfig
+from terry.cluster.config.terry_yaml import parse
 from terry.cluster.errors import UserError
-from terry.cluster.lease import Lease
-from terry.cluster.nodes_file import NodesConfig
-from terry.cluster.ray_head import Head
-from terry.cluster.up import ensure_up, head_hosts
-from terry.cluster.workspace import Workspace
+from terry.cluster.files import durable
+from terry.cluster.files.lease import Lease
+from terry.cluster.files.paths import Workspace
+from terry.cluster.lifecycle import up
+from terry.cluster.lifecycle.up import ensure_up, head_hosts
+from terry.cluster.ray.head import Head
 
 #: A lease of then is alive however slow the machine is.
 LATER = datetime.now(UTC) + timedelta(hours=1)
@@ -118,3 +119,10 @@ def test_submit_asks_nobody_where_a_controller_lives(workspace: Workspace, ssh: 
     durable.write_json(workspace.lease, held)
     assert not ensure_up(workspace, wait=False)
     assert asked(ssh) == []
+
+
+def test_a_workspace_that_another_version_runs_is_refused_with_what_to_do(workspace: Workspace) -> None:
+    held = Lease(epoch=3, host="elsewhere", pid=1, started="x", heartbeat=LATER, version="0.1.0")
+    durable.write_json(workspace.lease, held)
+    with pytest.raises(UserError, match=r"terry-cluster 0\.1\.0 runs .*: `terry-cluster down` and `terry-cluster up`"):
+        ensure_up(workspace, wait=False)

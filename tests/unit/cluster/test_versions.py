@@ -7,7 +7,7 @@ import platform
 import pytest
 import torch
 
-from terry.cluster.versions import CHECKED, installed, lacks_cuda, mismatch
+from terry.cluster.host.versions import CHECKED, installed, lacks_cuda, mismatch
 
 HEAD = {"python": "3.11.7", "terry-cluster": "0.1.0", "torch": "2.13.0+cu128", "ray": "2.60.0", "numpy": "2.3.1"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terry.cluster.waiting import Owned, Place, Waiting
+from terry.cluster.core.waiting import Owned, Place, Waiting
 
 _places = st.tuples(st.integers(-2, 2), st.integers(0, 200), st.just("s"))
 

@@ -19,7 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from terry.data_prep import collect, embeddings, publish, select
+from terry.data_prep import collect_tokens as collect
+from terry.data_prep import embeddings, publish
+from terry.data_prep import filter_rows as select
 from terry.data_prep.config import (
     Choose,
     Clean,

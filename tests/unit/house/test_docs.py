@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from terry.cluster import config, nodes_values, policy_file
-from terry.cluster.cli import VERBS
-from terry.jobs.spec import SweepFile
+from terry.cluster.cli.main import VERBS
+from terry.cluster.config import node_values as nodes_values
+from terry.cluster.config import policy as policy_file
+from terry.cluster.config import terry_yaml as config
+from terry.jobs.sweeps.spec import SweepFile
 from tests.helpers.doc_blocks import Block, Command, agrees, blocks, like_page
 
 ROOT = Path(__file__).parents[3]

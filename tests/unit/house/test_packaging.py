@@ -44,11 +44,11 @@ def test_the_wheel_brings_no_module_with_a_common_name(wheel: zipfile.ZipFile) -
 
 def test_the_wheel_has_the_command(wheel: zipfile.ZipFile) -> None:
     entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "terry-cluster = terry.cluster.cli:run" in wheel.read(entry_points).decode()
+    assert "terry-cluster = terry.cluster.cli.main:run" in wheel.read(entry_points).decode()
 
 
 @pytest.mark.parametrize(
-    "module", ["terry.cluster.cli", "terry.jobs.spec", "terry.models.config", "terry.data_prep.config"]
+    "module", ["terry.cluster.cli.main", "terry.jobs.sweeps.spec", "terry.models.config", "terry.data_prep.config"]
 )
 def test_the_command_line_imports_nothing_heavy(module: str) -> None:
     script = f"import sys, {module}; print(*sys.modules)"

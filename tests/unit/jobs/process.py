@@ -19,10 +19,10 @@ from typing import Any
 
 import msgspec
 
-from terry.cluster.forkserver_client import Exited, Forked, ForkserverClient, Ready
-from terry.cluster.job_runtime import TERRY_JOBS
-from terry.cluster.workspace import Run, Workspace
-from terry.jobs.records import JobLine
+from terry.cluster.agent.forkserver_client import Exited, Forked, ForkserverClient, Ready
+from terry.cluster.agent.job_runtime import TERRY_JOBS
+from terry.cluster.files.paths import Run, Workspace
+from terry.jobs.submitting.records import JobLine
 
 
 def orders(workspace: Workspace, sweep: str, number: int = 1) -> dict[str, dict[str, Any]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from terry.cluster.workspace import Workspace
-from terry.jobs.submission import Submission, SubmitOptions, prepare_submission
+from terry.cluster.files.paths import Workspace
+from terry.jobs.submitting.submission import Submission, SubmitOptions, prepare_submission
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from terry.cluster import durable
-from terry.jobs import checkpoints
-from terry.jobs.checkpoints import BadCheckpoint, CheckpointStore, load
-from terry.models.snapshot import Snapshot, SnapshotBuffers
+from terry.cluster.files import durable
+from terry.jobs.process import checkpoints
+from terry.jobs.process.checkpoints import BadCheckpoint, CheckpointStore, load
+from terry.models.training_state import Snapshot, SnapshotBuffers
 
 
 def snapshot(step: int, value: float = 1.0) -> Snapshot:

@@ -13,12 +13,12 @@ import pytest
 import torch
 import yaml
 
-from terry.cluster.evidence import ErrorReport
-from terry.cluster.model import EndReason
-from terry.cluster.workspace import Run
-from terry.jobs.checkpoints import checkpoints, read_manifest
-from terry.jobs.submission import publish
-from terry.logs.metrics import read_series
+from terry.cluster.agent.evidence import ErrorReport
+from terry.cluster.core.model import EndReason
+from terry.cluster.files.paths import Run
+from terry.jobs.process.checkpoints import checkpoints, read_manifest
+from terry.jobs.submitting.submission import publish
+from terry.logs.records.metrics import read_series
 from tests.unit.jobs.process import Attempt, orders, start
 from tests.unit.jobs.sweeps import planned, workspace
 
@@ -145,7 +145,7 @@ _ENDS = [
     ("from terry.cluster.errors import UserError; raise UserError('bad')", EndReason.BAD_INPUT, "bad", 1),
     ("sys.exit('no more')", EndReason.EXCEPTION, "sys.exit('no more')", 1),
     ("import nothing_of_that_name", EndReason.EXCEPTION, "nothing_of_that_name", 1),
-    ("from terry.jobs.context import LaunchError; raise LaunchError('gpu')", EndReason.LAUNCH_ERROR, "gpu", 1),
+    ("from terry.jobs.process.context import LaunchError; raise LaunchError('gpu')", EndReason.LAUNCH_ERROR, "gpu", 1),
 ]  # fmt: skip
 
 

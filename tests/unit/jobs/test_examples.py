@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 
-from terry.jobs.checkpoints import checkpoints, read_manifest
-from terry.jobs.submission import SubmitOptions, prepare_submission, publish
+from terry.jobs.process.checkpoints import checkpoints, read_manifest
+from terry.jobs.submitting.submission import SubmitOptions, prepare_submission, publish
 from tests.unit.jobs.process import orders, start
 from tests.unit.jobs.sweeps import NOW, workspace
 

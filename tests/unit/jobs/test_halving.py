@@ -13,15 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from terry.cluster.agent.evidence import Evidence, judge, read_report
+from terry.cluster.core.model import EndReason
 from terry.cluster.errors import UserError
-from terry.cluster.evidence import Evidence, judge, read_report
-from terry.cluster.model import EndReason
-from terry.cluster.workspace import Workspace
-from terry.jobs import halving, sweep
-from terry.jobs.checkpoints import checkpoints, read_manifest
-from terry.jobs.halving import Decided, Halving, Mark, passed, rungs_before
-from terry.jobs.spec import HalvingConfig, HalvingUnit
-from terry.jobs.submission import publish
+from terry.cluster.files.paths import Workspace
+from terry.jobs.process import halving
+from terry.jobs.process.checkpoints import checkpoints, read_manifest
+from terry.jobs.process.halving import Decided, Halving, Mark, passed, rungs_before
+from terry.jobs.submitting.submission import publish
+from terry.jobs.sweeps import sweep
+from terry.jobs.sweeps.spec import HalvingConfig, HalvingUnit
 from tests.unit.jobs.process import Attempt, orders, start
 from tests.unit.jobs.sweeps import BASE, planned, sweep_file, workspace
 

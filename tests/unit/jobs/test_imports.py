@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from terry.jobs import preload
+from terry.jobs.process import preload
 
 
 def output_of(code: str) -> str:
@@ -17,7 +17,8 @@ def output_of(code: str) -> str:
 
 def test_planning_a_submission_imports_nothing_heavy() -> None:
     heavy = {"torch", "numpy", "ray", "omegaconf", "polars", "matplotlib", "tensorboard", "submitit"}
-    code = f"import sys, terry.jobs.submission, terry.jobs.spec\nprint(sorted({heavy!r} & set(sys.modules)))"
+    modules = "terry.jobs.submitting.submission, terry.jobs.sweeps.spec"
+    code = f"import sys, {modules}\nprint(sorted({heavy!r} & set(sys.modules)))"
     assert output_of(code) == "[]"
 
 
@@ -25,7 +26,7 @@ def test_what_is_preloaded_can_be_forked() -> None:
     """One thread, no CUDA context, and of all that a training needs nothing is left to import."""
     code = """
 import importlib, os, sys
-from terry.jobs.preload import MODULES
+from terry.jobs.process.preload import MODULES
 for name in MODULES:
     importlib.import_module(name)
 import torch

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from terry.cluster.errors import UserError
-from terry.jobs import sweep
+from terry.jobs.sweeps import sweep
 from tests.unit.jobs.sweeps import sweep_file
 
 VECTORS = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terry.jobs.labels import labels
+from terry.jobs.sweeps.labels import labels
 
 
 def run(cell: str, name: str, lr: float, seed: int = 1) -> dict[str, object]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from terry.cluster.evidence import ErrorReport
-from terry.cluster.model import EndReason
+from terry.cluster.agent.evidence import ErrorReport
+from terry.cluster.core.model import EndReason
 from terry.data_prep.dataset import Dataset
-from terry.jobs.submission import publish
+from terry.jobs.submitting.submission import publish
 from tests.unit.jobs.process import Attempt, orders, start
 from tests.unit.jobs.sweeps import planned, workspace
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from terry.cluster.cli import run as terry
-from terry.cluster.workspace import Workspace
-from terry.jobs.library import Cast, cast, named
-from terry.jobs.submission import publish
+from terry.cluster.cli.main import run as terry
+from terry.cluster.files.paths import Workspace
+from terry.jobs.submitting.submission import publish
 from terry.jobs.train import valid_batches
+from terry.jobs.trained.library import Cast, cast, named
 from terry.models import Ensemble, load
 from terry.models.evaluate import evaluate
 from tests.unit.jobs.process import orders, start
@@ -145,7 +145,7 @@ def test_every_text_goes_on_from_the_seed(place: Workspace, capsys: pytest.Captu
 
 
 def test_as_a_job(place: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("terry.cluster.up.ensure_up", lambda *_, **__: False)  # the process is started below
+    monkeypatch.setattr("terry.cluster.lifecycle.up.ensure_up", lambda *_, **__: False)  # the process is started below
     job = document(place, capsys, "sample", "three", "--count", "3", "--job")["job"]
     number = place.submissions("demo")[-1][0]
     attempt = start(orders(place, "demo", number)[job])
@@ -236,7 +236,7 @@ def test_members_that_do_not_fit_into_memory(
 ) -> None:
     """Evaluated in turns, to the same figures; refused where all are needed at each word."""
     usual = document(place, capsys, "evaluate", "three")
-    monkeypatch.setattr("terry.jobs.library._free_memory", lambda _: 100)
+    monkeypatch.setattr("terry.jobs.trained.library._free_memory", lambda _: 100)
     assert load_cast(place).at_once("cpu") == 1
     assert document(place, capsys, "evaluate", "three") == usual
     code, out, err = told(place, capsys, "sample", "three")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from terry.cluster.errors import UserError
-from terry.jobs import source
-from terry.jobs.source import find, notices
+from terry.jobs.submitting import source
+from terry.jobs.submitting.source import find, notices
 
 
 def write(folder: Path, **files: str | bytes) -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from terry.cluster import durable, inbox
+from terry.cluster.core.model import DeviceKind, Job, SpecRef
 from terry.cluster.errors import UserError
-from terry.cluster.model import DeviceKind, Job, SpecRef
-from terry.cluster.workspace import Workspace
-from terry.jobs import submission as submissions
-from terry.jobs.records import JobLine
-from terry.jobs.spec import default_kind
-from terry.jobs.submission import SubmitOptions, publish
+from terry.cluster.files import durable, inbox
+from terry.cluster.files.paths import Workspace
+from terry.jobs.submitting import submission as submissions
+from terry.jobs.submitting.records import JobLine
+from terry.jobs.submitting.submission import SubmitOptions, publish
+from terry.jobs.sweeps.spec import default_kind
 from tests.unit.jobs.sweeps import BASE, NOW, planned, workspace
 
 GRID = BASE + "sweep: {grid: {model.cell: [rnn, gru], optimizer: [{name: sgd, lr: 0.1}, {name: adam, lr: 0.01}]}}\n"

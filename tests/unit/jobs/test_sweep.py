@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from terry.cluster.errors import UserError
-from terry.jobs import ensembles, sweep
-from terry.jobs.query import look_up
-from terry.jobs.sweep import Sweep
+from terry.jobs.sweeps import ensembles, sweep
+from terry.jobs.sweeps.query import look_up
+from terry.jobs.sweeps.sweep import Sweep
 from tests.unit.jobs.sweeps import BASE, folder, sweep_file
 
 

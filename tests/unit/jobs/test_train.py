@@ -14,12 +14,12 @@ import pytest
 import torch
 import torch._dynamo  # as in a forkserver: each process would otherwise import it
 
-from terry.cluster.evidence import ErrorReport
-from terry.cluster.model import EndReason
-from terry.jobs.checkpoints import checkpoints
-from terry.jobs.progress import Rate
-from terry.jobs.submission import publish
-from terry.logs.metrics import read_series
+from terry.cluster.agent.evidence import ErrorReport
+from terry.cluster.core.model import EndReason
+from terry.jobs.process.checkpoints import checkpoints
+from terry.jobs.process.progress import Rate
+from terry.jobs.submitting.submission import publish
+from terry.logs.records.metrics import read_series
 from tests.unit.jobs.process import Attempt, orders, start
 from tests.unit.jobs.sweeps import planned, workspace
 

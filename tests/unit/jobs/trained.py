@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from terry.cluster.workspace import Workspace
-from terry.jobs.submission import publish
+from terry.cluster.files.paths import Workspace
+from terry.jobs.submitting.submission import publish
 from tests.unit.jobs.process import orders, start
 from tests.unit.jobs.sweeps import planned, workspace
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from terry.cluster.model import (
+from terry.cluster.core.model import (
     Allocation,
     Attempt,
     AttemptEnd,
@@ -20,8 +20,8 @@ from terry.cluster.model import (
     Resources,
     SpecRef,
 )
-from terry.logs.snapshot import Known
-from terry.logs.view import ControllerView
+from terry.logs.view.build import Known
+from terry.logs.view.view import ControllerView
 
 NOW = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 

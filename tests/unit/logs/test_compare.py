@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from terry.cluster.model import JobState
-from terry.logs.compare import Compared, compare, compare_lines
-from terry.logs.results import ResultRow
+from terry.cluster.core.model import JobState
+from terry.logs.records.results import ResultRow
+from terry.logs.text.compare import Compared, compare, compare_lines
 
 
 def run(number: int, settings: dict[str, Any], made_of: dict[str, Any] | None = None, **figures: Any) -> Compared:

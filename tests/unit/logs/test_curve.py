@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terry.logs.curve import Series, chart, curve_lines
 from terry.logs.plots import Curve
-from terry.logs.terminal_plot import plot_lines
-from terry.logs.text import cells
+from terry.logs.text.curve import Series, chart, curve_lines
+from terry.logs.text.format import cells
+from terry.logs.text.plot import plot_lines
 
 
 def curve(name: str, base: float, **more: tuple[int, ...] | tuple[float, ...]) -> Curve:

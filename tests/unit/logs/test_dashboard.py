@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from terry.cluster.model import JobState
-from terry.logs.dashboard import Size, draw, job_rows
-from terry.logs.screen import Mode, Request, Screen, Sort, Verb, rows, scrolled
-from terry.logs.view import DeviceCondition, View
+from terry.cluster.core.model import JobState
+from terry.logs.dashboard.frame import Size, draw, job_rows
+from terry.logs.dashboard.screen import Mode, Request, Screen, Sort, Verb, rows, scrolled
+from terry.logs.view.view import DeviceCondition, View
 from tests.unit.logs.views import detail, job, many, view
 
 GOLDEN = Path(__file__).with_name("golden")

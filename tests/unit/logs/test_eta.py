@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terry.logs.eta import Durations, Queued, Running, Sample, forecast, remaining_seconds
+from terry.logs.view.eta import Durations, Queued, Running, Sample, forecast, remaining_seconds
 
 
 def play(durations: list[float], slots: int) -> float:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from terry.logs import feed as feed_module
-from terry.logs.feed import Feed, Wanted
-from terry.logs.view import View
+from terry.logs.dashboard import feed as feed_module
+from terry.logs.dashboard.feed import Feed, Wanted
+from terry.logs.view.view import View
 from tests.unit.logs.views import view
 
 

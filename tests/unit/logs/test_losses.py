@@ -8,9 +8,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terry.cluster.workspace import Run
-from terry.logs.losses import LossHistory
-from terry.logs.metrics import read_series
+from terry.cluster.files.paths import Run
+from terry.logs.records.losses import LossHistory
+from terry.logs.records.metrics import read_series
 
 
 def write(run: Run, attempt: int, lines: list[dict[str, float]], tail: str = "") -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terry.cluster.workspace import Run
-from terry.logs.metrics import FROM_SCRATCH, MetricsWriter, read_series
-from terry.logs.tensorboard import EventWriter
+from terry.cluster.files.paths import Run
+from terry.logs.records.metrics import FROM_SCRATCH, MetricsWriter, read_series
+from terry.logs.records.tensorboard import EventWriter
 
 
 def attempt(run: Run, number: int, start: int, steps: list[int], *, factor: float = 1.0) -> Path:

@@ -7,7 +7,7 @@ import re
 import pytest
 from rich.color import Color
 
-from terry.logs import palette
+from terry.logs.text import palette
 
 GROUNDS = {"black": (0, 0, 0), "dark grey": (30, 30, 30), "white": (255, 255, 255), "paper": (250, 246, 238)}
 STYLES = sorted({*palette.STATES.values(), *palette.SERIES, palette.GOOD, palette.WARNING} - {"dim"})

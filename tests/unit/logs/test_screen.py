@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terry.cluster.model import JobState
-from terry.logs.screen import Mode, Request, Screen, Sort, Verb, position, press, rows, scrolled
+from terry.cluster.core.model import JobState
+from terry.logs.dashboard.screen import Mode, Request, Screen, Sort, Verb, position, press, rows, scrolled
 from tests.unit.logs.views import JOBS, job, many, view
 
 KEYS = [

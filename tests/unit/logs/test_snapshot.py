@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from terry.cluster.model import DeviceKind, EndReason, JobState, Progress, Resources
-from terry.logs.forecast import room
-from terry.logs.happenings import latest
-from terry.logs.snapshot import Outcome, Snapshots, job_view
-from terry.logs.view import Attention, DeviceCondition, Severity
+from terry.cluster.core.model import DeviceKind, EndReason, JobState, Progress, Resources
+from terry.logs.view.build import Outcome, Snapshots, job_view
+from terry.logs.view.forecast import room
+from terry.logs.view.timeline import latest
+from terry.logs.view.view import Attention, DeviceCondition, Severity
 from tests.unit.logs.records import NOW, ago, attempt, device, known, record
 
 

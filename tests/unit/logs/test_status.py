@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from terry.logs.status import device_lines
+from terry.logs.text.status import device_lines
 from tests.unit.logs.views import DEVICES
 
 LONG = replace(DEVICES[0], model="NVIDIA RTX 6000 Ada Generation", jobs=tuple(f"cells-{n:04}" for n in range(9)))

@@ -9,16 +9,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from terry.cluster import evidence
-from terry.cluster.evidence import judge
-from terry.cluster.model import AttemptEnd, EndReason, JobState
-from terry.cluster.workspace import Run
+from terry.cluster.agent import evidence
+from terry.cluster.agent.evidence import judge
+from terry.cluster.core.model import AttemptEnd, EndReason, JobState
+from terry.cluster.files.paths import Run
 from terry.logs import plots
-from terry.logs.curve import curve_lines, smooth
-from terry.logs.happenings import end_in_words
 from terry.logs.plots import Curve, draw, draw_loss_curve, read_curve
-from terry.logs.results import best_first, read_outcome, result_lines, result_row, typed
-from terry.logs.story import Evidence, Story, advice, crashed_thread, story_lines
+from terry.logs.records.results import best_first, read_outcome, result_lines, result_row, typed
+from terry.logs.text.curve import curve_lines, smooth
+from terry.logs.text.story import Evidence, Story, advice, crashed_thread, story_lines
+from terry.logs.view.timeline import end_in_words
 from tests.unit.logs.records import NOW, attempt, record
 
 STACK = """\

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terry.logs.terminal import keys
+from terry.logs.dashboard.terminal import keys
 
 
 @pytest.mark.parametrize(

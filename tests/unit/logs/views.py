@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from terry.cluster.model import DeviceKind, EndReason, JobState
-from terry.logs.eta import Eta
-from terry.logs.view import (
+from terry.cluster.core.model import DeviceKind, EndReason, JobState
+from terry.logs.view.eta import Eta
+from terry.logs.view.view import (
     Attention,
     ControllerView,
     Detail,

@@ -13,7 +13,7 @@ import torch
 
 from terry.models.config import ModelConfig, OptimizerConfig, TrainingConfig
 from terry.models.errors import ConfigError
-from terry.models.snapshot import Snapshot
+from terry.models.training_state import Snapshot
 from tests.unit.models import toy
 
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from terry.jobs.checkpoints import load
+from terry.jobs.process.checkpoints import load
 from terry.models.config import AnnealConfig, ModelConfig, Optimizer, OptimizerConfig, TrainingConfig
 from terry.models.language_model import LanguageModel
-from terry.models.snapshot import Snapshot
 from terry.models.state import load_weights
+from terry.models.training_state import Snapshot
 from tests.unit.models import toy
 
 DATA, STEP = Path(__file__).parents[2] / "data", "step-000000010-a0001"

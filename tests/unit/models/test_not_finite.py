@@ -18,7 +18,7 @@ from terry.models.config import (
 )
 from terry.models.errors import NotFinite
 from terry.models.protocols import Reason
-from terry.models.snapshot import Snapshot
+from terry.models.training_state import Snapshot
 from tests.unit.models import toy
 
 #: A ReLU network explodes once the rate, which rises from step to step, is large enough.

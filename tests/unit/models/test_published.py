@@ -13,14 +13,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from terry.cluster.workspace import Workspace
+from terry.cluster.files.paths import Workspace
 from terry.data_prep.batches import ExampleBatches, StreamBatches
 from terry.data_prep.config import Clean, DatasetConfig, SplitConfig, Splitter, Tokenizer
 from terry.data_prep.dataset import Dataset, Split
 from terry.data_prep.prepare import prepare
-from terry.jobs import sweep
-from terry.jobs.spec import RunConfig
-from terry.jobs.submission import SubmitOptions, prepare_submission
+from terry.jobs.submitting.submission import SubmitOptions, prepare_submission
+from terry.jobs.sweeps import sweep
+from terry.jobs.sweeps.spec import RunConfig
 from terry.jobs.train import train_batches
 from terry.models.config import TrainingConfig
 from terry.models.evaluate import evaluate

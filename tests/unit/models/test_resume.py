@@ -23,7 +23,7 @@ from terry.models.config import (
 )
 from terry.models.errors import StateError
 from terry.models.protocols import BatchSource
-from terry.models.snapshot import Snapshot
+from terry.models.training_state import Snapshot
 from tests.unit.models import toy
 
 CELLS = ("rnn", "gru", "lstm", "torch.nn:GRUCell")

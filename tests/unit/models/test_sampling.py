@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from terry.models.averages import Average
-from terry.models.choice import Choice
-from terry.models.choosing import nucleus_bound, pick
 from terry.models.ensemble import Ensemble
 from terry.models.errors import ConfigError
-from terry.models.sampling import Sampler, Shape, Text
+from terry.models.next_token import nucleus_bound, pick
+from terry.models.sample_text import Sampler, Shape, Text
+from terry.models.sampling_settings import Choice
 from tests.unit.models.test_ensemble import model, several
 
 END = 1
@@ -139,7 +139,7 @@ def test_the_nucleus_is_the_same_however_it_is_found(share: float, monkeypatch: 
     q = torch.randn(7, 40, dtype=torch.float64).mul_(3).softmax(1)
     bounds = []
     for first in (1, 2, 8, 64):
-        monkeypatch.setattr("terry.models.choosing._LIKELIEST", first)
+        monkeypatch.setattr("terry.models.next_token._LIKELIEST", first)
         bounds.append(nucleus_bound(q, share))
     assert all(torch.equal(bound, bounds[0]) for bound in bounds)
     for row, bound in zip(q, bounds[0].flatten(), strict=True):

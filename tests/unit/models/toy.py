@@ -10,8 +10,8 @@ import torch
 from terry.data_prep.batches import ExampleBatches, StreamBatches
 from terry.models.config import ModelConfig, OptimizerConfig, TrainingConfig
 from terry.models.protocols import BatchSource, Hooks, StepRecord, ValidRecord
-from terry.models.snapshot import Snapshot
 from terry.models.trainer import Trainer
+from terry.models.training_state import Snapshot
 
 VOCABULARY = 11
 

@@ -1,0 +1,104 @@
+"""`python -m terry.cluster.actors.driver WORKSPACE [end]`: a short-lived Ray driver; it makes sure of a controller.
+
+`end`: or ends what runs for the workspace on a cluster that others have started.
+
+A program of its own, because a driver of a cluster that is not well can hang for minutes: whoever calls it sets a time
+limit and kills it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from terry.cluster.actors.actors import ControllerActor
+from terry.cluster.actors.home import CONTROLLER
+from terry.cluster.files.paths import Workspace
+from terry.cluster.host.addresses import own_addresses
+from terry.cluster.ray.head import read_head
+
+_log = logging.getLogger(__name__)
+
+_PING_S = 20.0
+
+
+def namespace_of(workspace: Workspace) -> str:
+    """Ray's namespace of a workspace's actors."""
+    return f"terry-{workspace.id}"
+
+
+def ensure_controller(workspace: Workspace) -> str:
+    """Create the controller's actor, or wait for the one that is there. Returns what it answers: its state."""
+    namespace = namespace_of(workspace)
+    # Where the workspace is, not on a node that may not see it.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    deadline = time.monotonic() + _PING_S
+    while True:
+        actor = ControllerActor.options(  # type: ignore[attr-defined]
+            name=CONTROLLER,
+            namespace=namespace,
+            get_if_exists=True,
+            lifetime="detached",
+            max_restarts=-1,
+            max_concurrency=2,
+            num_cpus=0,
+            scheduling_strategy=here,
+        ).remote(str(workspace.root), namespace)
+        state = _ping(actor)
+        if state == "running":
+            return state
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the controller does not answer (last: {state})")
+        if state != "restarting":
+            ray.kill(actor)  # it has stopped, was superseded, or died for good: begin a new one
+        time.sleep(0.2)
+
+
+def end_actors(workspace: Workspace) -> None:
+    """End controller and agents on a cluster that goes on living."""
+    namespace = namespace_of(workspace)
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["namespace"] == namespace:
+            ray.kill(ray.get_actor(actor["name"], namespace=namespace), no_restart=True)
+
+
+def _ping(actor: Any) -> str:
+    try:
+        state: str = ray.get(actor.ping.remote(), timeout=_PING_S)[0]
+    except (ActorUnavailableError, GetTimeoutError):
+        return "restarting"
+    except RayActorError:
+        return "dead"
+    return state
+
+
+def main() -> None:
+    """Connect, make sure, leave."""
+    workspace = Workspace(Path(sys.argv[1]))
+    head = read_head(workspace)
+    if head is None:
+        sys.exit("no Ray head is recorded")
+    host = head.address.rpartition(":")[0]
+    ray.init(
+        address=head.address,
+        namespace=namespace_of(workspace),
+        _node_ip_address=None if head.foreign and host not in own_addresses().values() else host,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    if sys.argv[2:] == ["end"]:
+        end_actors(workspace)
+    else:
+        ensure_controller(workspace)
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

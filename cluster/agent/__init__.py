@@ -1,0 +1,1 @@
+"""A device and the processes of its jobs. No Ray."""

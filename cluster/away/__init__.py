@@ -1,0 +1,1 @@
+"""Nodes that do not see the workspace: files there and back."""

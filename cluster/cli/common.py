@@ -1,0 +1,128 @@
+"""What the verbs of the command line share: the session, printing, colours."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from terry.cluster.errors import UserError
+from terry.cluster.files.paths import Workspace
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+class ExitCode(IntEnum):
+    """What the command line ends with. Part of its contract."""
+
+    DONE = 0
+    FAILED = 1  #: a job failed or was cancelled
+    USAGE = 2  #: usage, a bad file, a workspace that cannot be read or written
+    BUG = 70  #: our own mistake (sysexits.h: EX_SOFTWARE)
+    TIMEOUT = 124
+    INTERRUPTED = 130  #: the jobs go on
+    PIPE = 141  #: whoever read our output has gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What was said before the verb."""
+
+    workspace: Workspace
+    as_json: bool
+
+
+def needs_workspace(current: Session) -> None:
+    """Raise UserError where there is no workspace yet: the verb has nothing to look at."""
+    if not current.workspace.exists:
+        raise UserError(
+            f"there is no workspace at {current.workspace.root}; `terry-cluster submit FILE` makes one there, "
+            "`-w FOLDER` or TERRY_WORKSPACE names another"
+        )
+
+
+Verb = Callable[..., object]
+
+#: How jobs are named; several at once.
+SELECTORS = "SELECTOR: a job id, its unique beginning, a sweep, an ensemble, a glob ('cells-*'), or state:failed."
+
+
+def selectors(*, required: bool) -> Callable[[Verb], Verb]:
+    """The argument SELECTOR..., completed with what the workspace has. None given: all jobs, unless required."""
+    metavar = "SELECTOR..." if required else "[SELECTOR]..."
+    return click.argument("selectors", nargs=-1, required=required, metavar=metavar, shell_complete=completed("jobs"))
+
+
+def one_job() -> Callable[[Verb], Verb]:
+    """The argument JOB."""
+    return click.argument("job", metavar="JOB", shell_complete=completed("jobs"))
+
+
+def completed(name: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """A completer of terry.cluster.cli.complete, by name: it is imported when the shell asks."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from terry.cluster.cli import complete as cli_complete
+
+        found: list[CompletionItem] = getattr(cli_complete, name)(context, parameter, incomplete)
+        return found
+
+    return complete
+
+
+def say(text: str = "", *, file: TextIO | None = None) -> None:
+    """Print one line."""
+    print(text, file=file or sys.stdout)
+
+
+def note(text: str) -> None:
+    """One line to standard error: for people who watch, never part of the result."""
+    print(text, file=sys.stderr)
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document. NaN and infinity become null: JSON has none."""
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines at once."""
+    text = "\n".join(lines)
+    if text:
+        sys.stdout.write(text + "\n")
+
+
+def coloured(stream: TextIO | None = None) -> bool:
+    """True where colours may be written: a terminal, and NO_COLOR not set."""
+    return (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def has_screen() -> bool:
+    """True where a dashboard can be shown: keyboard and output are a terminal that can move its cursor."""
+    return sys.stdout.isatty() and sys.stdin.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def paint(text: str, style: str, *, on: bool) -> str:
+    """The text in a style of terry.logs.text.palette, where colours are on."""
+    from terry.logs.text.palette import sgr
+
+    many = "256color" in os.environ.get("TERM", "") or "COLORTERM" in os.environ
+    return f"\x1b[{sgr(style, many=many)}m{text}\x1b[0m" if on and style else text
+
+
+def width() -> int | None:
+    """Columns of the terminal; None where the output is not one (then nothing is cut)."""
+    if not sys.stdout.isatty():
+        return None
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except OSError:
+        return None

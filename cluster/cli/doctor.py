@@ -1,0 +1,325 @@
+"""`doctor`: is the workspace sound? Looks at files alone and changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from terry.cluster.config import terry_yaml as config
+from terry.cluster.core.model import JobState
+from terry.cluster.core.state import State
+from terry.cluster.core.state_document import BadSnapshot, from_snapshot
+from terry.cluster.errors import JournalDamaged, UserError
+from terry.cluster.files import lease, store
+from terry.cluster.files.paths import Workspace
+from terry.cluster.lifecycle.here import keeper_trouble
+from terry.logs.text.format import ago, plural, size
+
+#: Less free space than this is worth a word (bytes).
+_LITTLE = 1 << 30
+
+#: A submission that is younger (seconds) may be taken yet.
+_YOUNG_S = 30.0
+
+#: What to do about a damaged journal.
+_MEND_JOURNAL = (
+    ". To mend it: put the file back from a backup; or move queue/ aside and submit the sweeps again with their files: "
+    "what is in runs/ and datasets/ stays, and runs go on from their checkpoints"
+)
+
+#: Newest checkpoints are looked at for so many runs at most: doctor shall answer in seconds.
+_RUNS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    good: bool
+    text: str
+
+
+def examine(workspace: Workspace, now: datetime) -> list[Finding]:
+    """All findings, sound or not."""
+    if not workspace.exists:
+        return [*_without_a_queue(workspace)]
+    findings = [*_rights(workspace), *_space(workspace), *_settings(workspace), *_snapshots(workspace)]
+    try:
+        state = store.read_state(workspace)
+    except UserError as error:
+        what = str(error).removesuffix(JournalDamaged.HINT)
+        return [*findings, Finding(what="journal", good=False, text=f"{what}{_MEND_JOURNAL}")]
+    findings.append(Finding(what="journal", good=True, text=f"{plural(state.seq, 'event')}, all sound"))
+    findings += [*_controller(workspace, now), *_inbox(workspace, now), *_submissions(workspace, state)]
+    findings += [*_runs(workspace, state), *_results(workspace, state), *_checkpoints(workspace, state)]
+    findings += _datasets(workspace)
+    return [*findings, *_leftovers(workspace, state), *_processes(workspace), *_ports(workspace)]
+
+
+def _without_a_queue(workspace: Workspace) -> Iterator[Finding]:
+    text = (
+        f"{workspace.queue} is not there, but {workspace.runs} is. To mend it: submit the sweeps again with their "
+        "files: what is in runs/ and datasets/ stays, and runs go on from their checkpoints"
+    )
+    yield Finding(what="queue", good=False, text=text)
+
+
+def _settings(workspace: Workspace) -> Iterator[Finding]:
+    try:
+        config.read(workspace)
+    except UserError as error:
+        yield Finding(what="settings", good=False, text=f"{error}; until it is right, what was read before it counts")
+
+
+def _snapshots(workspace: Workspace) -> Iterator[Finding]:
+    """A damaged one costs nothing where the one before it, or the whole journal, is there: the journal tells."""
+    for _, path in workspace.snapshots():
+        try:
+            from_snapshot(path.read_bytes())
+        except FileNotFoundError:  # replaced meanwhile
+            continue
+        except BadSnapshot as error:
+            text = f"{path} is damaged ({error}) and is not used; the controller replaces it as it goes on"
+            yield Finding(what="snapshots", good=False, text=text)
+
+
+def _rights(workspace: Workspace) -> Iterator[Finding]:
+    mode = stat.S_IMODE(workspace.root.stat().st_mode)
+    exposed = bool(mode & stat.S_IWOTH)
+    advice = "; anybody may write here: `chmod o-w` it" if exposed else ""
+    yield Finding(what="rights", good=not exposed, text=f"{workspace.root} is {mode:04o}{advice}")
+    for folder in (workspace.queue, workspace.runs, workspace.datasets, workspace.sweeps):
+        if folder.exists() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            yield Finding(what="rights", good=False, text=f"{folder} cannot be read and written by you")
+
+
+def _space(workspace: Workspace) -> Iterator[Finding]:
+    free = shutil.disk_usage(workspace.root).free
+    yield Finding(what="disk", good=free > _LITTLE, text=f"{size(free)} free")
+
+
+def _controller(workspace: Workspace, now: datetime) -> Iterator[Finding]:
+    held = lease.read(workspace)
+    trouble = "" if held is not None and held.alive(now) else keeper_trouble(workspace)
+    if trouble:
+        yield Finding(what="controller", good=False, text=f"it cannot be started: {trouble} ({workspace.keeper_log})")
+    elif held is None:
+        yield Finding(what="controller", good=True, text="none has run yet; `terry-cluster up` starts one")
+    elif held.alive(now):
+        yield Finding(what="controller", good=True, text=f"epoch {held.epoch} on {held.host}, pid {held.pid}")
+    else:
+        how = "stopped" if held.stopped else "died"
+        text = f"epoch {held.epoch} on {held.host} {how} {ago(held.heartbeat, now)}; `terry-cluster up` starts the next"
+        yield Finding(what="controller", good=held.stopped, text=text)
+
+
+def _inbox(workspace: Workspace, now: datetime) -> Iterator[Finding]:
+    waiting = list((workspace.inbox / "new").glob("*.json"))
+    bad = list((workspace.inbox / "done").glob("*.bad"))
+    held = lease.read(workspace)
+    stuck = bool(waiting) and held is not None and held.alive(now)
+    old = [path for path in waiting if now.timestamp() - path.stat().st_mtime > 30]
+    yield Finding(what="inbox", good=not (stuck and old), text=f"{plural(len(waiting), 'request')} waiting")
+    for path in bad:
+        text = f"a request could not be acted on: {path}; ask again, then remove it"
+        yield Finding(what="inbox", good=False, text=text)
+
+
+def _submissions(workspace: Workspace, state: State) -> Iterator[Finding]:
+    whole = left = 0
+    for sweep in workspace.sweep_names():
+        whole += len(workspace.submissions(sweep))
+        left += sum(1 for path in workspace.sweep(sweep).glob(".submission.*.tmp"))
+        for number, folder in workspace.submissions(sweep):
+            if number > state.submissions.get(sweep, 0) and not _is_young(folder):
+                text = f"submission {number} of {sweep} was never taken: `terry-cluster submit` the file again"
+                yield Finding(what="submissions", good=False, text=text)
+            missing = [
+                name for name in ("jobs.jsonl", "submission.json", "sweep.yaml") if not (folder / name).is_file()
+            ]
+            if not missing and (wrong := _wrong_with_json(folder / "submission.json")):
+                text = f"submission {number} of {sweep}: {wrong}: submit the sweep's file again"
+                yield Finding(what="submissions", good=False, text=text)
+            if missing:
+                text = f"submission {number} of {sweep} lacks {', '.join(missing)}: submit the sweep's file again"
+                yield Finding(what="submissions", good=False, text=text)
+    rest = f", {plural(left, 'folder')} that an interrupted submit left (harmless)" if left else ""
+    yield Finding(
+        what="submissions", good=True, text=f"{plural(whole, 'submission')} of {len(state.counts)} sweeps{rest}"
+    )
+
+
+def _is_young(folder: Path) -> bool:
+    """Whether it was made in the last seconds: the controller is about to take it."""
+    return time.time() - folder.stat().st_mtime < _YOUNG_S
+
+
+def _runs(workspace: Workspace, state: State) -> Iterator[Finding]:
+    folders = {p.name for p in workspace.runs.iterdir() if p.is_dir()} if workspace.runs.is_dir() else set()
+    unknown = sorted(folders - state.jobs.keys())
+    if unknown:
+        text = (
+            f"{plural(len(unknown), 'folder')} in {workspace.runs} of no job known to the queue: {unknown[0]} ...; "
+            "submit its sweep again, or move it away"
+        )
+        yield Finding(what="runs", good=False, text=text)
+    completed = [job_id for job_id, record in state.jobs.items() if record.state is JobState.COMPLETED]
+    without = [job_id for job_id in completed if not workspace.run(job_id).result.is_file()]
+    if without:
+        text = (
+            f"{plural(len(without), 'completed job')} without a result.json: {without[0]} ...; its checkpoints are "
+            "still there; to have it made again, submit the run with another seed or name"
+        )
+        yield Finding(what="runs", good=False, text=text)
+    yield Finding(
+        what="runs", good=True, text=f"{plural(len(folders), 'folder')}, {plural(len(completed), 'job')} completed"
+    )
+
+
+def _results(workspace: Workspace, state: State) -> Iterator[Finding]:
+    for job_id, record in state.jobs.items():
+        path = workspace.run(job_id).result
+        if record.state is JobState.COMPLETED and path.is_file() and (wrong := _wrong_with_json(path)):
+            yield Finding(what="runs", good=False, text=f"{wrong}: put it back from a backup; its checkpoints are good")
+
+
+def _wrong_with_json(path: Path) -> str:
+    try:
+        json.loads(path.read_bytes())
+    except (ValueError, OSError) as error:
+        return f"{path} cannot be read ({error})"
+    return ""
+
+
+def _datasets(workspace: Workspace) -> Iterator[Finding]:
+    """Files of each prepared data set against its manifest: that they are there, by size."""
+    from terry.data_prep.errors import DataError
+    from terry.data_prep.manifest import dataset_folders, read_manifest
+
+    folders = dataset_folders(workspace.datasets)
+    for folder in folders:
+        try:
+            read_manifest(folder)
+        except DataError as error:
+            yield Finding(what="datasets", good=False, text=str(error))
+    yield Finding(what="datasets", good=True, text=plural(len(folders), "prepared data set"))
+
+
+def _checkpoints(workspace: Workspace, state: State) -> Iterator[Finding]:
+    """Sizes and sha256 of the newest checkpoints' files against their manifests."""
+    looked = 0
+    for job_id in state.jobs:
+        if looked == _RUNS:
+            break
+        newest = max(workspace.run(job_id).checkpoints.glob("step-*"), default=None)
+        if newest is not None:
+            looked += 1
+            wrong = _wrong_with(newest)
+            if wrong:
+                yield Finding(what="checkpoints", good=False, text=f"{newest}: {wrong}; the one before it will be used")
+    yield Finding(what="checkpoints", good=True, text=f"the newest of {plural(looked, 'run')} looked at")
+
+
+def _wrong_with(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint, by its manifest; empty if nothing is."""
+    try:
+        manifest = json.loads((checkpoint / "MANIFEST.json").read_bytes())
+        files = manifest["files"].items()
+        for name, entry in files:
+            there, promised = (checkpoint / name).stat().st_size, int(entry["bytes"])
+            if there != promised:
+                return f"{name} has {there} bytes where {promised} belong"
+            if _sha256(checkpoint / name) != entry["sha256"]:
+                return f"the sha256 of {name} is not the one that was written: the disk or somebody changed it"
+    except FileNotFoundError as error:
+        return f"{Path(str(error.filename)).name} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "its manifest cannot be read"
+    return ""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _leftovers(workspace: Workspace, state: State) -> Iterator[Finding]:
+    """What writers that were killed left, and nobody is about to remove."""
+    found = [p for f in (workspace.queue, workspace.datasets) if f.is_dir() for p in f.glob(".*.tmp")]
+    for job_id, record in state.jobs.items():
+        if not record.state.holds_device:  # else it may just be written
+            run = workspace.run(job_id)
+            found += [*run.root.glob(".*.tmp"), *run.checkpoints.glob(".*.tmp"), *run.root.glob("attempts/*/.*.tmp")]
+    if found:
+        text = f"{plural(len(found), 'half-written file')} of killed writers, harmless: `rm -r` them, as {found[0]}"
+        yield Finding(what="leftovers", good=True, text=text)
+
+
+def _processes(workspace: Workspace) -> Iterator[Finding]:
+    """Processes of jobs on this machine that nobody watches any more."""
+    from terry.cluster.agent.agent import AGENT_VARIABLE
+    from terry.cluster.host.processes import with_environment_prefix
+    from terry.cluster.ray.head import is_well, read_head
+
+    head = read_head(workspace)
+    there = with_environment_prefix(AGENT_VARIABLE, f"{workspace.id}/")
+    if head is None or not head.is_here:
+        watched = False
+    else:  # of others' Ray only the port is known
+        watched = is_well(head) if head.foreign else any(p.alive for p in head.processes)
+    if there and not watched:
+        pids = " ".join(str(process.pid) for process in there)
+        text = (
+            f"{plural(len(there), 'process')} of jobs that no cluster watches: `terry-cluster down` ends them ({pids})"
+        )
+        yield Finding(what="processes", good=False, text=text)
+
+
+def _ports(workspace: Workspace) -> Iterator[Finding]:
+    """On which ports Ray can be reached: nothing but the token stands before them."""
+    from terry.cluster.ray.daemons import daemons_here
+    from terry.cluster.ray.head import read_head
+    from terry.cluster.ray.listening import listeners
+
+    head = read_head(workspace)
+    found = listeners(daemons_here(workspace))
+    exposed = sorted({listener.port for listener in found if listener.is_open})
+    if head is not None and head.foreign:
+        yield Finding(what="ports", good=True, text=f"Ray at {head.address} is of others: so are its ports")
+    elif head is not None and not head.is_open:
+        text = f"Ray listens on loopback only ({plural(len(found), 'port')})" if not exposed else _exposed(exposed)
+        yield Finding(what="ports", good=not exposed, text=text)
+    elif exposed:
+        yield Finding(what="ports", good=True, text=f"{_exposed(exposed)}; nobody gets in without the token")
+    yield from _other_ports(workspace)
+    if workspace.token.exists():
+        mode = stat.S_IMODE(workspace.token.stat().st_mode)
+        advice = "" if mode == 0o600 else f"; others may join the cluster with it: `chmod 600 {workspace.token}`"
+        yield Finding(what="token", good=mode == 0o600, text=f"Ray's token is {mode:04o}{advice}")
+
+
+def _exposed(ports: list[int]) -> str:
+    return f"other machines can reach Ray here on {', '.join(map(str, ports))}"
+
+
+def _other_ports(workspace: Workspace) -> Iterator[Finding]:
+    """What the machines of terry.yaml have open, by its words: from here their sockets cannot be seen."""
+    from terry.cluster.config.node_values import node_name
+
+    try:
+        hosts = config.read_nodes(workspace).hosts
+    except UserError:  # said above
+        return
+    for host, group in hosts.items():
+        which = f"on ports {group.ports} only" if group.ports else "on ports of its own choice"
+        advice = "" if group.ports else "; `ports:` in terry.yaml says which, for a firewall"
+        yield Finding(what="ports", good=True, text=f"{node_name(host)}: Ray listens {which}{advice}")

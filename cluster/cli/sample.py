@@ -1,0 +1,284 @@
+"""The verbs about trained models: `sample`, `evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from terry.cluster.cli.common import Session, Verb, needs_workspace, note, print_json, print_lines, say, selectors
+from terry.cluster.errors import UserError
+from terry.cluster.host.clock import now
+
+if TYPE_CHECKING:
+    from terry.cluster.client.reader import Reader
+    from terry.cluster.core.model import JobRecord
+    from terry.jobs.sweeps.model_jobs import Mixture
+    from terry.jobs.trained.library import Cast
+
+
+def _mixture_options(command: Verb) -> Verb:
+    """How members are chosen and averaged."""
+    options: tuple[Callable[[Verb], Verb], ...] = (
+        click.option("--members", metavar="N", type=click.IntRange(min=1), help="Only the N best by validation loss."),
+        click.option("--average", type=click.Choice(["arithmetic", "geometric"]), help="Which mean: arithmetic."),
+        click.option("--weights", type=click.Choice(["equal", "loss"]), help="All alike, or by validation loss."),
+        click.option(
+            "--snapshots", metavar="N", type=click.IntRange(min=1), help="So many newest checkpoints of each run."
+        ),
+        click.option("--average-weights", is_flag=True, help="Average a run's snapshots into one member."),
+        click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ...; none: a GPU if there is one."),
+        click.option("--job", is_flag=True, help="As a job on the cluster, not here."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@selectors(required=True)
+@click.option(
+    "--unit", type=click.Choice(["sentence", "paragraph", "story"]), help="What to write; none: as it was trained."
+)
+@click.option("--count", "-n", metavar="N", type=click.IntRange(min=1), default=10, help="So many texts: 10.")
+@click.option("--min-words", metavar="N", type=click.IntRange(min=0), default=1, help="Shorter texts are tried again.")
+@click.option("--max-words", metavar="N", type=click.IntRange(min=1), help="Longer texts are tried again.")
+@click.option("--seed-text", metavar="TEXT", default="", help="Every text begins so.")
+@click.option("--temperature", metavar="T", type=float, default=1.0, help="Above 0; lower keeps to what is likely: 1.")
+@click.option("--top-k", metavar="N", type=int, help="Only the N likeliest words.")
+@click.option("--top-p", metavar="P", type=float, help="Only the likeliest words of this probability together.")
+@click.option("--repetition-penalty", metavar="X", type=float, default=1.0, help="1: none. 1.2 avoids repeating.")
+@click.option("--random-seed", metavar="N", type=click.IntRange(0, 2**64 - 1), default=1, help="Same seed, same text.")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "jsonl"]), default="text", help="jsonl: with probabilities."
+)
+@click.option("--check-copies", is_flag=True, help="How much of it stands in the training text?")
+@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), default=256, help="Texts at once: 256.")
+@_mixture_options
+@click.pass_obj
+def sample(current: Session, /, selectors: tuple[str, ...], **options: Any) -> None:
+    """Let a model write: a run, or several as an ensemble.
+
+    \b
+    Texts are printed as they are written, and kept in a file of their own.
+    Example: terry-cluster sample terry --unit sentence --count 100 --min-words 4
+    """
+    from terry.jobs.sweeps.model_jobs import SampleAsked, TextFormat, WrittenUnit
+    from terry.jobs.trained.library import cast
+
+    mixture, records, reader = _choose(current, selectors, options)
+    unit = options["unit"]
+    asked = SampleAsked(
+        mixture=mixture,
+        unit=WrittenUnit(unit) if unit else None,
+        format=TextFormat("jsonl" if current.as_json else options["form"]),
+        **{key: options[key] for key in _SAMPLE_KEYS},
+    )
+    _check_settings(asked)
+    chosen = cast(current.workspace, mixture)
+    if options["job"]:
+        _as_job(current, "sample", asked, records, chosen)
+        return
+    _sample_here(current, asked, chosen, _device(options["device"]), reader)
+
+
+_SAMPLE_KEYS = (
+    *("count", "min_words", "max_words", "seed_text", "temperature", "top_k", "top_p", "repetition_penalty"),
+    *("random_seed", "check_copies", "batch_size"),
+)
+
+
+def _check_settings(asked: Any) -> None:
+    """Before anything is read."""
+    from terry.models.sampling_settings import Choice
+
+    Choice(
+        temperature=asked.temperature,
+        top_k=asked.top_k,
+        top_p=asked.top_p,
+        repetition_penalty=asked.repetition_penalty,
+    )
+
+
+def _sample_here(current: Session, asked: Any, chosen: Cast, device: str, reader: Reader) -> None:
+    import msgspec
+
+    from terry.jobs.sample import Writer, produce
+
+    note(chosen.describe())
+    writer = Writer(chosen.ensemble(device), chosen.dataset(), asked)
+    lines: list[str] = []
+
+    def show(text: str) -> None:
+        if current.as_json:
+            lines.append(text)
+        else:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    path, summary = produce(chosen, writer, _home(reader, chosen), show)
+    if current.as_json:
+        print_json({**summary, "file": str(path), "samples": [msgspec.json.decode(line) for line in lines]})
+        return
+    note(summary["summary"])
+    if "copies" in summary:
+        note(summary["copies"])
+    note(f"kept in {path}")
+
+
+def _home(reader: Reader, chosen: Cast) -> Any:
+    """Folder of the samples: that of the run, of the ensemble's job, else of the first member."""
+    job = _ensemble_job(reader, chosen.mixture)
+    return reader.workspace.run(job or chosen.first.id).samples
+
+
+def _ensemble_job(reader: Reader, mixture: Mixture) -> str:
+    """The job of an ensemble of that name and with these members; empty where there is none."""
+    for job_id, record in reader.jobs().items():
+        if record.job.labels.get("ensemble") == mixture.name and record.job.depends_on == mixture.members:
+            return job_id
+    return ""
+
+
+@click.command()
+@selectors(required=True)
+@click.option("--split", type=click.Choice(["valid", "test", "train"]), default="valid", help="Which text: valid.")
+@_mixture_options
+@click.pass_obj
+def evaluate(current: Session, /, selectors: tuple[str, ...], **options: Any) -> None:
+    """Measure perplexity: of runs, and of the ensemble of them.
+
+    Example: terry-cluster evaluate terry --split test
+    """
+    from terry.jobs.sweeps.model_jobs import EvaluateAsked
+    from terry.jobs.sweeps.spec import EvaluatedSplit
+    from terry.jobs.trained.library import cast
+
+    mixture, records, _ = _choose(current, selectors, options)
+    split = EvaluatedSplit(options["split"])
+    chosen = cast(current.workspace, mixture)
+    if options["job"]:
+        _as_job(current, "evaluate", EvaluateAsked(mixture=mixture, split=split), records, chosen)
+        return
+    from terry.jobs.evaluate import evaluate as measure
+
+    if not current.as_json:
+        note(chosen.describe())
+    with _shown_progress(f"{chosen.mixture.name} on {split}") as progress:
+        document = measure(chosen, split, _device(options["device"]), progress).document()
+    if current.as_json:
+        print_json(document)
+    else:
+        print_lines(_report_lines(document))
+
+
+@contextmanager
+def _shown_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error while something is done, where that is a terminal; to be told (done, of how many)."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _report_lines(document: dict[str, Any]) -> list[str]:
+    """The tables for people."""
+    from terry.logs.text.format import Column, count, table
+
+    title = f"{document['split']} of {document['dataset']}, {count(document['tokens'])} tokens, {document['reading']}"
+    members = [
+        [row["member"], f"{row['loss']:.4f}", f"{row['perplexity']:.2f}", f"{row['weight']:.3f}"]
+        for row in document["members"]
+    ]
+    columns = [Column(title="MEMBER"), *(Column(title=t, right=True) for t in ("LOSS", "PERPLEXITY", "WEIGHT"))]
+    lines = [title, "", *table(columns, members)]
+    if len(members) < 2:
+        return lines
+    first = [
+        [f"{row['members']}", f"{row['loss']:.4f}", f"{row['perplexity']:.2f}", f"{row['gain']:+.1%}"]
+        for row in document["first"]
+    ]
+    titles = ("MEMBERS", "LOSS", "PERPLEXITY", "GAIN")
+    lines += ["", *table([Column(title=title, right=True) for title in titles], first), ""]
+    mean, best = document["mean_member_perplexity"], document["perplexity"]
+    lines.append(
+        f"ensemble {document['ensemble']} ({document['average']} mean): perplexity {best:.2f}, "
+        f"{document['gain']:.1%} below the mean of its members ({mean:.2f})"
+    )
+    return lines
+
+
+def _choose(
+    current: Session, given: tuple[str, ...], options: dict[str, Any]
+) -> tuple[Mixture, list[JobRecord], Reader]:
+    """The members that are meant, with the ensemble's own settings where one is named."""
+    from terry.cluster.client.reader import Reader
+    from terry.jobs.sweeps.model_jobs import Mixture
+    from terry.jobs.trained.library import CHANGEABLE, changed, ensemble_named
+
+    needs_workspace(current)
+    reader = Reader(current.workspace)
+    mixture = ensemble_named(current.workspace, given[0]) if len(given) == 1 else None
+    names = given if mixture is None else mixture.members
+    records = [record for record in reader.select(names) if record.job.kind == "train"]
+    if not records:
+        raise UserError(f"no training is among {' '.join(given)}: name runs, a sweep, or an ensemble")
+    ids = tuple(record.job.id for record in records)
+    if mixture is None:
+        mixture = Mixture(name=ids[0] if len(ids) == 1 else "+".join(given), members=ids)
+    options = {**options, "best": options["members"]}
+    return changed(mixture, **{key: options[key] for key in CHANGEABLE if options[key]}), records, reader
+
+
+def _device(given: str | None) -> str:
+    """What torch is to use here."""
+    import torch
+
+    if given is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=given)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {given!r} cannot be used here: {reason}; `--device cpu` always can") from None
+    return given
+
+
+def _as_job(current: Session, kind: str, asked: Any, records: list[JobRecord], chosen: Cast) -> None:
+    """Hand it to the cluster, on a device like the members'."""
+    import msgspec
+
+    from terry.cluster.cli.submit import owner
+    from terry.cluster.lifecycle.up import ensure_up, refuse_other_version
+    from terry.jobs.submitting.extra import submit_extra
+    from terry.jobs.sweeps.spec import EVALUATE, SAMPLE
+
+    refuse_other_version(current.workspace)
+    like = records[0].job
+    job_id = submit_extra(
+        current.workspace,
+        like.sweep,
+        kind,
+        EVALUATE if kind == "evaluate" else SAMPLE,
+        msgspec.to_builtins(asked),
+        like.resources,
+        {"model": asked.mixture.name},
+        now(),
+        owner(),
+    )
+    if ensure_up(current.workspace, wait=False):
+        note("a controller is being started in the background")
+    if current.as_json:
+        print_json({"job": job_id, "run_dir": str(current.workspace.run(job_id).root)})
+        return
+    note(chosen.describe())
+    say(job_id)
+    note(f"`terry-cluster wait {job_id}` waits for it; its result is in {current.workspace.run(job_id).root}")

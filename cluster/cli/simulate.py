@@ -1,0 +1,285 @@
+"""`simulate`: how long a sweep, or a trace of jobs, would take on a cluster that need not exist."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from terry.cluster.cli.common import ExitCode, Session, print_json, print_lines
+from terry.cluster.errors import UserError
+from terry.cluster.host.clock import now
+
+if TYPE_CHECKING:
+    from terry.cluster.core.policy import Policy
+    from terry.cluster.simulation.engine import Arrival, Outcome, World
+    from terry.cluster.simulation.traces import Nodes
+
+
+#: A device on which different jobs crashed is drained until a person takes it back: here after so long (seconds).
+_UNDRAINED_AFTER_S = 3600.0
+
+
+@click.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option("--nodes", "nodes", metavar="NxG", multiple=True, required=True, help="128x8: 128 nodes of 8 GPUs.")
+@click.option("--duration", metavar="TIME", help="Of a run: '20 min', or a range '10 min..2 h'.")
+@click.option("--policy", "policy_file", metavar="FILE", type=click.Path(path_type=Path), help="A terry.yaml to try.")
+@click.option("--crash-every", metavar="TIME", help="Mean time of running between two crashes of a job.")
+@click.option("--node-fails-every", metavar="TIME", help="Mean time between two deaths of a node.")
+@click.option("--seed", metavar="N", type=int, default=1, help="Another seed, other crashes.")
+@click.pass_obj
+def simulate(
+    current: Session,
+    file: Path,
+    overrides: tuple[str, ...],
+    *,
+    nodes: tuple[str, ...],
+    duration: str | None,
+    policy_file: Path | None,
+    crash_every: str | None,
+    node_fails_every: str | None,
+    seed: int,
+) -> int:
+    """Play a sweep through on a cluster that need not exist.
+
+    \b
+    FILE is a sweep file, or a trace of jobs (*.csv: submitted, seconds, user, gpus ...; Helios, Alibaba).
+    Scheduler and state machine are the real ones, the policy is the workspace's. Runs take as long as
+    finished runs of the sweep in this workspace did, else `--duration`.
+    Example: terry-cluster simulate sweep.yaml --nodes 4x8:A100 --nodes old=2x4:V100@0.5 --duration 20min..2h
+    """
+    from terry.cluster.simulation.engine import Simulation, World
+    from terry.cluster.simulation.traces import nodes_of
+
+    cluster = nodes_of(nodes)
+    world = World(
+        devices=cluster.devices,
+        speeds=cluster.speeds,
+        crash_every_s=_time(crash_every, "--crash-every"),
+        node_fails_every_s=_time(node_fails_every, "--node-fails-every"),
+        undrain_after_s=_UNDRAINED_AFTER_S,
+        seed=seed,
+    )
+    arrivals = _arrivals(current, file, overrides, cluster, duration, seed)
+    simulation = Simulation(world, arrivals, _policy(current, policy_file))
+    outcome = simulation.run(_progress(len(arrivals)))
+    if current.as_json:
+        print_json(_document(outcome))
+    else:
+        print_lines(_lines(outcome, world))
+    return ExitCode.FAILED if outcome.unplaced or outcome.failed else ExitCode.DONE
+
+
+def _time(text: str | None, option: str) -> float | None:
+    if text is None:
+        return None
+    from terry.jobs.sweeps.spec import seconds
+
+    try:
+        value = seconds(text)
+    except ValueError as error:
+        raise UserError(f"{option}: {error}") from error
+    if not value:
+        raise UserError(f"{option} must be more than 0")
+    return value
+
+
+def _policy(current: Session, file: Path | None) -> Policy:
+    from terry.cluster.config import terry_yaml as config
+
+    if file is None:
+        return config.read(current.workspace).policy
+    if not file.is_file():
+        raise UserError("there is no such policy", file=file)
+    return config.read_file(file).policy
+
+
+def _arrivals(
+    current: Session, file: Path, overrides: tuple[str, ...], cluster: Nodes, duration: str | None, seed: int
+) -> list[Arrival]:
+    from terry.cluster.simulation.traces import read_trace
+
+    if file.suffix.lower() == ".csv":
+        if overrides or duration:
+            raise UserError("a trace says itself what ran how long: give no KEY=VALUE and no --duration with it")
+        return read_trace(file)
+    return _sweep_arrivals(current, file, overrides, cluster, duration, seed)
+
+
+def _sweep_arrivals(
+    current: Session, file: Path, overrides: tuple[str, ...], cluster: Nodes, duration: str | None, seed: int
+) -> list[Arrival]:
+    """The sweep's jobs, all at once, with the durations that finished runs of the workspace have taught."""
+    import random
+
+    import msgspec
+
+    from terry.cluster.cli.submit import owner
+    from terry.cluster.core.model import DeviceKind, Job, SpecRef
+    from terry.cluster.files.paths import Workspace
+    from terry.cluster.simulation.engine import Arrival
+    from terry.jobs.submitting.submission import SubmitOptions, prepare_submission
+
+    if not file.is_file():
+        raise UserError(f"there is no file {file}; give a sweep file or a trace (*.csv)")
+    kind = DeviceKind.GPU if any(d.kind is DeviceKind.GPU for d in cluster.devices) else DeviceKind.CPU
+    nowhere = Workspace(current.workspace.root / "simulated")  # all jobs of the file are new to it; never written to
+    planned = prepare_submission(nowhere, file, overrides, SubmitOptions(kind=kind), now(), owner())
+    profiles = _profiles(current)
+    draw, spec = random.Random(seed), SpecRef(path="simulated", offset=0, length=1)
+    spread = _range(duration) if duration else None
+    arrivals = []
+    for line in planned.lines:
+        job = msgspec.convert({**msgspec.to_builtins(line.job), "spec": spec}, Job)
+        profile = profiles.get(f"{job.sweep}/{job.kind}")
+        known = None if profile is None or spread is not None else profile.seconds.expect(job.labels)
+        seconds = known if known is not None else _drawn(spread, draw, job.kind)
+        arrivals.append(Arrival(at_s=0.0, job=job, seconds=seconds))
+    return arrivals
+
+
+#: Seconds that jobs take which are no runs (data preparation, evaluation) where nothing is known.
+_SMALL_JOB_S = 60.0
+
+
+def _profiles(current: Session) -> dict[str, Any]:
+    from terry.cluster.client.reader import Reader
+
+    if not current.workspace.exists:
+        return {}
+    reader = Reader(current.workspace)
+    reader.jobs()
+    return reader.state.profiles
+
+
+def _range(text: str) -> tuple[float, float]:
+    low, separator, high = text.partition("..")
+    first = _time(low, "--duration")
+    last = _time(high, "--duration") if separator else first
+    assert first is not None
+    assert last is not None
+    if last < first:
+        raise UserError(f"--duration: {high.strip()} is less than {low.strip()}")
+    return first, last
+
+
+def _drawn(spread: tuple[float, float] | None, draw: Any, kind: str) -> float:
+    if kind != "train":
+        return _SMALL_JOB_S
+    if spread is None:
+        raise UserError(
+            "nobody knows how long a run takes: no run of this sweep has finished in this workspace; "
+            "give --duration, such as '20 min' or '10 min..2 h'"
+        )
+    low, high = spread
+    return float(low * (high / low) ** draw.random())
+
+
+def _progress(jobs: int) -> Any:
+    """Says on a terminal how far the play is."""
+    if not sys.stderr.isatty():
+        return None
+
+    def tick(seconds: float, ended: int) -> None:
+        sys.stderr.write(f"\r{ended:,} of {jobs:,} jobs ended; day {seconds / 86400:.1f}  ")
+        if ended >= jobs - 1:
+            sys.stderr.write("\n")
+        sys.stderr.flush()
+
+    return tick
+
+
+# what is told
+
+
+def _quantile(values: list[float], part: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
+
+
+def _part(used: float, there: float) -> float | None:
+    return used / there if there else None
+
+
+def _document(outcome: Outcome) -> dict[str, Any]:
+    waits = list(outcome.waits_s.values())
+    used: dict[str, float] = {}
+    for (kind, _), seconds in outcome.used_s.items():
+        used[kind] = used.get(kind, 0.0) + seconds
+    return {
+        "jobs": outcome.jobs,
+        "completed": outcome.completed,
+        "failed": outcome.failed,
+        "makespan_s": outcome.makespan_s,
+        "wait_s": {
+            "mean": sum(waits) / len(waits) if waits else 0.0,
+            "median": statistics.median(waits) if waits else 0.0,
+            **{name: _quantile(waits, part) for name, part in (("p95", 0.95), ("most", 1.0))},
+        },
+        "utilisation": {
+            kind: {
+                "devices": there,
+                "whole": _part(used.get(kind, 0.0), there * outcome.makespan_s),
+                "while_jobs_waited": _part(
+                    outcome.contended_used_s.get(kind, 0.0), outcome.contended_there_s.get(kind, 0.0)
+                ),
+            }
+            for kind, there in outcome.capacity.items()
+        },
+        "device_hours": [
+            {"kind": kind, "user": user, "hours": seconds / 3600}
+            for (kind, user), seconds in sorted(outcome.used_s.items())
+        ],
+        "user_wait_s": [
+            {"user": user, "jobs": len(waited), "mean": statistics.fmean(waited), "median": statistics.median(waited)}
+            for user, waited in sorted(outcome.user_waits_s.items())
+        ],
+        "restarts": outcome.restarts,
+        "preempted": outcome.preempted,
+        "node_deaths": outcome.node_deaths,
+        "drained": outcome.drained,
+        "never_placed": outcome.unplaced,
+        "planning_ms": {"median": 1000 * _quantile(outcome.plan_s, 0.5), "p99": 1000 * _quantile(outcome.plan_s, 0.99)},
+        "events": outcome.events,
+    }
+
+
+def _lines(outcome: Outcome, world: World) -> list[str]:
+    from terry.logs.text.format import duration, plural
+
+    told = _document(outcome)
+    nodes = len({device.node for device in world.devices})
+    wait = told["wait_s"]
+    lines = [
+        f"{plural(outcome.jobs, 'job')} on {plural(nodes, 'node')}: {outcome.completed:,} completed"
+        + (f", {outcome.failed:,} failed" if outcome.failed else "")
+        + (f", {len(outcome.unplaced):,} or more never ran" if outcome.unplaced else ""),
+        f"  makespan     {duration(outcome.makespan_s)}",
+        f"  waiting      median {duration(wait['median'])}, 95% under {duration(wait['p95'])}, "
+        f"longest {duration(wait['most'])}",
+    ]
+    for kind, use in told["utilisation"].items():
+        if use["whole"]:
+            busy = use["while_jobs_waited"]
+            rest = "" if busy is None else f", {busy:.1%} while jobs waited for one"
+            noun = "GPUs" if kind == "gpu" else "CPU cores"
+            lines.append(f"  {noun:<12} {use['whole']:.1%} of {use['devices']:g} in use on average{rest}")
+    lines += [f"  restarts     {outcome.restarts:,}"] if outcome.restarts else []
+    lines += [f"  preempted    {plural(outcome.preempted, 'time')}"] if outcome.preempted else []
+    lines += [f"  nodes died   {plural(outcome.node_deaths, 'time')}"] if outcome.node_deaths else []
+    if outcome.drained:
+        lines.append(f"  drained      {plural(outcome.drained, 'device')}, each given back after 1 h as by a person")
+    users = [entry for entry in told["device_hours"] if entry["hours"]]
+    if len({entry["user"] for entry in users}) > 1:
+        most = sorted(users, key=lambda entry: -entry["hours"])[:10]
+        mean = {entry["user"]: duration(entry["mean"]) for entry in told["user_wait_s"]}
+        for name, hours, kind in ((entry["user"], entry["hours"], entry["kind"]) for entry in most):
+            lines.append(f"  {name:<12} {hours:,.1f} {kind}-hours, waited {mean[name]} on average")
+    plan = told["planning_ms"]
+    lines.append(f"  planning     {plan['median']:.2f} ms a turn, 99% under {plan['p99']:.2f} ms")
+    return lines + [f"  never ran    {job_id}: {why}" for job_id, why in list(outcome.unplaced.items())[:5]]

@@ -1,0 +1,189 @@
+"""`submit`: from a sweep file to jobs on disk, and a controller that will run them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from terry.cluster.cli.common import ExitCode, Session, completed, note, print_json, print_lines
+from terry.cluster.core.model import DeviceKind
+from terry.cluster.errors import UserError
+from terry.cluster.files.paths import Workspace
+from terry.cluster.host.clock import now
+
+if TYPE_CHECKING:
+    from terry.jobs.submitting.submission import PlannedJob, Submission
+
+
+@click.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1, shell_complete=completed("settings"))
+@click.option("--dry-run", is_flag=True, help="Print the table of jobs; nothing is submitted.")
+@click.option("--watch", is_flag=True, help="Show the dashboard until all jobs have ended.")
+@click.option("--wait", is_flag=True, help="Return when all jobs have ended; exit code 1 if one failed.")
+@click.option("--hold", is_flag=True, help="The jobs wait for `resume`.")
+@click.option("--priority", metavar="N", type=int, help="Higher goes first.")
+@click.option("--extend", is_flag=True, help="Add to the sweep of this name, though the file shares no run with it.")
+@click.pass_obj
+def submit(
+    current: Session,
+    file: Path,
+    overrides: tuple[str, ...],
+    *,
+    dry_run: bool,
+    watch: bool,
+    wait: bool,
+    hold: bool,
+    priority: int | None,
+    extend: bool,
+) -> int:
+    """Submit a sweep; again: add only what is new.
+
+    \b
+    FILE is the sweep file (YAML); KEY=VALUE are settings that hold for every run.
+    Example: terry-cluster submit sweep.yaml training.epochs=3 --watch
+    """
+    planned = _plan(current, file, overrides, hold=hold, priority=priority, extend=extend)
+    if dry_run:
+        _show_plan(current, planned)
+        return ExitCode.DONE
+    document = _publish(current, planned)
+    if watch or wait:
+        from terry.cluster.cli.follow import follow
+
+        return follow(current, [job.id for job in planned.jobs], watch=watch)
+    if current.as_json:
+        print_json(document)
+    return ExitCode.DONE
+
+
+def _plan(
+    current: Session, file: Path, overrides: tuple[str, ...], *, hold: bool, priority: int | None, extend: bool
+) -> Submission:
+    from terry.jobs.submitting.submission import SubmitOptions, prepare_submission
+
+    if not file.exists():
+        raise UserError(f"there is no file {file}; the sweep file comes first, then KEY=VALUE settings")
+    if file.is_dir():
+        raise UserError(f"{file} is a folder; give the sweep file in it")
+    options = SubmitOptions(priority=priority, hold=hold, extend=extend, kind=default_kind(current.workspace))
+    return prepare_submission(current.workspace, file, overrides, options, now(), owner())
+
+
+def owner() -> str:
+    """Who submits."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        import os
+
+        return str(os.getuid())
+
+
+def default_kind(workspace: Workspace) -> DeviceKind:
+    """What a run gets whose file does not say: a GPU where the queue, terry.yaml or this machine has one."""
+    from terry.cluster.client.reader import Reader
+    from terry.cluster.config import terry_yaml as config
+    from terry.cluster.config.nodes import SlurmGroup
+    from terry.cluster.slurm.plan import expected_gpus
+    from terry.jobs.sweeps import spec
+
+    reader = Reader(workspace)
+    reader.jobs()
+    known = sum(r.device.kind is DeviceKind.GPU for r in reader.state.devices.values())
+    groups = config.read(workspace).nodes.groups if workspace.config.is_file() else ()
+    known += sum(expected_gpus(group) for group in groups if isinstance(group, SlurmGroup) and group.most)
+    return spec.default_kind(known, 0 if known else spec.local_gpus())
+
+
+def _publish(current: Session, planned: Submission) -> dict[str, Any]:
+    """Put it on disk, tell the controller, make sure that there is one. Returns what `--json` prints."""
+    from terry.cluster.client.setup import make_workspace
+    from terry.cluster.lifecycle.up import refuse_other_version
+    from terry.jobs.submitting.submission import publish
+
+    refuse_other_version(current.workspace)
+    make_workspace(current.workspace)
+    number = publish(current.workspace, planned)
+    if not current.as_json:
+        print_lines(_summary(current, planned))
+    if ensure_controller(current.workspace, planned):
+        note("a controller is being started in the background")
+    return {
+        "sweep": planned.sweep,
+        "submission": number,
+        "workspace": str(current.workspace.root),
+        "new": planned.new,
+        "there_already": len(planned.jobs) - planned.new,
+        "jobs": [job.id for job in planned.jobs],
+        "device_kind": planned.kind,
+    }
+
+
+def ensure_controller(workspace: Workspace, planned: Submission) -> bool:
+    """Start one in the background where something is left to do and none lives; True if that was so."""
+    from terry.cluster.lifecycle.up import ensure_up
+
+    return bool(planned.new or _unfinished(workspace, planned)) and ensure_up(workspace, wait=False)
+
+
+def _unfinished(workspace: Workspace, planned: Submission) -> bool:
+    """True where a job of the file has not ended."""
+    from terry.cluster.client.reader import Reader
+
+    jobs = Reader(workspace).jobs()
+    return any(job.id not in jobs or not jobs[job.id].state.is_final for job in planned.jobs)
+
+
+def _summary(current: Session, planned: Submission) -> list[str]:
+    """What was decided, in the first lines."""
+    from terry.logs.text.format import plural
+
+    there = len(planned.jobs) - planned.new
+    lines = [f"{planned.sweep}: {plural(planned.new, 'new job')}" + (f", {there:,} there already" if there else "")]
+    lines += [f"device: {_device_words(planned)}", f"workspace: {current.workspace.root}"]
+    return lines + [f"note: {notice}" for notice in (*planned.notices, planned.keeping) if notice]
+
+
+def _device_words(planned: Submission) -> str:
+    kinds = {job.resources.kind for job in planned.jobs if job.kind != "prepare"}
+    names = " and ".join("GPU" if kind is DeviceKind.GPU else "CPU" for kind in sorted(kinds)) or "CPU"
+    if not planned.left_open:
+        return f"{names} (as the file says)"
+    if planned.kind is DeviceKind.GPU:
+        return f"{names} (the file leaves it open, and there is a GPU)"
+    return f"{names} (the file leaves it open, and no GPU is known here; `resources: {{gpus: 1}}` would wait for one)"
+
+
+def _show_plan(current: Session, planned: Submission) -> None:
+    """`--dry-run`."""
+    from terry.logs.text.format import Column, table
+
+    if current.as_json:
+        print_json([_job_document(job) for job in planned.jobs])
+        return
+    print_lines([*_summary(current, planned), ""])
+    titles = ["JOB", "KIND", "ENTRY POINT", "ASKS FOR", "", "SETTINGS"]
+    print_lines(table([Column(title=t) for t in titles], [_plan_row(job) for job in planned.jobs]))
+    note("dry run: nothing was submitted")
+
+
+def _plan_row(job: PlannedJob) -> list[str]:
+    asks = f"{job.resources.share:g} {'GPU' if job.resources.kind is DeviceKind.GPU else 'CPU'}"
+    settings = " ".join(f"{key}={value}" for key, value in job.labels.items())
+    return [job.id, job.kind, job.entrypoint, asks, "new" if job.new else "there", settings]
+
+
+def _job_document(job: PlannedJob) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "entrypoint": job.entrypoint,
+        "resources": job.resources,
+        "new": job.new,
+        "labels": job.labels,
+    }

@@ -1,0 +1,1 @@
+"""What a person's side reads and asks: no controller is needed."""

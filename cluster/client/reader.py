@@ -1,0 +1,223 @@
+"""What the command line knows of a workspace: read from its files alone, with the controller up or down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from terry.cluster.client.selectors import Ensembles, select, select_one
+from terry.cluster.config.watched import watched_policy
+from terry.cluster.controller.requests import read_jobs
+from terry.cluster.core.model import DeviceUse, Job, JobRecord, JobState
+from terry.cluster.core.state import State
+from terry.cluster.core.state_machine import apply
+from terry.cluster.errors import InvalidTransition, JournalDamaged, UserError
+from terry.cluster.files import lease, live, store
+from terry.cluster.files.journal import read, segments
+from terry.cluster.files.paths import Workspace
+from terry.cluster.host.clock import now
+from terry.cluster.scheduling import plan as schedule
+from terry.cluster.slurm import next_head
+from terry.logs.view.build import Known, Outcome
+from terry.logs.view.view import ControllerView
+
+#: Why a job waits that no controller has read yet.
+NOT_TAKEN = "submitted; no controller has taken it yet"
+
+
+#: How busy a device was so long ago says nothing of now (its agent is polled every 30 s at least).
+_MEASURED = timedelta(seconds=60)
+
+
+class _Info(msgspec.Struct):
+    """What of submission.json is needed here."""
+
+    ensembles: dict[str, _Members] = {}
+
+
+class _Members(msgspec.Struct):
+    members: list[str] = []
+    job: str = ""  #: that evaluates it
+
+
+class Reader:
+    """Reads a workspace again and again; what did not change on disk is not read twice."""
+
+    def __init__(self, workspace: Workspace, clock: Callable[[], datetime] = now) -> None:
+        self.workspace = workspace
+        self._clock = clock
+        self.state = State()
+        self._segment = 0  # number of the journal's newest segment when it was last read
+        self._stamp: object = None
+        self._jobs: dict[str, JobRecord] = {}
+        self._outcomes: dict[str, tuple[JobRecord, Outcome]] = {}
+        self._waits: dict[str, str] = {}
+        self._policy = watched_policy(workspace)
+
+    def stamp(self) -> object:
+        """Changes whenever what a view shows has changed on disk. Costs a few system calls."""
+        held = lease.read(self.workspace)  # its heartbeat is no news, but its holder's death is
+        return (self._queue_stamp(), _stat(self.workspace.live), held and (held.epoch, held.alive(self._clock())))
+
+    def read(self) -> Known:
+        """All that the files say, but for the figures of jobs that do not run: see `look_at`."""
+        jobs, moment = self.jobs(), self._clock()
+        heard = live.read(self.workspace)
+        return Known(
+            now=moment,
+            workspace=str(self.workspace.root),
+            runs=str(self.workspace.runs),
+            controller=self._controller(moment, heard),
+            jobs=jobs,
+            devices=self.state.devices,
+            progress={p.job_id: p for p in heard.progress} if heard else {},
+            device_stats=_recent(heard),
+            outcomes={job_id: outcome for job_id, (_, outcome) in self._outcomes.items()},
+            waits=self._waits,
+        )
+
+    def jobs(self) -> dict[str, JobRecord]:
+        """All jobs, also those that no controller has taken yet."""
+        stamp = self._queue_stamp()
+        if stamp != self._stamp:
+            self._catch_up()
+            self._jobs = {**self.state.jobs, **{r.job.id: r for r in _not_taken(self.workspace, self.state)}}
+            self._stamp = stamp
+        return self._jobs
+
+    def _catch_up(self) -> None:
+        """Bring `state` up to the journal: by its new lines, else from the beginning."""
+        first = max((number for number, _ in _segments(self.workspace)), default=0)
+        # A new segment that begins before the last event read: that event was a superseded controller's, and is void.
+        if self.state.seq and (first == self._segment or first > self.state.seq):
+            try:
+                for entry in read(self.workspace.journal, self.state.seq):
+                    apply(self.state, entry.event)
+            except (FileNotFoundError, JournalDamaged, InvalidTransition):
+                self.state = store.read_state(self.workspace)
+        else:
+            self.state = store.read_state(self.workspace)
+        self._segment = first
+
+    def select(self, selectors: Iterable[str]) -> list[JobRecord]:
+        """The jobs that are meant; none given: all. UserError where a selector means nothing."""
+        given = list(selectors)
+        return select(given, self.jobs(), self.ensembles() if given else None)
+
+    def select_one(self, selector: str) -> JobRecord:
+        """The one job that is meant."""
+        return select_one(selector, self.jobs(), self.ensembles())
+
+    def why_waiting(self, record: JobRecord) -> str:
+        """Why the job does not run now; empty where it runs or has ended."""
+        if record.job.id not in self.state.jobs:
+            return NOT_TAKEN
+        return schedule.why_waiting(self.state, record.job.id, self._clock(), self._policy())
+
+    def look_at(self, records: Iterable[JobRecord]) -> None:
+        """Find out more about these jobs for the next `read`: figures of those that do not run, why others wait."""
+        from terry.logs.records.results import read_outcome
+
+        self._waits = {}
+        for record in records:
+            if not record.state.is_final and not record.state.holds_device:
+                self._waits[record.job.id] = self.why_waiting(record)
+            job_id = record.job.id
+            if record.state.holds_device or not record.attempts:
+                self._outcomes.pop(job_id, None)
+            elif job_id not in self._outcomes or self._outcomes[job_id][0] is not record:
+                self._outcomes[job_id] = record, read_outcome(self.workspace.run(job_id), record)
+
+    def ensembles(self) -> Ensembles:
+        """All ensembles of all sweeps; of one name the newest."""
+        found: dict[str, list[str]] = {}
+        for sweep in self.workspace.sweep_names():
+            for _, folder in self.workspace.submissions(sweep):
+                info = _decode(folder / "submission.json", _Info)
+                found |= {name: [*entry.members, entry.job] for name, entry in info.ensembles.items()}
+        return found
+
+    def _controller(self, moment: datetime, heard: live.Live | None) -> ControllerView:
+        held = lease.read(self.workspace)
+        if held is None:
+            starting = self._is_kept()
+            return ControllerView(alive=False, starting=starting, trouble=self._trouble() if starting else "")
+        last = max(held.heartbeat, heard.time) if heard and heard.epoch == held.epoch else held.heartbeat
+        age = max(0.0, (moment - last).total_seconds())
+        alive = held.alive(moment)
+        starting = not alive and self._is_kept()
+        trouble = self._trouble() if starting else ""
+        coming = None if alive else next_head.read(self.workspace)
+        return ControllerView(
+            alive=alive,
+            starting=starting,
+            trouble=trouble,
+            successor=coming.job if coming else "",
+            host=held.host,
+            epoch=held.epoch,
+            age_s=age,
+        )
+
+    def _trouble(self) -> str:
+        from terry.cluster.lifecycle.here import keeper_trouble
+
+        return keeper_trouble(self.workspace)
+
+    def _is_kept(self) -> bool:
+        """True where a keeper on this machine sees to it that there will be a controller."""
+        if not self.workspace.cluster.is_dir():  # nothing was ever started: looking must not make folders
+            return False
+        from terry.cluster.host.locks import holder
+        from terry.cluster.lifecycle.keeper import keeper_lock
+
+        return holder(keeper_lock(self.workspace)) is not None
+
+    def _queue_stamp(self) -> object:
+        ws = self.workspace
+        journal = [(number, _stat(path)) for number, path in _segments(ws)[-2:]]
+        return (journal, [(name, _stat(ws.sweeps / name)) for name in ws.sweep_names()])
+
+
+def _recent(heard: live.Live | None) -> dict[str, DeviceUse]:
+    """How busy the devices are, by id."""
+    return {use.device_id: use for use in heard.uses if heard.time - use.time < _MEASURED} if heard else {}
+
+
+def _segments(workspace: Workspace) -> list[tuple[int, Path]]:
+    return segments(workspace.journal) if workspace.journal.is_dir() else []
+
+
+def _stat(path: Path) -> tuple[int, int, int] | None:
+    """Changes when the file does: inode, modification time, size; None where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  (asked for five times a second)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _not_taken(workspace: Workspace, state: State) -> Iterator[JobRecord]:
+    """Records of jobs that are submitted and that no controller has taken yet."""
+    for sweep in workspace.sweep_names():
+        taken = state.submissions.get(sweep, 0)
+        for number, folder in workspace.submissions(sweep):
+            if number > taken:
+                yield from (_waiting(job) for job in read_jobs(workspace, folder) if job.id not in state.jobs)
+
+
+def _waiting(job: Job) -> JobRecord:
+    state = JobState.HELD if job.held else JobState.WAITING if job.depends_on else JobState.PENDING
+    return JobRecord(job=job, state=state, priority=job.priority, reason=NOT_TAKEN, changed_at=job.submitted_at)
+
+
+def _decode(path: Path, kind: type[_Info]) -> _Info:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return kind()
+    except msgspec.MsgspecError as error:
+        raise UserError(f"cannot be read: {error}", file=path) from error

@@ -1,0 +1,1 @@
+"""terry.yaml, read and checked."""

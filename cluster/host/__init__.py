@@ -1,0 +1,1 @@
+"""This machine: its processes, addresses, locks, hardware, versions."""

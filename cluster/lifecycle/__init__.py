@@ -1,0 +1,1 @@
+"""Bringing a workspace up, keeping it up, taking it down."""

@@ -1,0 +1,119 @@
+"""`up` and `down` where the head stands in a Slurm job (`head: slurm`): this machine asks Slurm, and reads files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from terry.cluster.config.nodes import NodesConfig, SlurmGroup
+from terry.cluster.errors import UserError
+from terry.cluster.files import durable, lease
+from terry.cluster.files.paths import Workspace
+from terry.cluster.lifecycle.here import cluster_status
+from terry.cluster.slurm import next_head
+from terry.cluster.slurm.commands import Slurm, SlurmError
+from terry.cluster.slurm.plan import HEAD_NODE, Phase, SlurmJob
+
+#: How long a Slurm job that runs may take until its controller is at work.
+_START_S = 150.0
+_END_S = 90.0
+_LOOK_S = 0.5
+#: A head that has given no sign of life for so long is dead, even where Slurm has not noticed yet.
+_DEAD_S = 60.0
+#: In Slurm's words, why a successor waits.
+_FOLLOWS = "Dependency"
+
+
+def ensure_head_job(workspace: Workspace, nodes: NodesConfig, *, wait: bool, say: Callable[[str], None]) -> bool:
+    """Make sure that there is a Slurm job for the head. True if one was asked for. Raises UserError."""
+    held = lease.read(workspace)
+    if held is not None and held.alive(datetime.now(UTC)):
+        return False
+    slurm = Slurm(workspace)
+    durable.make_folder(workspace.cluster)
+    started = False
+    try:
+        jobs = _head_jobs(slurm)
+        if not jobs:
+            job_id = slurm.submit_head(_group(nodes))
+            say(f"asked Slurm for a job for the head: {job_id}")
+            started = True
+        elif held is not None and _is_dead(held):
+            _hasten(slurm, jobs, say)
+        if wait:
+            _wait(workspace, slurm, say)
+    except SlurmError as error:
+        raise UserError(f"Slurm gives no job for the head: {error}", file=workspace.config) from error
+    return started
+
+
+def end_head_job(workspace: Workspace, *, say: Callable[[str], None]) -> bool:
+    """Have jobs write their checkpoints and the head's Slurm job end; first its successor. False where none was."""
+    slurm = Slurm(workspace)
+    told: set[str] = set()
+    deadline = time.monotonic() + _END_S
+    try:
+        if not (jobs := _head_jobs(slurm)):
+            return False
+        while jobs and time.monotonic() < deadline:
+            slurm.cancel(job.id for job in jobs if job.phase is Phase.PENDING)
+            for job in jobs:
+                if job.phase is Phase.RUNNING and job.id not in told:
+                    say(f"jobs write their checkpoints; then the head's Slurm job {job.id} ends")
+                    slurm.end_head(job.id)
+                    told.add(job.id)
+            time.sleep(_LOOK_S)
+            jobs = _head_jobs(slurm)
+        slurm.cancel(job.id for job in jobs)
+        next_head.forget(workspace)
+    except SlurmError as error:
+        say(f"trouble: {error}")
+    return True
+
+
+def _group(nodes: NodesConfig) -> SlurmGroup:
+    """Its partition, account and time limit are the head's, too."""
+    return next(group for group in nodes.groups if isinstance(group, SlurmGroup))
+
+
+def _head_jobs(slurm: Slurm) -> list[SlurmJob]:
+    """All that are, were or will be the head; the newest first."""
+    found = [job for job in slurm.jobs() if job.node == HEAD_NODE]
+    return sorted(found, key=lambda job: (len(job.id), job.id), reverse=True)
+
+
+def _is_dead(held: lease.Lease) -> bool:
+    return not held.stopped and (datetime.now(UTC) - held.heartbeat).total_seconds() > _DEAD_S
+
+
+def _hasten(slurm: Slurm, jobs: list[SlurmJob], say: Callable[[str], None]) -> None:
+    """Let the successor of a dead head start now: Slurm takes minutes to notice that a machine has crashed."""
+    old = next((job for job in jobs if job.phase is Phase.RUNNING), None)
+    for job in jobs:
+        if old is not None and job.phase is Phase.PENDING and job.reason == _FOLLOWS:
+            say(f"the head's Slurm job {old.id} on {old.host} is silent: {job.id} does not wait for its end")
+            slurm.free(job.id)
+
+
+def _coming(jobs: list[SlurmJob]) -> SlurmJob | None:
+    """The job in which the head is, or will be next."""
+    return next((job for job in jobs if job.reason != _FOLLOWS), jobs[0] if jobs else None)
+
+
+def _wait(workspace: Workspace, slurm: Slurm, say: Callable[[str], None]) -> None:
+    told = ""
+    runs_since: dict[str, float] = {}
+    while not cluster_status(workspace).at_work:
+        job = _coming(_head_jobs(slurm))
+        if job is None:
+            raise UserError("the head's Slurm job has ended", file=workspace.slurm)
+        word = f"starts on {job.host}" if job.phase is Phase.RUNNING else f"waits in Slurm's queue: {job.reason}"
+        if word != told:
+            say(f"Slurm job {job.id} {word}")
+            told = word
+        if job.phase is Phase.RUNNING:
+            since = runs_since.setdefault(job.id, time.monotonic())
+            if time.monotonic() - since > _START_S:
+                raise UserError("no controller in the head's Slurm job; why is written here", file=workspace.slurm)
+        time.sleep(_LOOK_S)

@@ -1,0 +1,237 @@
+"""`up` and `down` for a whole workspace, from wherever they are called: a login host needs no Ray of its own.
+
+Ray's head, keeper and controller stand together on one host: this machine, or one that ssh reaches, where the same is
+asked of the program below (`python -m terry.cluster.lifecycle.there`). Who brings nodes is then the keeper on the
+head's host, and `up` itself from here, with the user's own ssh: whoever can. All of it may be repeated.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from terry.cluster.config import terry_yaml as config
+from terry.cluster.config.node_values import node_name
+from terry.cluster.config.nodes import NodesConfig, NodeSetup
+from terry.cluster.errors import UserError
+from terry.cluster.files import lease
+from terry.cluster.files.paths import Workspace
+from terry.cluster.host.clock import now
+from terry.cluster.host.processes import user_name
+from terry.cluster.host.versions import installed
+from terry.cluster.lifecycle.here import ensure_up_here, take_down_here
+from terry.cluster.lifecycle.providers import is_here, providers_of
+from terry.cluster.lifecycle.slurm import end_head_job, ensure_head_job
+from terry.cluster.nodes.records import read_members, reports, write_report
+from terry.cluster.nodes.remote import Answer, SshMachine
+from terry.cluster.ports import ClusterView, NodeProvider, NodeReport, NodeState
+from terry.cluster.ray.daemons import own_name
+from terry.cluster.ray.head import key_of, read_head
+
+_THERE_S = 200.0
+_LOOK_S = 0.2
+#: What `up_there` ends with where a person has to mend something; its last line of errors says what.
+USER_ERROR = 2
+
+Say = Callable[[str], None]
+
+
+class _NoHost(UserError):
+    """No host can be the head now: bad for `up`, while a submission is safe on disk and can wait."""
+
+
+def ensure_up(workspace: Workspace, *, wait: bool, progress: Say | None = None) -> bool:
+    """Make sure that a head with keeper and controller runs where it should. True if one was started.
+
+    wait: return only when the controller is at work and each machine was asked to join. Raises UserError for what a
+    person has to mend; a machine that cannot join is no error.
+    """
+    say = progress or (lambda _: None)
+    refuse_other_version(workspace)
+    nodes = config.read(workspace).nodes
+    if (other := _other_user(workspace)) and _is_alive(workspace):
+        say(f"the cluster is up; it is {other}'s")
+        return False
+    places = head_hosts(workspace, nodes)
+    if nodes.is_head_in_slurm:
+        started = ensure_head_job(workspace, nodes, wait=wait, say=say)
+    elif not places:
+        started = not _is_served_elsewhere(workspace) and ensure_up_here(workspace, wait=wait, progress=say)
+    elif not wait and _is_alive(workspace):
+        started = False
+    else:
+        try:
+            started = _ensure_up_there(workspace, nodes, places, wait=wait, say=say)
+        except _NoHost as none:
+            if wait:
+                raise
+            print(f"warning: {none}; the jobs wait for `terry-cluster up`", file=sys.stderr)
+            return False
+    if wait:
+        for report in bring_nodes(workspace, nodes):
+            say(report_line(report))
+    return started
+
+
+def refuse_other_version(workspace: Workspace) -> None:
+    """Raise UserError where a controller of another version is at work: its parts would not find ours, nor ours its."""
+    held, ours = lease.read(workspace), installed().get("terry-cluster", "")
+    if held is None or not held.version or held.version == ours or not held.alive(now()):
+        return
+    raise UserError(
+        f"terry-cluster {held.version} runs the jobs of {workspace.root}, and this is {ours}: `terry-cluster down` and "
+        "`terry-cluster up` (what runs writes a checkpoint first and goes on from it)"
+    )
+
+
+def head_hosts(workspace: Workspace, nodes: NodesConfig) -> list[str]:
+    """Hosts on which the head may be, the best first. None at all: it is to be on this machine."""
+    if nodes.head is not None:
+        return [nodes.head]
+    if nodes.here is not None or nodes.foreign is not None or not nodes.hosts:
+        return []
+    recorded = read_head(workspace)
+    name = recorded.name if recorded else None
+    return sorted(nodes.hosts, key=lambda host: (node_name(host) != name, not is_here(host)))
+
+
+def _is_alive(workspace: Workspace) -> bool:
+    held = lease.read(workspace)
+    return held is not None and held.alive(now())
+
+
+def _other_user(workspace: Workspace) -> str:
+    """Who else runs the cluster (of a group's workspace); empty where nobody else does."""
+    try:
+        owner = workspace.head.stat().st_uid
+    except FileNotFoundError:
+        return ""
+    return "" if owner == os.getuid() else user_name(owner)
+
+
+def _is_served_elsewhere(workspace: Workspace) -> bool:
+    """True where a controller on another machine is at work: a second head would only take its jobs away."""
+    head = read_head(workspace)
+    return head is not None and not head.is_here and head.host != own_name() and _is_alive(workspace)
+
+
+def _ensure_up_there(workspace: Workspace, nodes: NodesConfig, hosts: list[str], *, wait: bool, say: Say) -> bool:
+    troubles = []
+    for host in hosts:
+        if is_here(host):
+            return ensure_up_here(workspace, wait=wait, host=host, progress=say)
+        say(f"asking {host} to be the head")
+        answer = _ask(workspace, nodes, host, "up", *(["--wait"] if wait else []))
+        if answer.code == 0:
+            return answer.output.strip().endswith("started")
+        trouble, mend = answer.why(host, _machine(nodes, host).python)
+        if answer.code == USER_ERROR:
+            raise UserError(f"{host}: {trouble}")
+        troubles.append(f"{host}: {trouble} ({mend})")
+        say(f"trouble: {troubles[-1]}")
+        if _stays_alive(workspace, say):
+            say("the controller is alive all the same: it stays where it is")
+            return False
+    raise _NoHost(f"no host can be the head. {'; '.join(troubles)}", file=workspace.config)
+
+
+def _stays_alive(workspace: Workspace, say: Say) -> bool:
+    """Whether the controller still renews its lease, although its host cannot be reached from here."""
+    seen = lease.read(workspace)
+    if seen is None or not seen.alive(now()):
+        return False
+    say("waiting for the last controller's lease to end")
+    while True:
+        held = lease.read(workspace)
+        if held is None or not held.alive(now()):
+            return False
+        if held.heartbeat != seen.heartbeat:
+            return True
+        time.sleep(_LOOK_S)
+
+
+def bring_nodes(workspace: Workspace, nodes: NodesConfig) -> list[NodeReport]:
+    """Ask each machine that is not in the cluster to join; what came of it is also kept for `nodes`."""
+    head = read_head(workspace)
+    if head is None or not head.is_open:
+        return []
+    view = ClusterView(key=key_of(workspace, head), members=read_members(workspace, head.life) or frozenset())
+    found = []
+    for provider in providers_of(workspace, nodes, head.name, with_here=True):
+        for report in provider.reconcile(view):
+            write_report(workspace, report)
+            found.append(report)
+    return found
+
+
+def take_down(workspace: Workspace, *, progress: Say | None = None) -> bool:
+    """End all that serves the workspace, on all its machines; jobs write a checkpoint first and go on after `up`.
+
+    Returns False if nothing ran. Machines that cannot be reached are named; their Ray ends by itself without the head.
+    """
+    say = progress or (lambda _: None)
+    nodes = _nodes_to_end(workspace, say)
+    if (other := _other_user(workspace)) and os.getuid() != 0 and _is_alive(workspace):
+        raise UserError(f"the cluster of {workspace.root} is {other}'s: only {other} can end it")
+    head = read_head(workspace)
+    host = next((h for h in nodes.hosts if head is not None and node_name(h) == head.name and not is_here(h)), None)
+    if nodes.is_head_in_slurm:
+        ended = end_head_job(workspace, say=say)
+        return _end_nodes(workspace, nodes, say) or ended
+    if host is None and nodes.head is not None and not is_here(nodes.head):
+        host = nodes.head
+    if host is None:
+        ended = take_down_here(workspace, progress=say)
+    else:
+        say(f"asking {host} to end")
+        answer = _ask(workspace, nodes, host, "down")
+        ended = answer.output.strip().endswith("ended")
+        if answer.code != 0:
+            say("trouble: {}: {} ({})".format(host, *answer.why(host, _machine(nodes, host).python)))
+    return _end_nodes(workspace, nodes, say) or ended
+
+
+def _nodes_to_end(workspace: Workspace, say: Say) -> NodesConfig:
+    """A mistake in terry.yaml shall not keep anybody from ending what runs here."""
+    try:
+        return config.read_nodes(workspace)
+    except UserError as error:
+        say(f"{error}; so only this machine is taken down")
+        return NodesConfig()
+
+
+def _end_nodes(workspace: Workspace, nodes: NodesConfig, say: Say) -> bool:
+    """True where a machine had taken part. The head's is asked as well: an earlier head may have left something."""
+    known = reports(workspace)
+    took_part = any(report.is_in for report in known.values())
+    for provider in _providers_to_end(workspace, nodes):
+        for report in provider.end():
+            write_report(workspace, report)
+            if report.state is not NodeState.ENDED:
+                say(report_line(report))
+    return took_part
+
+
+def _providers_to_end(workspace: Workspace, nodes: NodesConfig) -> list[NodeProvider]:
+    """On a Ray cluster of others no machine ends with the head: each has to be asked."""
+    if nodes.foreign is not None:
+        return providers_of(workspace, nodes, "", with_here=True)
+    return providers_of(workspace, nodes, own_name(), with_here=False)
+
+
+def report_line(report: NodeReport) -> str:
+    """A machine's report for people."""
+    wrong = f": {report.trouble} ({report.mend})" if report.trouble else ""
+    state = NodeState.JOINED if report.is_in else report.state  # the keeper may have been quicker than `up`
+    return f"{report.name}: {state}{wrong}"
+
+
+def _machine(nodes: NodesConfig, host: str) -> SshMachine:
+    return SshMachine(host=host, setup=nodes.hosts.get(host, NodeSetup()))
+
+
+def _ask(workspace: Workspace, nodes: NodesConfig, host: str, *words: str) -> Answer:
+    program = ["-m", "terry.cluster.lifecycle.there", words[0], str(workspace.root), host, *words[1:]]
+    return _machine(nodes, host).run(program, b"", _THERE_S)

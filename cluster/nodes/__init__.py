@@ -1,0 +1,1 @@
+"""How a machine takes part in a workspace."""

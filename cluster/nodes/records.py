@@ -1,0 +1,70 @@
+"""What is known of the machines: `cluster/nodes/<name>.json` (what came of asking each to join) and `members.json`.
+
+members.json is written by the controller's side (which nodes Ray counts as alive), a node's file by who asked it last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from terry.cluster.files import durable
+from terry.cluster.files.paths import Workspace
+from terry.cluster.ports import NodeReport
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """A node as Ray has it."""
+
+    name: str
+    node_id: str  #: another with each start
+    address: str
+    labels: tuple[str, ...] = ()
+
+
+class Members(msgspec.Struct, frozen=True, kw_only=True):
+    """members.json."""
+
+    life: str  #: of the head
+    nodes: tuple[Member, ...] = ()
+
+
+def write_report(workspace: Workspace, report: NodeReport) -> None:
+    """Keep what is known of a machine."""
+    path = workspace.node_report(report.name)
+    if not path.parent.is_dir():
+        durable.make_folder(path.parent)
+    durable.write_json(path, report, sync=False)
+
+
+def reports(workspace: Workspace) -> dict[str, NodeReport]:
+    """What is known of each machine, by name."""
+    found = {}
+    for path in sorted(workspace.node_reports.glob("*.json")):
+        try:
+            report = msgspec.json.decode(path.read_bytes(), type=NodeReport)
+        except (OSError, msgspec.MsgspecError):  # just replaced, or of another version
+            continue
+        found[report.name] = report
+    return found
+
+
+def forget(workspace: Workspace, names: Iterable[str]) -> None:
+    """Remove what is known of machines that do not belong to the workspace any more."""
+    for name in names:
+        workspace.node_report(name).unlink(missing_ok=True)
+
+
+def write_members(workspace: Workspace, members: Members) -> None:
+    """Say which nodes there are."""
+    durable.write_json(workspace.members, members, sync=False)
+
+
+def read_members(workspace: Workspace, life: str) -> frozenset[str] | None:
+    """Names of the nodes in this life of the head; None where nothing is known of it yet."""
+    try:
+        found = msgspec.json.decode(workspace.members.read_bytes(), type=Members)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return frozenset(node.name for node in found.nodes) if found.life == life else None

@@ -1,0 +1,139 @@
+"""How a program is run on a machine: here, or by the user's own ssh. No root, and nothing is asked of anybody."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Protocol
+
+from terry.cluster.config.node_values import node_name
+from terry.cluster.config.nodes import NodeSetup
+
+#: ssh ends with this where it could not reach the machine; so may what it runs there.
+_SSH_FAILED = 255
+_CONNECT_S = 8
+#: What a shell says of a program that it does not find.
+_NOT_FOUND = 127
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of running a program."""
+
+    code: int  #: its exit code
+    output: str
+    errors: str
+
+    @property
+    def is_reached(self) -> bool:
+        """False where the machine did not answer, or did not let us in."""
+        return self.code != _SSH_FAILED
+
+    def why(self, host: str, python: str) -> tuple[str, str]:
+        """What is wrong, and how to mend it."""
+        said = next((line.strip() for line in reversed(self.errors.splitlines()) if line.strip()), "")
+        if not self.is_reached:
+            return said or "ssh does not reach it", f"`ssh -o BatchMode=yes {host} true` must work from here"
+        if self.code == _NOT_FOUND or "No such file" in said:
+            return f"there is no {python}", "give `python:` of the environment with terry-cluster on it in terry.yaml"
+        if "No module named" in said:
+            return f"{said} ({python})", "install terry-cluster there, or give `python:` of an environment that has it"
+        return said or f"its Python ended with exit code {self.code}", "see what it says with `ssh` and `setup:`"
+
+
+class Machine(Protocol):
+    """Where a program can be run."""
+
+    @property
+    def host(self) -> str:
+        """As terry.yaml has it; empty for this machine."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What its node is called."""
+        ...
+
+    @property
+    def setup(self) -> NodeSetup:
+        """How it is to be used."""
+        ...
+
+    @property
+    def python(self) -> str:
+        """Python of the environment with terry-cluster there."""
+        ...
+
+    def run(self, arguments: list[str], data: bytes, timeout_s: float) -> Answer:
+        """Run Python there with `data` on its standard input, to its end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThisMachine:
+    """The machine on which we are."""
+
+    name: str
+    setup: NodeSetup
+    host: str = ""
+
+    @property
+    def python(self) -> str:
+        """See Machine."""
+        return self.setup.python or sys.executable
+
+    def run(self, arguments: list[str], data: bytes, timeout_s: float) -> Answer:
+        """See Machine."""
+        return run_program([*_shell(self.setup, self.python, arguments)], data, timeout_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshMachine:
+    """A machine that the user's own ssh reaches."""
+
+    host: str
+    setup: NodeSetup
+
+    @property
+    def name(self) -> str:
+        """See Machine."""
+        return node_name(self.host)
+
+    @property
+    def python(self) -> str:
+        """See Machine."""
+        return self.setup.python or sys.executable
+
+    def run(self, arguments: list[str], data: bytes, timeout_s: float) -> Answer:
+        """See Machine. Never asks for a password; a machine that is silent is given up after some seconds."""
+        return run_program(self.command(arguments), data, timeout_s)
+
+    def command(self, arguments: list[str]) -> list[str]:
+        """The call of ssh."""
+        options = ["BatchMode=yes", f"ConnectTimeout={_CONNECT_S}", "ServerAliveInterval=5", "ServerAliveCountMax=3"]
+        command = ["ssh", "-T", "-x", *(word for option in options for word in ("-o", option)), "--", self.host]
+        return [*command, shlex.join(_shell(self.setup, self.python, arguments))]
+
+
+def _shell(setup: NodeSetup, python: str, arguments: list[str]) -> list[str]:
+    """A shell that runs the lines of `setup`, then becomes Python. A login shell where there are any: `module`."""
+    program = python if python.startswith("~/") else shlex.quote(python)
+    lines = [*setup.setup, f"exec {program} {shlex.join(arguments)}"]
+    return ["bash", "-lc" if setup.setup else "-c", "\n".join(lines)]
+
+
+def run_program(command: list[str], data: bytes, timeout_s: float) -> Answer:
+    """Run it with `data` on its standard input, to its end."""
+    try:
+        done = subprocess.run(command, input=data, capture_output=True, check=False, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        return Answer(code=_SSH_FAILED, output="", errors=f"no answer within {timeout_s:.0f} s")
+    except FileNotFoundError as error:
+        return Answer(code=_SSH_FAILED, output="", errors=f"{error.filename} is not installed here")
+    return Answer(
+        code=done.returncode,
+        output=done.stdout.decode(errors="replace"),
+        errors=done.stderr.decode(errors="replace"),
+    )

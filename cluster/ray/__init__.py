@@ -1,0 +1,1 @@
+"""The daemons of Ray on this machine. Does not import the library."""

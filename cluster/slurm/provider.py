@@ -1,0 +1,257 @@
+"""Nodes that are Slurm jobs: asked for while jobs wait, let go when nothing runs on them. A NodeProvider.
+
+What is to be done is decided by terry.cluster.slurm.plan; here it is seen, and done. All that is remembered between two
+rounds may be forgotten at any time: it only makes some things later.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from terry.cluster.config.nodes import SlurmGroup
+from terry.cluster.files import live
+from terry.cluster.files.paths import Workspace
+from terry.cluster.nodes.records import reports
+from terry.cluster.ports import ClusterView, NodeReport, NodeState
+from terry.cluster.slurm.commands import SlurmError, SlurmPort, warning_s
+from terry.cluster.slurm.plan import HEAD_NODE, GroupPlan, Phase, Seen, SlurmJob, in_group, plan_group, strangers
+
+_log = logging.getLogger(__name__)
+
+#: What the controller wrote longer ago than this says nothing of now.
+_FRESH = timedelta(seconds=30)
+#: Slurm is asked at least so often, and else only when there is something to be asked for.
+_ASK_EVERY_S = 60.0
+#: After a node that never came the group has to wait before it gets another; doubled up to the second.
+_PAUSE_S, _PAUSE_MAX_S = 5.0, 300.0
+_END_S = 30.0
+_LOOK_S = 0.5
+
+
+@dataclass(slots=True)
+class _Known:
+    """A Slurm job as it was seen last."""
+
+    job: SlurmJob
+    came: bool = False  # it was a node of the cluster
+    unwanted: bool = False  # we have ended it, or asked it to end
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))  # it was seen first
+
+
+@dataclass(slots=True)
+class _Pause:
+    """A group's patience, after something went wrong."""
+
+    length_s: float = _PAUSE_S
+    until: float = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.until
+
+    def begin(self) -> None:
+        self.until = time.monotonic() + self.length_s
+        self.length_s = min(2 * self.length_s, _PAUSE_MAX_S)
+
+
+class SlurmNodes:
+    """All groups of Slurm jobs of a workspace."""
+
+    def __init__(self, workspace: Workspace, groups: Iterable[SlurmGroup], slurm: SlurmPort) -> None:
+        self._workspace = workspace
+        self._groups = list(groups)
+        self._slurm = slurm
+        self._known: dict[str, _Known] = {}
+        self._absent_since: dict[str, datetime] = {}
+        self._leaving: dict[str, datetime] = {}
+        self._pauses = {group.name: _Pause() for group in self._groups}
+        self._asked = -_ASK_EVERY_S
+        self._said: dict[str, tuple[NodeState, str]] = {}
+
+    def reconcile(self, view: ClusterView) -> tuple[NodeReport, ...]:
+        """See NodeProvider. Without word from the controller nothing is asked for and nothing let go."""
+        now = datetime.now(UTC)
+        shown = live.read(self._workspace)
+        if shown is None or now - shown.time > _FRESH or not self._is_due(shown):
+            return ()
+        self._asked = time.monotonic()
+        try:
+            jobs = [job for job in self._slurm.jobs() if job.node != HEAD_NODE]
+            there = _there(view, shown)
+            found = self._take_in(jobs, there, now)
+            self._cancel([*strangers(self._groups, jobs), *self._overdue(now)])
+        except SlurmError as error:
+            return self._news([self._silent(str(error))])
+        seen = self._seen(jobs, there, shown)
+        for group in self._groups:
+            found += self._tend(group, seen, now)
+        return self._news(found)
+
+    def end(self) -> tuple[NodeReport, ...]:
+        """See NodeProvider. Only the workspace's own Slurm jobs, by their names."""
+        ended: dict[str, SlurmJob] = {}
+        deadline = time.monotonic() + _END_S
+        try:
+            while jobs := self._slurm.jobs():
+                self._slurm.cancel(job.id for job in jobs if job.id not in ended)
+                ended.update({job.id: job for job in jobs})
+                if time.monotonic() > deadline:
+                    raise SlurmError(f"Slurm does not end {', '.join(job.id for job in jobs)}")
+                time.sleep(_LOOK_S)
+        except SlurmError as error:
+            return (self._silent(str(error)),)
+        names = {job.node for job in ended.values()} | {
+            name for name in reports(self._workspace) if self._is_ours(name)
+        }
+        return tuple(_report(name, NodeState.ENDED) for name in sorted(names))
+
+    def _is_ours(self, name: str) -> bool:
+        return any(in_group(group, name) for group in self._groups)
+
+    def _is_due(self, shown: live.Live) -> bool:
+        needed = bool(shown.waiting) or bool(self._known) or any(group.least for group in self._groups)
+        return needed or time.monotonic() - self._asked >= _ASK_EVERY_S
+
+    # what is seen
+
+    def _take_in(self, jobs: Sequence[SlurmJob], there: frozenset[str], now: datetime) -> list[NodeReport]:
+        """Remember what there is; say what is gone."""
+        before, self._known = self._known, {}
+        for job in jobs:
+            known = before.pop(job.id, None) or _Known(job)
+            came = known.came or (job.phase is Phase.RUNNING and job.node in there)
+            self._known[job.id] = _Known(job, came, known.unwanted, known.since)
+            if came:
+                self._pause_of(job.node).length_s = _PAUSE_S
+        absent = [job.id for job in jobs if job.phase is Phase.RUNNING and job.node not in there]
+        self._absent_since = {job_id: self._absent_since.get(job_id, now) for job_id in absent}
+        self._leaving = {job_id: at for job_id, at in self._leaving.items() if job_id in self._known}
+        taken = {job.node for job in jobs}
+        return [self._gone(known) for known in before.values() if known.job.node not in taken]
+
+    def _gone(self, known: _Known) -> NodeReport:
+        """What is said of a Slurm job that has ended."""
+        node = known.job.node
+        if known.came or known.unwanted:
+            return _report(node, NodeState.ENDED)
+        self._pause_of(node).begin()
+        theirs = reports(self._workspace).get(node)  # what it has said itself, if it came so far
+        if theirs is not None and theirs.state is NodeState.UNFIT:
+            return theirs
+        words = self._slurm.last_words(known.job.id) or self._silence
+        trouble = f"Slurm job {known.job.id} has ended before it was a node: {words}"
+        return _report(node, NodeState.UNFIT, trouble, f"see {self._workspace.slurm}/{known.job.id}_*")
+
+    @property
+    def _silence(self) -> str:
+        return f"it has said nothing; does its host see {self._workspace.root}, where Slurm writes what it says?"
+
+    def _pause_of(self, node: str) -> _Pause:
+        return next((self._pauses[g.name] for g in self._groups if in_group(g, node)), _Pause())
+
+    def _overdue(self, now: datetime) -> list[str]:
+        """Those that were asked to go and do not."""
+        patience = {g.name: timedelta(seconds=warning_s(g) + 60) for g in self._groups}
+        found = []
+        for job_id, since in self._leaving.items():
+            group = next((g for g in self._groups if in_group(g, self._known[job_id].job.node)), None)
+            if group is not None and now - since > patience[group.name]:
+                found.append(job_id)
+        return found
+
+    def _seen(self, jobs: Sequence[SlurmJob], there: frozenset[str], shown: live.Live) -> Seen:
+        return Seen(
+            jobs=tuple(jobs),
+            members=there,
+            devices=tuple(known.device for known in shown.devices),
+            loads=shown.loads,
+            waiting=shown.waiting,
+            leaving=frozenset(self._leaving),
+            absent_since=self._absent_since,
+        )
+
+    # what is done
+
+    def _tend(self, group: SlurmGroup, seen: Seen, now: datetime) -> list[NodeReport]:
+        plan = plan_group(group, seen, now)
+        try:
+            self._cancel(plan.cancel)
+            if plan.release:
+                self._slurm.release(plan.release)
+                self._leaving.update(dict.fromkeys(plan.release, now))
+                self._unwanted(plan.release)
+                _log.info("nothing has run on %s for long: they go", ", ".join(self._names(plan.release)))
+            asked = self._submit(group, plan)
+        except SlurmError as error:
+            self._pauses[group.name].begin()
+            mend = f"correct `nodes.{group.name}` in terry.yaml, or ask those who run the cluster"
+            return [_report(next(iter(plan.submit), f"{group.name}-1"), NodeState.UNFIT, f"Slurm says: {error}", mend)]
+        there = [known for known in self._known.values() if in_group(group, known.job.node)]
+        return [*asked, *self._coming(known for known in there if known.job.node not in seen.members)]
+
+    def _coming(self, found: Iterable[_Known]) -> list[NodeReport]:
+        """What is said of those that are no nodes yet, but for those that have said themselves that they are."""
+        said = reports(self._workspace)
+        silent = [k for k in found if not ((r := said.get(k.job.node)) and r.is_in and r.time and r.time > k.since)]
+        return [_coming(known.job) for known in silent]
+
+    def _submit(self, group: SlurmGroup, plan: GroupPlan) -> list[NodeReport]:
+        if not self._pauses[group.name].is_over:
+            return []
+        found = []
+        for node in plan.submit:
+            job = SlurmJob(id=self._slurm.submit(group, node), node=node, phase=Phase.PENDING, state="PENDING")
+            _log.info("node %s: asked for, Slurm job %s", node, job.id)
+            self._known[job.id] = _Known(job)
+            found.append(_coming(job))
+        return found
+
+    def _cancel(self, ids: Iterable[str]) -> None:
+        found = [job_id for job_id in ids if job_id]
+        if found:
+            self._slurm.cancel(found)
+            self._unwanted(found)
+            _log.info("cancelled Slurm jobs %s", ", ".join(found))
+
+    def _unwanted(self, ids: Iterable[str]) -> None:
+        for job_id in ids:
+            if job_id in self._known:
+                self._known[job_id].unwanted = True
+
+    def _names(self, ids: Iterable[str]) -> list[str]:
+        return [self._known[job_id].job.node for job_id in ids]
+
+    # what is said
+
+    def _silent(self, error: str) -> NodeReport:
+        name = f"{self._groups[0].name}-1"
+        return _report(name, NodeState.UNREACHABLE, error, "`squeue` must work on the head's host: `head:`")
+
+    def _news(self, found: Iterable[NodeReport]) -> tuple[NodeReport, ...]:
+        """Only what is new: every report is written to the shared disk."""
+        fresh = {r.name: r for r in found if self._said.get(r.name) != (r.state, r.trouble)}
+        self._said.update({name: (r.state, r.trouble) for name, r in fresh.items()})
+        return tuple(fresh.values())
+
+
+def _there(view: ClusterView, shown: live.Live) -> frozenset[str]:
+    """Nodes that take jobs. One that has joined just now has no device yet: it is still on its way."""
+    with_device = {known.device.id: known.device.node for known in shown.devices}
+    return view.members & {with_device.get(load.device_id, "") for load in shown.loads}
+
+
+def _coming(job: SlurmJob) -> NodeReport:
+    if job.phase is Phase.RUNNING:
+        said = f"Slurm job {job.id} starts on {job.host}"
+    else:
+        why = f": {job.reason}" if job.reason not in {"", "None"} else ""
+        said = f"Slurm job {job.id} waits{why}"
+    return _report(job.node, NodeState.WAITING, said)
+
+
+def _report(name: str, state: NodeState, trouble: str = "", mend: str = "") -> NodeReport:
+    return NodeReport(name=name, state=state, trouble=trouble, mend=mend, time=datetime.now(UTC))

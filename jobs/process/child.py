@@ -1,0 +1,194 @@
+"""The first of our code in a job's process: makes it safe to crash, runs the entry point, names what went wrong.
+
+Called by the forkserver in a process that it has just forked: torch is imported, output goes to the attempt's files,
+and the kernel ends the process with its parent. Nothing heavy is imported here: a job's first step is 20 ms away.
+
+Exit codes: 0 done; 75 left as asked, go on later; 74 the disk is full and 72 it is gone (then error.json may not have
+been written); 1 an error, told in the attempt's error.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from terry.cluster.agent.evidence import EXIT_DISK_FULL, EXIT_DISK_LOST, EXIT_STOPPED, ErrorReport, disk_reason
+from terry.cluster.core.model import EndReason
+from terry.cluster.files import durable
+from terry.cluster.files.paths import AttemptFolder
+from terry.jobs.process import spec_file as specfile
+from terry.jobs.process.context import LaunchError, RunContext
+from terry.jobs.process.order import Order
+from terry.jobs.process.progress import ProgressWriter
+from terry.jobs.process.stop import StopFlag, Stopped
+from terry.jobs.submitting.records import JobLine
+
+EXIT_ERROR = 1
+
+_EXITS = {EndReason.DISK_FULL: EXIT_DISK_FULL, EndReason.DISK_LOST: EXIT_DISK_LOST}
+_DEVICE_MEMORY = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+_HOST_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+
+
+def main(order: dict[str, Any], progress_fd: int) -> int:
+    """Run one attempt of a job; return the exit code."""
+    given = Order.of(order)
+    folder = given.run.attempt(given.attempt)
+    stop = StopFlag()
+    stop.install()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)  # a crash must not swallow the last lines, and `logs -f` shows them
+    context: RunContext | None = None
+    try:
+        crash = folder.crash.open("w")  # stays open: faulthandler writes to it when the process dies
+        faulthandler.enable(crash, all_threads=True)
+        _set_environment(given)
+        line = given.line()
+        _limit_memory(given)
+        context = RunContext(given, line, ProgressWriter(progress_fd), stop)
+        if line.source:
+            _enter(given, line)
+        specfile.write_once(context, line)
+        return _run(_entry(given.entrypoint), context)
+    except Exception as error:
+        return _report(error, folder, context)
+    finally:
+        if context is not None:
+            context.close()
+
+
+def _run(function: Callable[[RunContext], object], context: RunContext) -> int:
+    """Call the entry point; wait for the checkpoint that is being written, whatever happens."""
+    try:
+        function(context)
+    except Stopped:
+        context.asked_to_stop = True
+    except SystemExit as leaving:
+        if leaving.code not in (None, 0):
+            raise RuntimeError(f"the entry point called sys.exit({leaving.code!r})") from leaving
+    except Exception as error:
+        try:
+            context.flush()
+        except OSError as failure:
+            error.add_note(f"and the last checkpoint could not be written: {failure}")
+        raise
+    context.flush()
+    if context.asked_to_stop and not context.finished:
+        return EXIT_STOPPED
+    if not context.finished:
+        context.finish()  # it returned, and that says that it is done
+    _draw(context)
+    return 0
+
+
+def _draw(context: RunContext) -> None:
+    """Leave the run's loss curve as a picture, where it has measured a loss. A run that is done never fails by it."""
+    if not context.measured:
+        return
+    try:
+        from terry.logs.plots import draw_loss_curve
+
+        draw_loss_curve(context.run, context.job_id, context.first_attempt)
+    except Exception as error:
+        print(f"warning: the loss curve could not be drawn: {error}", file=sys.stderr)
+
+
+def _set_environment(order: Order) -> None:
+    """What the job may see of the machine, and how many threads it takes."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = order.gpu_uuid
+    os.environ["TERRY_JOB_ID"] = order.job_id
+    os.environ["TERRY_SWEEP"] = order.sweep
+    os.environ["TERRY_ATTEMPT"] = str(order.attempt)
+    os.environ["TERRY_RUN_DIR"] = str(order.run.root)
+    os.environ["OMP_NUM_THREADS"] = str(order.threads)  # for what the job starts, and for libraries not loaded yet
+    torch = sys.modules.get("torch")
+    if torch is not None:  # where it is loaded, the variable comes too late
+        torch.set_num_threads(order.threads)
+
+
+def _limit_memory(order: Order) -> None:
+    """Before anything is allocated: a job with a share of a GPU must not take its neighbours' memory."""
+    if order.gpu_uuid and order.memory_share < 1.0:
+        from terry.jobs.process.device_check import limit_memory, require_device
+
+        require_device(order.device, order.gpu_uuid)
+        limit_memory(order.memory_share, order.gpu_memory_bytes)
+
+
+def _enter(order: Order, line: JobLine) -> None:
+    """Where a user's own code runs: from its copy in the run's folder, in the folder of the sweep file."""
+    sys.path.insert(0, str(specfile.own_source(order, line.source)))
+    try:
+        os.chdir(line.folder)
+    except OSError as error:  # another machine may lack it, and the code may not need it
+        print(f"note: this job runs in {Path.cwd()}, not in {line.folder}: {error.strerror}", file=sys.stderr)
+
+
+def _entry(entrypoint: str) -> Callable[[RunContext], object]:
+    """Import the entry point; a user's own code comes from its copy in the run's folder."""
+    module, _, name = entrypoint.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    if not callable(function):
+        raise TypeError(f"{entrypoint} is not callable")
+    checked: Callable[[RunContext], object] = function
+    return checked
+
+
+def _report(error: Exception, folder: AttemptFolder, context: RunContext | None) -> int:
+    """Print the traceback, write error.json, and choose the exit code."""
+    with contextlib.suppress(OSError):  # where the disk is full there is no room for it either
+        traceback.print_exception(error)
+    reason = reason_of(error)
+    report = ErrorReport(
+        reason=reason,
+        message=_one_line(error, reason),
+        traceback="".join(traceback.format_exception(error)),
+        step=context.step if context is not None and context.step else None,
+        first_step_done=context is not None and context.step > 0,  # by this attempt or an earlier one
+    )
+    try:
+        durable.write_json(folder.error, report)
+    except OSError as failure:
+        with contextlib.suppress(OSError):
+            print(f"error.json could not be written: {failure}", file=sys.stderr)
+    return _EXITS.get(reason, EXIT_ERROR)
+
+
+def _one_line(error: Exception, reason: EndReason) -> str:
+    text = " ".join(str(error).split())[:1000]
+    return text if reason is EndReason.BAD_INPUT and text else f"{type(error).__name__}: {text}"
+
+
+def reason_of(error: BaseException) -> EndReason:
+    """Why an attempt ended, by its exception."""
+    name, text = _qualified(error), str(error)
+    if isinstance(error, LaunchError):
+        return EndReason.LAUNCH_ERROR
+    if isinstance(error, MemoryError) or any(sign in text for sign in _HOST_MEMORY):
+        return EndReason.HOST_OUT_OF_MEMORY
+    if name.endswith(".OutOfMemoryError") or any(sign in text for sign in _DEVICE_MEMORY):
+        return EndReason.DEVICE_OUT_OF_MEMORY
+    if (trouble := disk_reason(error)) is not None:
+        return trouble
+    if isinstance(error, FloatingPointError):  # terry.models.errors.NotFinite is one
+        return EndReason.NOT_FINITE
+    if any(kind.__name__ in _BAD_INPUT for kind in type(error).__mro__):
+        return EndReason.BAD_INPUT
+    return EndReason.EXCEPTION
+
+
+#: What says that a file or a setting is at fault: in terry.cluster.errors, terry.data_prep.errors, terry.models, ...
+_BAD_INPUT = frozenset({"UserError", "DataError", "ConfigError", "StateError", "BadCheckpoint"})
+
+
+def _qualified(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"

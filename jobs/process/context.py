@@ -1,0 +1,309 @@
+"""RunContext: all that a running job may use. The one argument of every entry point, ours and a user's own."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from terry.cluster.agent.evidence import ErrorReport
+from terry.cluster.agent.pulse import Pulse
+from terry.cluster.core.model import EndReason
+from terry.cluster.errors import UserError
+from terry.cluster.files import durable
+from terry.cluster.files.paths import Workspace
+from terry.jobs.process.halving import Halving, Verdict, group_of
+from terry.jobs.process.order import Order
+from terry.jobs.process.progress import ProgressWriter, Rate
+from terry.jobs.process.stop import StopFlag, Stopped
+from terry.jobs.submitting.records import JobLine
+from terry.jobs.sweeps.spec import HalvingUnit, RunConfig, seconds
+from terry.logs.records.metrics import FROM_SCRATCH, MetricsWriter
+from terry.logs.records.tensorboard import EventWriter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from terry.jobs.process.checkpoints import Checkpoint, CheckpointStore
+    from terry.models.training_state import Snapshot, SnapshotBuffers
+
+
+class LaunchError(RuntimeError):
+    """The device that was asked for is not the one that is used. Another device may do."""
+
+
+class Superseded(RuntimeError):
+    """A later attempt of the same job has begun: this one was given up, and lives on where nobody could end it."""
+
+
+class RunContext:
+    """One attempt of one job: what it is asked to do, what it may write, and when it must leave.
+
+    A training function of your own needs little of it (examples/own_training.py is one that runs)::
+
+        def main(ctx: RunContext) -> None:
+            checkpoint = ctx.load_checkpoint()
+            step = checkpoint.step if checkpoint else 0
+            while step < ctx.parameters["steps"]:
+                step += 1
+                ...
+                ctx.log(step, loss=loss)
+                if ctx.checkpoint_due():
+                    ctx.save_checkpoint(step, model.state_dict())
+                if ctx.should_stop():
+                    ctx.leave()
+            ctx.finish({"loss": loss})
+    """
+
+    def __init__(self, order: Order, line: JobLine, progress: ProgressWriter, stop: StopFlag) -> None:
+        self.job_id = order.job_id
+        self.sweep = order.sweep
+        self.attempt = order.attempt
+        self.first_attempt = order.first_attempt  #: what attempts before this one left does not count
+        self.device = order.device  #: `cpu` or `cuda:0`, as torch calls it
+        self.gpu_uuid = order.gpu_uuid  #: of the GPU that was granted; empty: none
+        self.threads = order.threads  #: CPU threads that the job may use
+        self.workspace: Workspace = order.place
+        self.run = order.run
+        self.run_dir: Path = order.run.root
+        self.identity = line.job.identity  #: hash of all that decides what comes out
+        self.settings: dict[str, Any] = line.config  #: the configuration as plain values
+        self.step = 0  #: the last step that was told with `log` or `progress`
+        self.finished = False
+        self.asked_to_stop = False  #: True once `should_stop` has said so
+        self._line = line
+        self._progress = progress
+        self._pulse = Pulse(order.pulse_fd)
+        self._rate = Rate()
+        self._stop = stop
+        self._metrics: MetricsWriter | None = None
+        self._events: EventWriter | None = None
+        self._buffers: SnapshotBuffers | None = None
+        self._ends_early: Verdict | None = None
+        self._checkpointed = time.monotonic()
+
+    # what is asked
+
+    @functools.cached_property
+    def config(self) -> RunConfig:
+        """The run's typed configuration."""
+        return msgspec.convert(self.settings, RunConfig)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The `parameters:` of the run, for an entry point of your own."""
+        return dict(self.settings.get("parameters") or {})
+
+    @functools.cached_property
+    def inputs(self) -> dict[str, dict[str, Any]]:
+        """Results of the jobs that this one depends on, by data set name."""
+        return {
+            name: json.loads(self.workspace.run(job).result.read_bytes()) for name, job in self._line.inputs.items()
+        }
+
+    def dataset_folder(self, name: str | None = None) -> Path:
+        """Folder of a prepared data set; that of the run's own where no name is given."""
+        name = self.config.data.dataset if name is None else name
+        return self.workspace.root / str(self.inputs[name]["folder"])
+
+    # leaving
+
+    def should_stop(self) -> bool:
+        """True once the job was asked to leave: save a checkpoint, then call `leave`."""
+        self.asked_to_stop = self._stop.requested
+        return self.asked_to_stop
+
+    def leave(self) -> None:
+        """End this attempt; the job goes on later from its newest checkpoint."""
+        raise Stopped
+
+    def finish(self, result: dict[str, Any] | None = None) -> None:
+        """Write result.json: the job is done. Raises OSError, and Superseded where a later attempt has begun."""
+        self.flush()
+        self._require_current()
+        about = {"job": self.job_id, "attempt": self.attempt, "finished_at": datetime.now(UTC), "step": self.step}
+        self.sync()
+        if self._ends_early is not None:
+            about["stopped_early"] = str(self._ends_early)
+            durable.write_json(self.run.attempt(self.attempt).early, self._early())
+        durable.write_json(self.run.result, {**about, **(result or {})})
+        self.finished = True
+
+    def _early(self) -> ErrorReport:
+        assert self._ends_early is not None
+        return ErrorReport(
+            reason=EndReason.STOPPED_EARLY,
+            message=str(self._ends_early),
+            step=self._ends_early.step,
+            first_step_done=True,
+        )
+
+    def prune(self, step: int, loss: float, *, epoch: float | None = None) -> bool:
+        """True where the sweep's `halving` ends this run here, for others do better: save a checkpoint, then `finish`.
+
+        Ask after each validation. loss: the lowest so far, nats. epoch: how far the run is, needed where the rule
+        counts epochs. Asked again at the same step, after a crash, the answer is the same. Raises OSError, Superseded.
+        """
+        rule = self._halving
+        if rule is None:
+            return False
+        if rule.rule.unit is HalvingUnit.epoch and epoch is None:
+            raise UserError("sweep.halving counts epochs: the entry point must give `epoch=`, or set `unit: step`")
+        at = float(step) if rule.rule.unit is HalvingUnit.step or epoch is None else epoch
+        self._ends_early = rule.verdict(step, at, loss)
+        return self._ends_early is not None
+
+    @functools.cached_property
+    def _halving(self) -> Halving | None:
+        rule = self.config.halving
+        if rule is None:
+            return None
+        data = self.dataset_folder().name if self.config.data.dataset else ""
+        return Halving(
+            rule,
+            self.workspace.rungs(self.sweep, group_of(rule, self.config.main, data)),
+            self.run.halving,
+            job_id=self.job_id,
+            attempt=self.attempt,
+            first_attempt=self.first_attempt,
+            before_writing=self._require_current,
+        )
+
+    def _require_current(self) -> None:
+        """An attempt that lives on in a node that was cut off must leave alone what is its successor's."""
+        newest = max((number for number, _ in self.run.attempts()), default=0)
+        if newest > self.attempt:
+            raise Superseded(f"attempt {newest} of {self.job_id} has begun: attempt {self.attempt} writes nothing more")
+
+    # saying how it goes
+
+    @property
+    def measured(self) -> bool:
+        """True once this attempt may have measured something."""
+        return self._metrics is not None
+
+    def log(self, step: int, /, **values: float) -> None:
+        """Measurements of a step: to metrics.jsonl, TensorBoard and the dashboard. Raises OSError."""
+        if self._metrics is None:
+            self.begin(FROM_SCRATCH)
+        assert self._metrics is not None
+        assert self._events is not None
+        now = time.time()
+        numbers = {key: value if isinstance(value, (int, float)) else float(value) for key, value in values.items()}
+        self._metrics.log(step, now, numbers)
+        self._events.log(step, now, numbers)
+        shown = {key: numbers[key] for key in ("loss", "valid_loss", "epoch", "tokens_per_s") if key in values}
+        self.progress(step=step, **shown)
+
+    def progress(self, **fields: Any) -> None:
+        """Fields of model.Progress that changed, for the dashboard: step, total_steps, epoch, loss, phase, ...
+
+        With `total_steps` once, the dashboard tells when the run will end, by the pace of its steps.
+        """
+        if "step" in fields:
+            self.step = fields["step"]
+            fields.setdefault("steps_per_s", self._rate.at(self.step, time.monotonic()))
+        self._pulse.beat(self.step)
+        self._progress.say(fields)
+
+    def beat(self) -> None:
+        """Still at work, though no step is done: in a long validation, say. A run without a sign is ended as hung."""
+        self._pulse.beat()
+
+    def begin(self, start: int) -> None:
+        """This attempt goes on from step `start` (FROM_SCRATCH: from none): what was measured later is void."""
+        if self._metrics is None:
+            self._metrics = MetricsWriter(self.run.attempt(self.attempt).metrics)
+            self._events = EventWriter(self.run.tensorboard, self.attempt, start)
+        self._metrics.start(start)
+        self.step = max(start, 0)
+        self._pulse.beat(self.step)
+
+    def sync(self) -> None:
+        """Bring all measurements to the disk: before a checkpoint is published, and at the end."""
+        if self._metrics is not None:
+            self._metrics.sync()
+
+    # checkpoints
+
+    @functools.cached_property
+    def checkpoints(self) -> CheckpointStore:
+        """The run's checkpoints. Measurements up to a checkpoint's step are on the disk before it is published."""
+        from terry.jobs.process.checkpoints import CheckpointStore
+
+        return CheckpointStore(
+            self.run.checkpoints,
+            self.attempt,
+            self.config.checkpoint.keep,
+            first_attempt=self.first_attempt,
+            before_publish=lambda _: self._before_publish(),
+        )
+
+    def _before_publish(self) -> None:
+        self._require_current()
+        self.sync()
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """The newest whole checkpoint, None where there is none: where this attempt goes on from."""
+        checkpoint = self.checkpoints.load_latest(warn=lambda text: print(text, file=sys.stderr))
+        self.begin(FROM_SCRATCH if checkpoint is None else checkpoint.step)
+        if checkpoint is not None:
+            self.progress(step=checkpoint.step, checkpoint_step=checkpoint.step)
+        return checkpoint
+
+    def checkpoint_due(self) -> bool:
+        """True once `checkpoint.every` has passed since the last checkpoint, and when the job shall leave."""
+        return self.should_stop() or time.monotonic() - self._checkpointed >= self._every
+
+    def save_checkpoint(
+        self,
+        step: int,
+        model: Mapping[str, Tensor],
+        *,
+        optimizer: Mapping[str, Tensor] | None = None,
+        state: Mapping[str, Any] | None = None,
+        best: bool = False,
+    ) -> None:
+        """Save all that the step after `step` depends on; written in the background from a copy.
+
+        model: tensors by name. optimizer: all other tensors (moments, generator states). state: JSON.
+        Raises OSError where an earlier one could not be written.
+        """
+        from terry.models.training_state import SnapshotBuffers
+
+        if self._buffers is None:
+            self._buffers = SnapshotBuffers()
+        self.save_snapshot(self._buffers.capture(step, model, optimizer or {}, state or {}), best=best)
+
+    def save_snapshot(self, snapshot: Snapshot, *, best: bool = False) -> None:
+        """Save a snapshot in the background. Raises OSError where an earlier one could not be written."""
+        self.checkpoints.save_async(snapshot, best=best)
+        self._checkpointed = time.monotonic()
+        self._progress.say({"checkpoint_step": snapshot.step})
+
+    @functools.cached_property
+    def _every(self) -> float:
+        return seconds(self.config.checkpoint.every)
+
+    # the end
+
+    def flush(self) -> None:
+        """Wait until all checkpoints are written. Raises OSError."""
+        if "checkpoints" in self.__dict__:
+            self.checkpoints.flush()
+
+    def close(self) -> None:
+        """Say how far it came, and close what is open."""
+        if self._progress.now:
+            self._progress.say({}, at_once=True)
+        for writer in (self._metrics, self._events):
+            if writer is not None:
+                writer.close()
+        self._metrics = self._events = None

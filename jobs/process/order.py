@@ -1,0 +1,62 @@
+"""The order that starts a job's process, as its agent hands it over."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from terry.cluster.files.paths import Run, Workspace
+from terry.jobs.submitting.records import JobLine
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job's process is told: the fields of ports.LaunchOrder that it needs, and its device."""
+
+    job_id: str
+    sweep: str
+    attempt: int
+    entrypoint: str
+    workspace: str
+    spec_path: str
+    spec_offset: int
+    spec_length: int
+    threads: int = 1
+    first_attempt: int = 1  #: checkpoints and metrics of earlier attempts do not count
+    device_id: str = ""
+    gpu_uuid: str = ""  #: empty: no GPU
+    gpu_memory_bytes: int = 0  #: all of the GPU's memory; 0: unknown
+    memory_share: float = 1.0  #: how much of it the job may use
+    pulse_fd: int = -1  #: memory shared with the agent, see terry.cluster.agent.pulse; -1: none
+
+    @classmethod
+    def of(cls, order: dict[str, Any]) -> Order:
+        """From JSON as plain values. Raises ValueError."""
+        return msgspec.convert(order, cls)
+
+    @property
+    def place(self) -> Workspace:
+        """The workspace."""
+        return Workspace(Path(self.workspace))
+
+    @property
+    def run(self) -> Run:
+        """The job's folder."""
+        return self.place.run(self.job_id)
+
+    @property
+    def device(self) -> str:
+        """What torch calls the device: a job sees one GPU, which is then number 0, or none."""
+        return "cuda:0" if self.gpu_uuid else "cpu"
+
+    def line(self) -> JobLine:
+        """The job's line of jobs.jsonl. Raises OSError, ValueError."""
+        root = Path(self.workspace).resolve()
+        path = (root / self.spec_path).resolve()
+        if not path.is_relative_to(root):
+            raise ValueError(f"{self.spec_path} is outside the workspace")
+        with path.open("rb") as file:
+            data = os.pread(file.fileno(), self.spec_length, self.spec_offset)
+        return msgspec.json.decode(data, type=JobLine)

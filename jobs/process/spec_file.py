@@ -1,0 +1,84 @@
+"""spec.yaml: what a run is made of, written once before its first step, so that all know what a result came from."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from terry.cluster.files import durable
+from terry.cluster.host import versions
+from terry.jobs.process.context import RunContext
+from terry.jobs.process.order import Order
+from terry.jobs.submitting.records import JobLine
+
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def write_once(context: RunContext, line: JobLine) -> None:
+    """Write spec.yaml unless it is there. Raises OSError."""
+    if context.run.spec.exists():
+        return
+    content = {
+        "job": context.job_id,
+        "sweep": context.sweep,
+        "kind": line.job.kind,
+        "entrypoint": line.job.entrypoint,
+        "submitted_at": line.job.submitted_at.isoformat(),
+        "owner": line.job.owner,
+        "labels": dict(line.job.labels),
+        "resources": msgspec.to_builtins(line.job.resources),
+        "config": line.config,
+        "inputs": {name: {"job": line.inputs[name], **context.inputs[name]} for name in line.inputs},
+        "hashes": {"identity": line.job.identity, "terry": terry_hash(), **_source_hash(context)},
+        "versions": dict(versions.installed()),
+    }
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    durable.write_bytes(context.run.spec, text.encode())
+
+
+def own_source(order: Order, source: str) -> Path:
+    """The run's own copy of the user's code, made from the submission's at the first attempt. Raises OSError."""
+    target = order.run.source
+    if not target.is_dir():
+        root = order.place.root.resolve()
+        submitted = (root / source).resolve()
+        if not submitted.is_relative_to(root):
+            raise ValueError(f"{source} is outside the workspace")
+        temporary = target.with_name(f".source.{secrets.token_hex(4)}.tmp")
+        shutil.copytree(submitted, temporary)
+        with contextlib.suppress(FileExistsError):  # an attempt that was thought dead came first: the same code
+            durable.publish_folder(temporary, target)
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+@functools.cache
+def terry_hash() -> str:
+    """sha256 over Terry's own code that decides a result: models, data preparation, jobs."""
+    root = Path(__file__).parent.parent
+    return folder_hash([root / name for name in ("models", "data_prep", "jobs")])
+
+
+def folder_hash(folders: list[Path]) -> str:
+    """sha256 over the Python files of some folders: names relative to each folder's parent, and contents."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(p for p in folder.rglob("*.py") if "__pycache__" not in p.parts):
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(folder.parent).as_posix()}\0{len(content)}\0".encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _source_hash(context: RunContext) -> dict[str, str]:
+    if not context.run.source.is_dir():
+        return {}
+    return {"source": folder_hash([context.run.source])}

@@ -1,0 +1,1 @@
+"""From a sweep to jobs on disk: records, the user's own code, one folder published whole."""

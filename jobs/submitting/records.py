@@ -1,0 +1,139 @@
+"""What stands in a submission's folder: jobs.jsonl and submission.json, as types. And what earlier submissions hold."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from terry.cluster.core.model import Resources, RetryPolicy
+from terry.cluster.files.paths import Workspace
+
+
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of model.Job as a line of jobs.jsonl has them: all but `spec`, which is the line itself."""
+
+    id: str
+    sweep: str
+    kind: str
+    identity: str
+    entrypoint: str
+    resources: Resources
+    submitted_at: datetime
+    owner: str
+    priority: int
+    held: bool
+    depends_on: tuple[str, ...]
+    retry: RetryPolicy
+    labels: dict[str, str]
+    time_limit_s: float | None = None
+    hang_after_s: float | None = None
+    threads: int | None = None
+    minimum: int | None = None  #: so many of `depends_on` suffice once all have ended
+
+
+class JobLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of jobs.jsonl."""
+
+    job: NewJob
+    config: dict[str, Any]  #: RunConfig, or what prepares a data set, as plain values
+    inputs: dict[str, str] = msgspec.field(default_factory=dict)  #: data set name -> id of the job that prepares it
+    source: str = ""  #: folder with the user's own code, relative to the workspace
+    folder: str = ""  #: of the sweep file, for the user's own code: it runs there
+
+
+#: What of a job does not decide what comes out of it, and is as it was when the job was first submitted.
+TERMS = {
+    "time_limit": "time_limit_s",
+    "hang_after": "hang_after_s",
+    "retry": "retry",
+    "threads": "threads",
+    "resources": "resources",
+}
+
+
+class _KnownJob(msgspec.Struct, frozen=True):
+    id: str
+    kind: str
+    identity: str
+    resources: Resources
+    retry: RetryPolicy = RetryPolicy()
+    time_limit_s: float | None = None
+    hang_after_s: float | None = None
+    threads: int | None = None
+
+    def kept(self, other: NewJob) -> list[str]:
+        """The settings in which `other`, the same job submitted again, would be another."""
+        return [name for name, field in TERMS.items() if getattr(self, field) != getattr(other, field)]
+
+
+def keeping(kept: dict[str, list[str]]) -> str:
+    """A sentence about jobs that are there, by id, and the settings that they keep; empty where there are none."""
+    if not kept:
+        return ""
+    names = ", ".join(dict.fromkeys(name for found in kept.values() for name in found))
+    who = (
+        f"{next(iter(kept))} is there already and keeps"
+        if len(kept) == 1
+        else f"{len(kept):,} jobs that are there keep"
+    )
+    return f"{who} the {names} of the first submission; under another `name:` they would be new jobs"
+
+
+class _KnownLine(msgspec.Struct, frozen=True):
+    job: _KnownJob
+
+
+class SubmissionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """submission.json: who submitted what, when, from where."""
+
+    version: int
+    sweep: str
+    submitted_at: datetime
+    owner: str
+    file: str  #: empty: a notebook gave its contents
+    folder: str  #: of the sweep file: relative paths in it start here
+    overrides: tuple[str, ...]
+    request: str  #: unique id of this submission
+    jobs: int  #: lines of jobs.jsonl
+    ensembles: dict[str, dict[str, Any]]
+
+
+class Known:
+    """Jobs of earlier submissions."""
+
+    def __init__(self, workspace: Workspace, name: str) -> None:
+        decoder = msgspec.json.Decoder(_KnownLine)
+        self.by_identity: dict[str, _KnownJob] = {}
+        self.runs: list[str] = []  #: ids of trainings
+        self.ids: set[str] = set()
+        self.last = 0  #: highest number of a run
+        self.ensembles: dict[str, dict[str, Any]] = {}
+        folders = [folder for _, folder in workspace.submissions(name)]
+        for folder in folders:
+            info = msgspec.json.decode((folder / "submission.json").read_bytes(), type=SubmissionInfo)
+            self.ensembles.update(info.ensembles)
+        self._files = [folder / "jobs.jsonl" for folder in folders]
+        for file in self._files:
+            for line in decoder.decode_lines(file.read_bytes()):
+                self._add(line.job, name)
+
+    def _add(self, job: _KnownJob, name: str) -> None:
+        self.by_identity[job.identity] = job
+        self.ids.add(job.id)
+        if job.kind == "train":
+            self.runs.append(job.id)
+        number = job.id.removeprefix(f"{name}-")
+        if number.isdecimal():
+            self.last = max(self.last, int(number))
+
+    @property
+    def has_runs(self) -> bool:
+        """True where an earlier submission had runs."""
+        return self.last > 0
+
+    def configs(self) -> list[dict[str, Any]]:
+        """Configurations of all earlier runs."""
+        lines = [line for file in self._files for line in msgspec.json.Decoder(JobLine).decode_lines(file.read_bytes())]
+        return [line.config for line in lines if line.job.kind == "train"]

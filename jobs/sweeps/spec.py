@@ -1,0 +1,273 @@
+"""The typed configuration of a run and of a sweep file. No torch, no numpy: the command line reads it first."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from terry.cluster.core.model import DeviceKind, Resources, RetryPolicy
+from terry.data_prep.config import DatasetConfig
+from terry.models.averages import Average, Weighting
+from terry.models.config import ModelConfig, OptimizerConfig, TrainingConfig
+
+TRAIN = "terry.jobs.train:main"
+PREPARE = "terry.jobs.prepare:main"
+EVALUATE = "terry.jobs.evaluate:main"
+SAMPLE = "terry.jobs.sample:main"
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)?\s*", re.IGNORECASE)
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_ENTRYPOINT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def seconds(value: float | str) -> float:
+    """A duration in seconds: a number, or text such as `90 s`, `5 min`, `2 h`, `1 day`. Raises ValueError."""
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value)
+        if not match:
+            raise ValueError(f"{value!r} is not a duration; write 90, '90 s', '5 min' or '2 h'")
+        value = float(match[1]) * _UNITS[(match[2] or "s")[0].lower()]
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"a duration cannot be {value}")
+    return float(value)
+
+
+class Batches(StrEnum):
+    """How text becomes batches."""
+
+    STREAM = "stream"  #: contiguous streams, hidden state carried from batch to batch
+    EXAMPLES = "examples"  #: one example a row, bucketed by length, state reset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """What a run reads, and how it is batched."""
+
+    dataset: str = ""  #: a name under `datasets:`; may be left out where there is just one
+    batch_size: int = 32  #: rows of a batch
+    bptt: int = 35  #: stream: tokens of each row in a step (truncated backpropagation through time)
+    batches: Batches = Batches.STREAM  #: how text becomes batches
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.bptt < 1:
+            raise ValueError("batch_size and bptt must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointConfig:
+    """How much work may be lost, and how much disk is spent on it."""
+
+    every: float | str = "60 s"  #: at most so much work apart: seconds, or text such as `5 min`
+    keep: int = 2  #: newest checkpoints that stay; the best one stays besides
+
+    def __post_init__(self) -> None:
+        seconds(self.every)
+        if self.keep < 1:
+            raise ValueError("keep must be at least 1: the newest checkpoint is what a crashed run goes on from")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourcesConfig:
+    """Where a run may run. Left out: a GPU where the cluster has any, else one CPU core."""
+
+    gpus: float | None = None  #: 1, or a share of one: 0.25 = four runs side by side
+    cpus: float | None = None  #: CPU cores, for a run without a GPU
+    node: str | None = None  #: name or label of the node; a glob: `quattro*`
+    device: str | None = None  #: a part of the device's model, or a glob: `H100`
+    exclusive: bool = False  #: the device to itself, whatever the share
+    mps: bool = False  #: compute beside the neighbours on the GPU through NVIDIA's MPS, which must run there
+
+    def __post_init__(self) -> None:
+        if self.gpus is not None and not 0 <= self.gpus <= 1:
+            raise ValueError(f"gpus must be 1, or a share between 0 and 1, not {self.gpus:g}")
+        if self.cpus is not None and not 0 <= self.cpus <= 1024:
+            raise ValueError(f"cpus cannot be {self.cpus:g}")
+        if self.gpus and self.cpus:
+            raise ValueError("give either gpus or cpus: a run has one device (CPU threads of a GPU run: `threads`)")
+        if self.mps and not self.gpus:
+            raise ValueError("mps shares a GPU: say how much of one, as in `gpus: 0.25`")
+        if not self.gpus and self.cpus == 0:
+            raise ValueError("a run needs a device: leave `cpus` out, or give it more than 0")
+
+    def decide(self, kind: DeviceKind, *, at_home: bool = False) -> Resources:
+        """What the run asks for; `kind` where the file leaves it open. at_home: it reads other runs' files."""
+        gpus, cpus = self.gpus or 0.0, self.cpus or 0.0
+        if not gpus and not cpus:
+            on_gpu = kind is DeviceKind.GPU and self.gpus is None
+            gpus, cpus = (1.0, 0.0) if on_gpu else (0.0, 1.0)
+        return Resources(
+            gpus=gpus,
+            cpus=cpus,
+            node=self.node,
+            device=self.device,
+            exclusive=self.exclusive,
+            mps=self.mps,
+            at_home=at_home,
+        )
+
+
+class HalvingUnit(StrEnum):
+    """What rungs are counted in."""
+
+    epoch = "epoch"
+    step = "step"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalvingConfig:
+    """`sweep.halving`: runs that do worse than others at the same point end early (ASHA, Li et al. 2020)."""
+
+    after: float = 1.0  #: the first rung: no run is judged before
+    factor: int = 3  #: of the runs at a rung one in so many goes on; the next rung is so many times as far
+    unit: HalvingUnit = HalvingUnit.epoch  #: what `after` counts
+
+    def __post_init__(self) -> None:
+        if not 0 < self.after < float("inf"):
+            raise ValueError(f"after must be more than 0, not {self.after:g}")
+        if self.factor < 2:
+            raise ValueError(f"factor must be at least 2, not {self.factor}: one run in so many goes on")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """All that one run is made of."""
+
+    data: DataConfig = field(default_factory=DataConfig)  #: what it reads
+    model: ModelConfig = field(default_factory=ModelConfig)  #: the network
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)  #: how it learns
+    training: TrainingConfig = field(default_factory=TrainingConfig)  #: how long, how exactly, how carefully
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)  #: how much work may be lost
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)  #: where it may run
+    retry: RetryPolicy = field(default_factory=RetryPolicy)  #: how many failures are forgiven
+    entrypoint: str | None = None  #: `package.module:function` of your own, called with a RunContext
+    parameters: dict[str, Any] = field(default_factory=dict)  #: settings of your own entry point, free-form
+    time_limit: float | str | None = None  #: the run is ended after so long: seconds, or text such as `12 h`
+    #: so long without a step is a hang; left out: 20 times the median step and 5 minutes at least; a day for own code
+    hang_after: float | str | None = None
+    threads: int | None = None  #: CPU threads; left out: as many as its share of the CPU
+    priority: int = 0  #: higher goes first
+    #: comes from `sweep.halving`, since it decides what comes out
+    halving: HalvingConfig | None = field(default=None, metadata={"key": ""})
+
+    def __post_init__(self) -> None:
+        for name in ("time_limit", "hang_after"):
+            value = getattr(self, name)
+            if value is not None and seconds(value) == 0:
+                raise ValueError(f"{name} must be more than 0")
+        if self.entrypoint is not None and not _ENTRYPOINT.fullmatch(self.entrypoint):
+            raise ValueError(f"entrypoint must be written package.module:function, not {self.entrypoint!r}")
+        if self.entrypoint == TRAIN:  # spelt out, it is still ours: the same run, with the same checks
+            object.__setattr__(self, "entrypoint", None)
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            raise ValueError("threads must be at least 1")
+
+    @property
+    def main(self) -> str:
+        """The entry point, ours where none is given."""
+        return self.entrypoint or TRAIN
+
+
+#: Settings that change when, where or how safely a run is done, not what comes out: no part of its identity.
+UNIDENTIFYING = ("checkpoint", "resources", "retry", "time_limit", "hang_after", "threads", "priority")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomConfig:
+    """`sweep.random`: points drawn from distributions."""
+
+    count: int = 10  #: points
+    seed: int = 1  #: the same seed gives the same points; a larger count only adds some
+    distributions: dict[str, dict[str, Any]] = field(default_factory=dict)  #: key: {uniform: [low, high]}, ...
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count must be at least 1, not {self.count}")
+
+
+#: By names of their own: inside SweepConfig the word `list` is a field.
+Values = list[Any]
+Entries = list[dict[str, Any]]
+
+
+def _no_entries() -> Entries:
+    return []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepConfig:
+    """What varies. The parts given are multiplied with each other."""
+
+    grid: dict[str, Values] = field(default_factory=dict)  #: every combination of the values
+    zip: dict[str, Values] = field(default_factory=dict)  #: first values together, second values together, ...
+    list: Entries = field(default_factory=_no_entries)  #: the points, one by one
+    random: RandomConfig | None = None  #: points drawn from distributions
+    exclude: Entries = field(default_factory=_no_entries)  #: points that match all keys of an entry are left out
+    halving: HalvingConfig | None = None  #: poor runs end early; left out: every run goes to its end
+
+
+class EvaluatedSplit(StrEnum):
+    """Which part of a data set perplexity is measured on."""
+
+    train = "train"
+    valid = "valid"
+    test = "test"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnsembleConfig:
+    """Runs whose predicted probabilities are averaged. Members are runs of the sweep like any other."""
+
+    members: dict[str, Any] = field(default_factory=dict)  #: settings by which runs are chosen; none = all
+    size: int | None = None  #: so many members, alike but for the key `vary`
+    vary: str = "training.seed"  #: what tells members of one configuration apart
+    best: int | None = None  #: only so many, those with the lowest validation loss, once all are done
+    #: members that are lost for good are done without, down to so many; left out: `best`, else all are needed
+    minimum: int | None = None
+    average: Average = Average.arithmetic  #: of the members' probabilities
+    weights: Weighting = Weighting.equal  #: how much each member counts
+    snapshots: int = 1  #: so many newest checkpoints of each run take part (`checkpoint.keep` says how many there are)
+    average_weights: bool = False  #: a run's snapshots are one member with the mean of their weights
+    split: EvaluatedSplit = EvaluatedSplit.valid  #: the text that its perplexity is measured on
+
+    def __post_init__(self) -> None:
+        for name in ("size", "best", "minimum", "snapshots"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        if self.average_weights and self.snapshots < 2:
+            raise ValueError("average_weights needs `snapshots:` of 2 or more to average")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFile:
+    """A sweep file, every default filled in."""
+
+    name: str = ""  #: of the sweep, needed: it becomes the beginning of its jobs' ids
+    datasets: dict[str, DatasetConfig] = field(default_factory=dict)  #: text to prepare
+    run: RunConfig = field(default_factory=RunConfig)  #: what every run starts from
+    sweep: SweepConfig = field(default_factory=SweepConfig)  #: what varies
+    ensembles: dict[str, EnsembleConfig] = field(default_factory=dict)  #: runs whose predictions are averaged
+
+
+def default_kind(known_gpus: int, local_gpus: int) -> DeviceKind:
+    """What a run gets whose file does not say: a GPU where the cluster has any, or this machine would bring one.
+
+    known_gpus: GPUs of the nodes that the queue knows or terry.yaml promises; local_gpus: of this machine.
+    """
+    return DeviceKind.GPU if known_gpus or local_gpus else DeviceKind.CPU
+
+
+def local_gpus() -> int:
+    """GPUs of this machine by the driver's own library: no CUDA context, no torch; 0 where there is no driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return 0
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    finally:
+        pynvml.nvmlShutdown()

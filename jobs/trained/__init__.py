@@ -1,0 +1,1 @@
+"""Trained models, opened from a workspace's files."""

@@ -1,0 +1,1 @@
+"""`watch`: frames, keys, the loop, and the terminal given back."""

@@ -1,0 +1,82 @@
+"""Measurements of a run: JSON lines, one file an attempt, read as one series.
+
+Each attempt's file begins with `{"start": S}`: the attempt went on from step S, so whatever earlier attempts wrote
+about later steps is void. A line goes to the file at once, with one write: a killed process loses none. Before a
+checkpoint is published, `sync` brings the lines up to its step to the disk: an attempt that goes on from it misses
+nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from terry.cluster.files.paths import Run
+
+#: The step that an attempt from scratch goes on from: it voids also what was measured at step 0.
+FROM_SCRATCH = -1
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class MetricsWriter:
+    """Writes one attempt's metrics. Only its process may."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+    def start(self, step: int) -> None:
+        """What follows goes on from the checkpoint of this step, or FROM_SCRATCH: later measurements are void."""
+        self._write({"start": step})
+
+    def log(self, step: int, time: float, values: Mapping[str, float]) -> None:
+        """Write one line; NaN and infinity, which JSON lacks, become null."""
+        self._write({"step": step, "time": round(time, 3), **values})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        data = _encode(line) + b"\n"
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+    def sync(self) -> None:
+        """Bring all lines to the disk. May be called from another thread."""
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+def read_series(run: Run, first_attempt: int = 1) -> list[dict[str, Any]]:
+    """All measurements of a run in the order of their steps, those of one step together: `{"step": …, "loss": …}`.
+
+    A later attempt replaces what earlier ones wrote about steps after its start. first_attempt: ignore those before.
+    """
+    rows: dict[int, dict[str, Any]] = {}
+    for number, folder in run.attempts():
+        if number < first_attempt:
+            continue
+        for line in _lines(folder.metrics):
+            if "start" in line:
+                rows = {step: row for step, row in rows.items() if step <= line["start"]}
+            elif isinstance(line.get("step"), int):
+                rows.setdefault(line["step"], {}).update(line)
+    return [rows[step] for step in sorted(rows)]
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The complete lines of a file that may still be written to."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return
+    for line in content.split(b"\n")[:-1]:  # what follows the last newline is not finished
+        try:
+            yield _decode(line)
+        except msgspec.DecodeError:  # torn by a crash of the machine; the next attempt writes it again
+            continue

@@ -1,0 +1,207 @@
+"""What finished runs found out: result.json of each, as figures for views and as a table."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from terry.cluster.core.model import EndReason, JobRecord, JobState
+from terry.cluster.files.paths import Run
+from terry.logs.text.format import Column, count, duration, figure, short, table
+from terry.logs.view.build import Outcome
+
+#: Figures in the order in which they stand; whatever else a result holds comes after them (not in the table).
+_FIGURES = ("loss", "valid_loss", "test_loss", "perplexity", "steps", "epoch", "seconds", "tokens_per_s")
+#: Keys of result.json that say nothing of the run's outcome.
+_ABOUT = {"job", "attempt", "finished_at", "step"}
+
+_TAIL_BYTES = 4096
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def read_result(run: Run) -> dict[str, Any]:
+    """The run's result.json; empty where there is none (yet)."""
+    try:
+        with open(run.result, "rb") as stream:  # noqa: PTH123  (read ten thousand times in a row)
+            return _decode(stream.read())
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return {}
+
+
+def read_outcome(run: Run, record: JobRecord) -> Outcome:
+    """Figures of a job that does not run: from its result, else from what its newest attempt measured last."""
+    found = read_result(run) if record.state is JobState.COMPLETED else {}
+    found = found or _last_measured(run, record)
+    step = _integer(found.get("step"))
+    total = step if record.state is JobState.COMPLETED else None
+    return Outcome(
+        step=step,
+        total_steps=_integer(found.get("total_steps")) or total,
+        epoch=_number(found.get("epoch")),
+        loss=_number(found.get("loss", found.get("train_loss"))),
+        valid_loss=_number(found.get("valid_loss")),
+        tokens_per_s=_number(found.get("tokens_per_s")),
+    )
+
+
+def _last_measured(run: Run, record: JobRecord) -> dict[str, Any]:
+    """The last complete lines of the newest attempt's metrics, later ones over earlier ones. Reads a few KiB."""
+    try:
+        with open(run.attempt(record.attempt).metrics, "rb") as stream:  # noqa: PTH123  (speed)
+            length = os.fstat(stream.fileno()).st_size
+            stream.seek(max(0, length - _TAIL_BYTES))
+            lines = stream.read().split(b"\n")[1 if length > _TAIL_BYTES else 0 : -1]
+    except FileNotFoundError:
+        return {}
+    merged: dict[str, Any] = {}
+    for line in lines:
+        try:
+            merged |= {key: value for key, value in _decode(line).items() if value is not None}
+        except msgspec.MsgspecError:  # torn by a crash of the machine
+            continue
+    return merged
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRow:
+    """One run that has ended."""
+
+    id: str
+    sweep: str
+    state: JobState
+    labels: dict[str, str]  #: the settings in which the runs of its sweep differ
+    figures: dict[str, Any]  #: what it found out: numbers and text, by name
+    device: str | None
+    attempts: int
+    restarts: int
+    end_reason: EndReason | None = None  #: of the newest attempt that ended
+
+    def flat(self) -> dict[str, Any]:
+        """One mapping, as CSV, JSON and Parquet have it. A setting called like a column gets the prefix `setting.`."""
+        reason = None if self.end_reason is None else str(self.end_reason)
+        first = {"id": self.id, "sweep": self.sweep, "state": str(self.state), "end_reason": reason}
+        last = {"device": self.device, "attempts": self.attempts, "restarts": self.restarts}
+        taken = {*first, *self.figures, *last}
+        settings = {(f"setting.{key}" if key in taken else key): typed(text) for key, text in self.labels.items()}
+        return first | settings | self.figures | last
+
+
+def result_row(record: JobRecord, result: dict[str, Any]) -> ResultRow:
+    """The row of a run that has ended."""
+    found = {key: value for key, value in result.items() if key not in _ABOUT and _is_plain(value)}
+    if "train_loss" in found:  # the metrics call it `loss`
+        found.setdefault("loss", found.pop("train_loss"))
+    found.setdefault("steps", result.get("step"))
+    found.setdefault("seconds", _seconds(record))
+    if "perplexity" not in found:
+        found["perplexity"] = _perplexity(found)
+    ordered = [*_FIGURES, *(key for key in found if key not in _FIGURES)]
+    return ResultRow(
+        id=record.job.id,
+        sweep=record.job.sweep,
+        state=record.state,
+        labels=record.job.labels,
+        figures={key: found[key] for key in ordered if key in found},
+        device=record.attempts[-1].device if record.attempts else None,
+        attempts=record.attempt,
+        restarts=record.restarts,
+        end_reason=next((a.end.reason for a in reversed(record.attempts) if a.end), None),
+    )
+
+
+def typed(text: str) -> str | float | bool | None:
+    """A setting's value as it was before it was written into a label: a number again, true, false or nothing."""
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    return value if _is_plain(value) and not isinstance(value, str) else text
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, int | float | str | bool)
+
+
+def _seconds(record: JobRecord) -> float:
+    """How long all attempts ran."""
+    spans = [(a.ended_at - (a.started_at or a.placed_at)).total_seconds() for a in record.attempts if a.ended_at]
+    return round(sum(spans), 3)
+
+
+def _perplexity(figures: dict[str, Any]) -> float | None:
+    """exp of the validation loss in nats a token, else of the training loss."""
+    loss = _first_number(figures, "valid_loss", "loss")
+    return math.exp(loss) if loss is not None and loss < 700 else None
+
+
+def _first_number(figures: dict[str, Any], *names: str) -> float | None:
+    return next((number for name in names if (number := _number(figures.get(name))) is not None), None)
+
+
+def columns_of(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """The columns of a table of flat rows: each where the first row that has it puts it, the ends at the end."""
+    last = ("device", "attempts", "restarts")
+    present = dict.fromkeys(key for row in rows for key in row)
+    return [*(key for key in present if key not in last), *(key for key in last if key in present)]
+
+
+def result_lines(rows: Sequence[ResultRow], *, width: int | None = None) -> list[str]:
+    """The table for people: settings and the usual figures."""
+    if not rows:
+        return []
+    settings = dict.fromkeys(key for row in rows for key in row.labels)
+    figures = [name for name in _FIGURES if any(row.figures.get(name) is not None for row in rows)]
+    several = len({row.sweep for row in rows}) > 1
+    not_all_alike = any(_ended(row) != JobState.COMPLETED for row in rows)
+    titles = ["id", *(["sweep"] if several else []), *(["state"] if not_all_alike else []), *settings]
+    columns = [Column(title=title.upper()) for title in titles]
+    columns += [Column(title=name.upper(), right=True) for name in figures]
+    columns += [Column(title="DEVICE"), Column(title="RESTARTS", right=True)]
+    cells = []
+    for row in rows:
+        first = [row.id, *([row.sweep] if several else []), *([_ended(row)] if not_all_alike else [])]
+        middle = [
+            *(row.labels.get(key, "-") for key in settings),
+            *(figure_cell(n, row.figures.get(n)) for n in figures),
+        ]
+        cells.append([*first, *middle, row.device or "-", str(row.restarts)])
+    return table(columns, cells, width=width)
+
+
+def _ended(row: ResultRow) -> str:
+    """The state, or that the run was completed before its end."""
+    early = row.state is JobState.COMPLETED and row.end_reason is EndReason.STOPPED_EARLY
+    return "stopped early" if early else str(row.state)
+
+
+def figure_cell(name: str, value: object) -> str:
+    """A figure of a result as people read it."""
+    if name == "seconds":
+        return duration(_number(value))
+    if isinstance(value, float):
+        return short(value) if name in {"tokens_per_s", "epoch"} else figure(value)
+    return "-" if value is None else count(value) if isinstance(value, int) else str(value)
+
+
+def best_first(rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """Rows by the lowest validation loss, whose weights are used; without one by training loss; without any last."""
+    return sorted(rows, key=_quality)
+
+
+def _quality(row: ResultRow) -> tuple[bool, float]:
+    loss = _first_number(row.figures, "best_loss", "valid_loss", "loss")
+    return (True, 0.0) if loss is None or not math.isfinite(loss) else (False, loss)

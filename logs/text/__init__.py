@@ -1,0 +1,1 @@
+"""Everything else that is printed: status, stories, tables, curves."""

@@ -24,7 +24,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from terry.cluster.cli.watch import WorkspaceSource
+from terry.cluster.client.watching import WorkspaceSource
 from terry.logs.dashboard.feed import Wanted
 from terry.logs.dashboard.frame import Size, draw, job_rows
 from terry.logs.dashboard.screen import Screen, rows, scrolled

@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from terry.cluster.client.reader import Reader
-from terry.cluster.core.model import DeviceKind, JobState
+from terry.cluster.core.model import DeviceKind
 from terry.cluster.errors import UserError
 from terry.cluster.files.paths import Workspace as Paths
-from terry.cluster.host.clock import now
 from terry.logs.view.view import JobView
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     import polars as pl
     import torch
 
-    from terry.cluster.files.inbox import Message
     from terry.jobs.submitting.submission import PlannedJob, Submission
     from terry.jobs.trained.library import Trained
 
@@ -119,58 +116,37 @@ class Workspace:
         dry_run: say what it would be; nothing is written. hold, priority, extend: as of `terry-cluster submit`.
         Once it returns, nothing that dies loses the sweep. Raises UserError (with file and line), OSError.
         """
-        from terry.cluster.cli.submit import default_kind, owner
-        from terry.jobs.submitting.submission import SubmitOptions, prepare_submission
+        from terry.cluster.client import submitting
 
         source = Path(sweep).expanduser() if isinstance(sweep, (str, Path)) else sweep
-        options = SubmitOptions(hold=hold, priority=priority, extend=extend, kind=default_kind(self.paths))
         overrides = [_override(key, value) for key, value in (settings or {}).items()]
-        planned = prepare_submission(self.paths, source, overrides, options, now(), owner())
-        return _submitted(planned, None if dry_run else self._publish(planned))
-
-    def _publish(self, planned: Submission) -> int:
-        from terry.cluster.cli.submit import ensure_controller
-        from terry.cluster.client.setup import make_workspace
-        from terry.jobs.submitting.submission import publish
-
-        make_workspace(self.paths)
-        number = publish(self.paths, planned)
-        ensure_controller(self.paths, planned)
-        return number
+        planned = submitting.plan(self.paths, source, overrides, hold=hold, priority=priority, extend=extend)
+        if dry_run:
+            return _submitted(planned, None)
+        number = submitting.publish(self.paths, planned)
+        submitting.ensure_controller(self.paths, planned)
+        return _submitted(planned, number)
 
     def cancel(self, *selectors: str) -> list[str]:
         """Ask that jobs end for good. Returns the ids of those it was asked for: not of what has ended already."""
-        from terry.cluster.files.inbox import Cancel
-
-        return self._ask(selectors, lambda ids: Cancel(job_ids=ids), lambda state: not state.is_final)
+        return self._ask("cancel", selectors)
 
     def resubmit(self, *selectors: str, from_scratch: bool = False) -> list[str]:
         """Ask that failed or cancelled jobs are tried again, from their last checkpoint unless `from_scratch`."""
-        from terry.cluster.files.inbox import Resubmit
+        return self._ask("resubmit", selectors, from_scratch=from_scratch)
 
-        able = {JobState.FAILED, JobState.CANCELLED}
-        return self._ask(selectors, lambda ids: Resubmit(job_ids=ids, from_scratch=from_scratch), able.__contains__)
-
-    def _ask(
-        self,
-        selectors: Sequence[str],
-        message: Callable[[tuple[str, ...]], Message],
-        fits: Callable[[JobState], bool],
-    ) -> list[str]:
-        from terry.cluster.files.inbox import send
+    def _ask(self, verb: str, selectors: Sequence[str], **options: bool) -> list[str]:
+        from terry.cluster.client.asking import ask_jobs
 
         if not selectors:
             raise UserError("name the jobs that are meant: ids, a sweep, a glob, 'state:running'")
-        ids = [record.job.id for record in self._reader.select(selectors) if fits(record.state)]
-        if ids:
-            send(self.paths, message(tuple(ids)))
-        return ids
+        return list(ask_jobs(self._reader, verb, self._reader.select(selectors), **options).ids)
 
     # looking
 
     def jobs(self, *selectors: str) -> Jobs:
         """How jobs stand: the objects of `terry-cluster status --json`. No selector: all jobs."""
-        from terry.cluster.cli.views import documents
+        from terry.cluster.client.views import documents
 
         return Jobs(documents(self._reader, self._reader.select(selectors)))
 
@@ -180,29 +156,21 @@ class Workspace:
         tell: called with a line for each thing that happens, for example `print`.
         Raises TimeoutError after `timeout_s` seconds; an interrupt of the notebook's kernel ends only the waiting.
         """
-        from terry.cluster.cli.follow import Teller, until_news
+        from terry.cluster.client.following import until_ended
 
-        teller = Teller(tell or (lambda _: None))
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        wanted = {record.job.id for record in self._reader.select(selectors)}
-        while True:
-            stamp = self._reader.stamp()
-            records = [record for job_id, record in self._reader.jobs().items() if job_id in wanted]
-            teller.tell(records)
-            if all(record.state.is_final for record in records):
-                return self.jobs(*wanted) if wanted else Jobs()
-            if tell is not None:
-                teller.summary(self._reader, wanted)
-            if not until_news(self._reader, stamp, deadline):
-                left = sum(not record.state.is_final for record in records)
-                raise TimeoutError(f"{left} of {len(records)} jobs have not ended after {timeout_s:g} s; they go on")
+        wanted = [record.job.id for record in self._reader.select(selectors)]
+        records, ended = until_ended(self._reader, wanted, tell, timeout_s)
+        if not ended:
+            left = sum(not record.state.is_final for record in records)
+            raise TimeoutError(f"{left} of {len(records)} jobs have not ended after {timeout_s:g} s; they go on")
+        return self.jobs(*wanted) if wanted else Jobs()
 
     def explain(self, job: str) -> str:
         """The story of one job as `terry-cluster explain` tells it: why each attempt ended, and what was done."""
-        from terry.cluster.cli.views import tell
+        from terry.cluster.client.views import story_of
         from terry.logs.text.story import story_lines
 
-        return "\n".join(story_lines(tell(self._reader, self._reader.select_one(job))))
+        return "\n".join(story_lines(story_of(self._reader, self._reader.select_one(job))))
 
     # what came out
 
@@ -219,7 +187,7 @@ class Workspace:
         The columns are those of `terry-cluster results --format csv`. No selector: all runs.
         frame: "polars" (installed with Terry), "pandas" (where you have it), or "rows": a list of dicts.
         """
-        from terry.cluster.cli.results import result_rows
+        from terry.cluster.client.results import result_rows
         from terry.logs.records.results import best_first, columns_of
 
         rows = [row.flat() for row in best_first(result_rows(self._reader, selectors))]

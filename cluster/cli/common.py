@@ -17,6 +17,8 @@ from terry.cluster.files.paths import Workspace
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from terry.cluster.client.reader import Reader
+
 
 class ExitCode(IntEnum):
     """What the command line ends with. Part of its contract."""
@@ -84,6 +86,12 @@ def say(text: str = "", *, file: TextIO | None = None) -> None:
 def note(text: str) -> None:
     """One line to standard error: for people who watch, never part of the result."""
     print(text, file=sys.stderr)
+
+
+def note_controller(reader: Reader) -> None:
+    """Say where nobody is there to act on a request."""
+    if reader.read().controller.advice:
+        note("no controller runs: it will be done after `terry-cluster up` or the next `submit`")
 
 
 def print_json(document: Any) -> None:

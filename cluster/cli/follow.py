@@ -1,129 +1,60 @@
-"""`wait`, and following jobs as plain lines: reads files a few times a second, and only what changed."""
+"""Jobs shown until they have ended: on the dashboard where there is a terminal for it, else line by line."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection
 
-from terry.cluster.cli.common import ExitCode, Session, has_screen, note, print_json, say
+from terry.cluster.cli.common import ExitCode, Session, has_screen, note, print_json, print_lines, say, width
+from terry.cluster.client.asking import ask_job
+from terry.cluster.client.following import Teller, any_failed, summary_line, until_ended, until_news
 from terry.cluster.client.reader import Reader
-from terry.cluster.core.model import JobRecord, JobState
-from terry.cluster.host.clock import now
-from terry.logs.text.format import plural
-from terry.logs.text.status import eta_words, in_words
+from terry.cluster.client.views import documents
+from terry.logs.text.status import in_words
 from terry.logs.view.build import Snapshots
-from terry.logs.view.timeline import of_job
-from terry.logs.view.view import Happening, View
-
-#: How often the workspace is looked at (seconds), and how often a summary is said.
-_LOOK_S, _SUMMARY_S = 0.2, 15.0
 
 
-def follow(current: Session, job_ids: Sequence[str], *, watch: bool, timeout_s: float | None = None) -> ExitCode:
-    """Until these jobs have ended: with the dashboard where there is a terminal for it, else in plain lines."""
+def follow(current: Session, job_ids: Collection[str], *, watch: bool) -> ExitCode:
+    """Until these jobs have ended: with the dashboard where it is wanted and can be shown, else in plain lines."""
     if watch and has_screen() and not current.as_json:
-        from terry.cluster.cli.watch import watch_screen
-
         return watch_screen(current, frozenset(job_ids))
-    return wait_for(current, job_ids, timeout_s=timeout_s, tell=say if watch and not current.as_json else note)
+    return wait_for(current, job_ids, timeout_s=None, tell=say if watch and not current.as_json else note)
 
 
 def wait_for(
-    current: Session, job_ids: Sequence[str], *, timeout_s: float | None, tell: Callable[[str], None]
+    current: Session, job_ids: Collection[str], *, timeout_s: float | None, tell: Callable[[str], None]
 ) -> ExitCode:
     """Until all these jobs have ended, or the time is over. Says what happens, line by line."""
     reader = Reader(current.workspace)
-    teller = Teller(tell)
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    wanted = set(job_ids)
-    while True:
-        stamp = reader.stamp()
-        records = [record for job_id, record in reader.jobs().items() if job_id in wanted]
-        teller.tell(records)
-        if all(record.state.is_final for record in records):
-            return _report(current, reader, records, outcome(records))
-        teller.summary(reader, wanted)
-        if not until_news(reader, stamp, deadline):
-            note(f"timeout: {in_words(Counter(r.state for r in records))}; the jobs go on")
-            return _report(current, reader, records, ExitCode.TIMEOUT)
-
-
-def until_news(reader: Reader, stamp: object, deadline: float | None) -> bool:
-    """Wait until something changed on disk, or a second has passed (so that a summary is said). False: time is over."""
-    until = time.monotonic() + 1.0
-    while time.monotonic() < until and reader.stamp() == stamp:
-        left = _LOOK_S if deadline is None else deadline - time.monotonic()
-        if left <= 0:
-            return False
-        time.sleep(min(_LOOK_S, left))
-    return deadline is None or time.monotonic() < deadline
-
-
-def _report(current: Session, reader: Reader, records: Sequence[JobRecord], code: ExitCode) -> ExitCode:
+    records, ended = until_ended(reader, job_ids, tell, timeout_s)
+    if not ended:
+        note(f"timeout: {in_words(Counter(r.state for r in records))}; the jobs go on")
     if current.as_json:
-        from terry.cluster.cli.views import documents
-
         print_json(documents(reader, records))
-    return code
+    if not ended:
+        return ExitCode.TIMEOUT
+    return ExitCode.FAILED if any_failed(records) else ExitCode.DONE
 
 
-def outcome(records: Iterable[JobRecord]) -> ExitCode:
-    """1 where a job failed or was cancelled, else 0 (also where some have not ended)."""
-    bad = {JobState.FAILED, JobState.CANCELLED}
-    return ExitCode.FAILED if any(record.state in bad for record in records) else ExitCode.DONE
+def watch_screen(current: Session, until_done: Collection[str] | None) -> ExitCode:
+    """Show the dashboard. Where it waited for jobs, how they stand is printed when it has gone."""
+    from terry.cluster.client.watching import WorkspaceSource
+    from terry.logs.dashboard.feed import Wanted
+    from terry.logs.dashboard.live import show
+    from terry.logs.dashboard.terminal import Interrupted
+    from terry.logs.text.status import status_lines
 
-
-class Teller:
-    """Says in words what happened to jobs since it was last asked, once each; and now and then how all stand."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._seen: dict[str, tuple[JobRecord, frozenset[Happening]]] = {}
-        self._first = True
-        self._said = time.monotonic()
-
-    def tell(self, records: Collection[JobRecord]) -> None:
-        """Say what is new. What had happened before the first call is not."""
-        new: list[Happening] = []
-        for record in records:
-            before = self._seen.get(record.job.id)
-            if before is not None and before[0] is record:
-                continue
-            happened = frozenset(of_job(record))
-            new += happened - before[1] if before else (() if self._first else happened)
-            self._seen[record.job.id] = (record, happened)
-        self._first = False
-        for happening in sorted(new):
-            self._tell(f"{_clock(happening.time)} {happening.job_id} {happening.text}")
-            self._said = time.monotonic()
-
-    def summary(self, reader: Reader, wanted: Collection[str]) -> None:
-        """Say how all stand, when nothing was said for a while."""
-        if time.monotonic() - self._said < _SUMMARY_S:
-            return
-        self._said = time.monotonic()
-        self._tell(f"{_clock(now())} {summary_line(Snapshots().view(reader.read()), wanted)}")
-
-
-def summary_line(view: View, wanted: Collection[str]) -> str:
-    """`3 running, 9 completed; ETA 12m; the controller ...`."""
-    states = Counter(job.state for job in view.jobs if job.id in wanted)
-    sweeps = {job.sweep for job in view.jobs if job.id in wanted}
-    ends = [sweep.eta for sweep in view.sweeps if sweep.name in sweeps and sweep.eta]
-    last = max(ends, key=lambda eta: eta.seconds, default=None)
-    words = [in_words(states)] + ([f"ETA {eta_words(last)}"] if last else [])
-    held = states[JobState.HELD]
-    if held and held == sum(n for state, n in states.items() if not state.is_final):
-        words.append(f"{plural(held, 'job')} held: `terry-cluster resume` lets them go on")
-    if view.controller.advice:
-        words.append(view.controller.advice)
-    return "; ".join(words)
-
-
-def _clock(time_: datetime) -> str:
-    return f"{time_.astimezone():%H:%M:%S}"
+    source = WorkspaceSource(current.workspace)
+    try:
+        view = show(source, lambda request: ask_job(current.workspace, request.verb, request.job_id), until_done)
+    except Interrupted:
+        return ExitCode.INTERRUPTED
+    if view is None or until_done is None:
+        return ExitCode.DONE
+    view = source.view(Wanted(visible=frozenset(until_done)))  # figures also of rows that were never on the screen
+    jobs = [job for job in view.jobs if job.id in until_done]
+    print_lines(status_lines(view, jobs, width=width()))
+    return ExitCode.FAILED if any_failed(jobs) else ExitCode.DONE
 
 
 def watch_lines(current: Session, *, until_done: bool) -> ExitCode:

@@ -5,18 +5,44 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from terry.cluster.cli.common import ExitCode, note
-from terry.cluster.client.reader import Reader
-from terry.cluster.core.model import JobRecord, JobState
-from terry.cluster.files.paths import AttemptFolder, Run
+import click
+
+from terry.cluster.cli.common import ExitCode, Session, needs_workspace, note, one_job, print_json
+from terry.cluster.core.model import JobState
+
+if TYPE_CHECKING:
+    from terry.cluster.client.reader import Reader
+    from terry.cluster.core.model import JobRecord
+    from terry.cluster.files.paths import AttemptFolder, Run
 
 _LOOK_S = 0.2
 _CHUNK = 1 << 20
 
 
-def attempt_texts(run: Run, record: JobRecord, *, stderr: bool) -> list[dict[str, Any]]:
+@click.command()
+@one_job()
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended; exit code 1 if it failed.")
+@click.option("--stderr", is_flag=True, help="What it printed to standard error.")
+@click.pass_obj
+def logs(current: Session, job: str, *, follow: bool, stderr: bool) -> int:
+    """Print what a job has printed, attempt by attempt.
+
+    Example: terry-cluster logs cells-0007 -f
+    """
+    from terry.cluster.client.reader import Reader
+
+    needs_workspace(current)
+    reader = Reader(current.workspace)
+    record = reader.select_one(job)
+    if current.as_json:
+        print_json(_attempt_texts(current.workspace.run(record.job.id), record, stderr=stderr))
+        return ExitCode.DONE
+    return _print_log(reader, record, follow=follow, stderr=stderr)
+
+
+def _attempt_texts(run: Run, record: JobRecord, *, stderr: bool) -> list[dict[str, Any]]:
     """What `logs --json` prints: one object an attempt."""
     devices = {attempt.number: attempt.device for attempt in record.attempts}
     return [
@@ -41,7 +67,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def print_log(reader: Reader, record: JobRecord, *, follow: bool, stderr: bool) -> ExitCode:
+def _print_log(reader: Reader, record: JobRecord, *, follow: bool, stderr: bool) -> ExitCode:
     """Print what is there; with `follow` go on until the job is final and all is printed."""
     printer = _Printer(reader.workspace.run(record.job.id), stderr=stderr)
     printer.catch_up(record)

@@ -15,7 +15,8 @@ import click
 
 from terry.cluster.cli.common import ExitCode, Session
 from terry.cluster.cli.data import check, datasets, prepare
-from terry.cluster.cli.jobs import cancel, logs, pause, resubmit, resume
+from terry.cluster.cli.jobs import cancel, pause, resubmit, resume
+from terry.cluster.cli.logs import logs
 from terry.cluster.cli.nodes import doctor, down, drain, init, nodes, undrain, up
 from terry.cluster.cli.patience import Patience, patience
 from terry.cluster.cli.results import compare, plot, results

@@ -13,18 +13,17 @@ from terry.cluster.cli.common import (
     completed,
     needs_workspace,
     note,
+    note_controller,
     paint,
     print_json,
     print_lines,
     say,
     width,
 )
-from terry.cluster.errors import UserError
 from terry.cluster.host.clock import now
 
 if TYPE_CHECKING:
-    from terry.cluster.client.reader import Reader
-    from terry.cluster.files.inbox import Message
+    from terry.cluster.files.inbox import Drain, Undrain
 
 
 @click.command()
@@ -137,7 +136,7 @@ def drain(current: Session, device: str, *, reason: str) -> None:
     """
     from terry.cluster.files.inbox import Drain
 
-    _ask(current, device, Drain(device=device, reason=reason), "drain")
+    _ask(current, Drain(device=device, reason=reason), "drain")
 
 
 @click.command()
@@ -150,35 +149,21 @@ def undrain(current: Session, device: str) -> None:
     """
     from terry.cluster.files.inbox import Undrain
 
-    _ask(current, device, Undrain(device=device), "undrain")
+    _ask(current, Undrain(device=device), "undrain")
 
 
-def _ask(current: Session, device: str, message: Message, verb: str) -> None:
+def _ask(current: Session, message: Drain | Undrain, verb: str) -> None:
+    from terry.cluster.client.asking import ask_device
     from terry.cluster.client.reader import Reader
-    from terry.cluster.files.inbox import send
 
     needs_workspace(current)
     reader = Reader(current.workspace)
-    _check_device(reader, device)
-    send(current.workspace, message)
+    ask_device(reader, message)
     if current.as_json:
-        print_json({"request": message.request, "verb": verb, "device": device})
+        print_json({"request": message.request, "verb": verb, "device": message.device})
         return
-    say(f"asked to {verb} {device}")
-    if reader.read().controller.advice:
-        note("no controller runs: it will be done after `terry-cluster up` or the next `submit`")
-
-
-def _check_device(reader: Reader, device: str) -> None:
-    import difflib
-
-    reader.jobs()
-    known = list(reader.state.devices)
-    if device in known:
-        return
-    near = difflib.get_close_matches(device, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(f"there is no device {device!r}; {hint}Known: {', '.join(known) or 'none yet'}")
+    say(f"asked to {verb} {message.device}")
+    note_controller(reader)
 
 
 @click.command()
@@ -190,7 +175,7 @@ def doctor(current: Session) -> int:
 
     Example: terry-cluster doctor
     """
-    from terry.cluster.cli.doctor import examine
+    from terry.cluster.client.doctor import examine
 
     if not current.workspace.runs.is_dir():  # else it is one, whatever else it lacks
         needs_workspace(current)

@@ -256,7 +256,7 @@ def _as_job(current: Session, kind: str, asked: Any, records: list[JobRecord], c
     """Hand it to the cluster, on a device like the members'."""
     import msgspec
 
-    from terry.cluster.cli.submit import owner
+    from terry.cluster.client.submitting import owner
     from terry.cluster.lifecycle.up import ensure_up, refuse_other_version
     from terry.jobs.submitting.extra import submit_extra
     from terry.jobs.sweeps.spec import EVALUATE, SAMPLE

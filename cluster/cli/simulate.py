@@ -119,7 +119,7 @@ def _sweep_arrivals(
 
     import msgspec
 
-    from terry.cluster.cli.submit import owner
+    from terry.cluster.client.submitting import owner
     from terry.cluster.core.model import DeviceKind, Job, SpecRef
     from terry.cluster.files.paths import Workspace
     from terry.cluster.simulation.engine import Arrival

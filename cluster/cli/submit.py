@@ -1,4 +1,4 @@
-"""`submit`: from a sweep file to jobs on disk, and a controller that will run them."""
+"""`submit`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import click
 from terry.cluster.cli.common import ExitCode, Session, completed, note, print_json, print_lines
 from terry.cluster.core.model import DeviceKind
 from terry.cluster.errors import UserError
-from terry.cluster.files.paths import Workspace
-from terry.cluster.host.clock import now
 
 if TYPE_CHECKING:
     from terry.jobs.submitting.submission import PlannedJob, Submission
@@ -62,52 +60,19 @@ def submit(
 def _plan(
     current: Session, file: Path, overrides: tuple[str, ...], *, hold: bool, priority: int | None, extend: bool
 ) -> Submission:
-    from terry.jobs.submitting.submission import SubmitOptions, prepare_submission
+    from terry.cluster.client.submitting import plan
 
     if not file.exists():
         raise UserError(f"there is no file {file}; the sweep file comes first, then KEY=VALUE settings")
     if file.is_dir():
         raise UserError(f"{file} is a folder; give the sweep file in it")
-    options = SubmitOptions(priority=priority, hold=hold, extend=extend, kind=default_kind(current.workspace))
-    return prepare_submission(current.workspace, file, overrides, options, now(), owner())
-
-
-def owner() -> str:
-    """Who submits."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in some containers
-        import os
-
-        return str(os.getuid())
-
-
-def default_kind(workspace: Workspace) -> DeviceKind:
-    """What a run gets whose file does not say: a GPU where the queue, terry.yaml or this machine has one."""
-    from terry.cluster.client.reader import Reader
-    from terry.cluster.config import terry_yaml as config
-    from terry.cluster.config.nodes import SlurmGroup
-    from terry.cluster.slurm.plan import expected_gpus
-    from terry.jobs.sweeps import spec
-
-    reader = Reader(workspace)
-    reader.jobs()
-    known = sum(r.device.kind is DeviceKind.GPU for r in reader.state.devices.values())
-    groups = config.read(workspace).nodes.groups if workspace.config.is_file() else ()
-    known += sum(expected_gpus(group) for group in groups if isinstance(group, SlurmGroup) and group.most)
-    return spec.default_kind(known, 0 if known else spec.local_gpus())
+    return plan(current.workspace, file, overrides, hold=hold, priority=priority, extend=extend)
 
 
 def _publish(current: Session, planned: Submission) -> dict[str, Any]:
     """Put it on disk, tell the controller, make sure that there is one. Returns what `--json` prints."""
-    from terry.cluster.client.setup import make_workspace
-    from terry.cluster.lifecycle.up import refuse_other_version
-    from terry.jobs.submitting.submission import publish
+    from terry.cluster.client.submitting import ensure_controller, publish
 
-    refuse_other_version(current.workspace)
-    make_workspace(current.workspace)
     number = publish(current.workspace, planned)
     if not current.as_json:
         print_lines(_summary(current, planned))
@@ -122,21 +87,6 @@ def _publish(current: Session, planned: Submission) -> dict[str, Any]:
         "jobs": [job.id for job in planned.jobs],
         "device_kind": planned.kind,
     }
-
-
-def ensure_controller(workspace: Workspace, planned: Submission) -> bool:
-    """Start one in the background where something is left to do and none lives; True if that was so."""
-    from terry.cluster.lifecycle.up import ensure_up
-
-    return bool(planned.new or _unfinished(workspace, planned)) and ensure_up(workspace, wait=False)
-
-
-def _unfinished(workspace: Workspace, planned: Submission) -> bool:
-    """True where a job of the file has not ended."""
-    from terry.cluster.client.reader import Reader
-
-    jobs = Reader(workspace).jobs()
-    return any(job.id not in jobs or not jobs[job.id].state.is_final for job in planned.jobs)
 
 
 def _summary(current: Session, planned: Submission) -> list[str]:

@@ -189,7 +189,7 @@ def test_wait_until_all_have_ended(lab: Workspace, world: World, monkeypatch: py
         (next(meanwhile, None) or next(last))()
         return True
 
-    monkeypatch.setattr("terry.cluster.cli.follow.until_news", news)
+    monkeypatch.setattr("terry.cluster.client.following.until_news", news)
     said: list[str] = []
     jobs = lab.wait("cells", tell=said.append)
     assert [job.state for job in jobs] == [JobState.COMPLETED, JobState.COMPLETED]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from terry.cluster.agent.agent import AGENT_VARIABLE
-from terry.cluster.cli.doctor import Finding, examine
+from terry.cluster.client.doctor import Finding, examine
 from terry.cluster.files.paths import Workspace
 from tests.unit.cli.world import World, device
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.cli.views import _warnings
 from terry.cluster.client.reader import Reader
+from terry.cluster.client.views import _warnings
 from terry.cluster.core.events import Submitted, encode_line
 from terry.cluster.core.model import DeviceUse
 from tests.unit.cli.conftest import Terry

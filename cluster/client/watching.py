@@ -1,22 +1,16 @@
-"""`watch` on a terminal: the workspace as the source of views, and requests to the controller as what keys ask for."""
+"""The workspace as the source of what the dashboard shows."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from terry.cluster.cli.common import ExitCode, Session, print_lines, width
-from terry.cluster.cli.views import last_lines, tell
 from terry.cluster.client.reader import Reader
-from terry.cluster.core.model import JobRecord, JobState
-from terry.cluster.files import inbox
+from terry.cluster.client.views import last_lines, story_of
+from terry.cluster.core.model import JobRecord
 from terry.cluster.files.paths import Workspace
 from terry.logs.dashboard.feed import Wanted
-from terry.logs.dashboard.live import show
-from terry.logs.dashboard.screen import Request, Verb
-from terry.logs.dashboard.terminal import Interrupted
 from terry.logs.records.losses import LossHistory
-from terry.logs.text.status import status_lines
 from terry.logs.text.story import story_lines
 from terry.logs.view.build import Known, Snapshots
 from terry.logs.view.view import Detail, View
@@ -26,38 +20,6 @@ _LOG_LINES = 200
 
 #: Points of the curve on a job's page: more than a wide terminal has columns of dots.
 _CURVE_POINTS = 1000
-
-
-def watch_screen(current: Session, until_done: Collection[str] | None) -> ExitCode:
-    """Show the dashboard. Where it waited for jobs, how they stand is printed when it has gone."""
-    source = WorkspaceSource(current.workspace)
-    try:
-        view = show(source, lambda request: send(current.workspace, request), until_done)
-    except Interrupted:
-        return ExitCode.INTERRUPTED
-    if view is None or until_done is None:
-        return ExitCode.DONE
-    view = source.view(Wanted(visible=frozenset(until_done)))  # figures also of rows that were never on the screen
-    jobs = [job for job in view.jobs if job.id in until_done]
-    print_lines(status_lines(view, jobs, width=width()))
-    failed = any(job.state in {JobState.FAILED, JobState.CANCELLED} for job in jobs)
-    return ExitCode.FAILED if failed else ExitCode.DONE
-
-
-def send(workspace: Workspace, request: Request) -> str:
-    """Send what a person asked for and confirmed; says what came of it."""
-    ids = (request.job_id,)
-    messages: dict[Verb, inbox.Message] = {
-        Verb.CANCEL: inbox.Cancel(job_ids=ids),
-        Verb.PAUSE: inbox.Pause(job_ids=ids),
-        Verb.RESUME: inbox.Resume(job_ids=ids),
-        Verb.RESUBMIT: inbox.Resubmit(job_ids=ids),
-    }
-    try:
-        inbox.send(workspace, messages[request.verb])
-    except OSError as error:
-        return f"could not be asked: {error}"
-    return f"asked to {request.verb} {request.job_id}"
 
 
 class WorkspaceSource:
@@ -109,5 +71,5 @@ class WorkspaceSource:
             losses=losses,
             restarts=curve.restarts,
             log=tuple(log),
-            story=tuple(story_lines(tell(self._reader, record, known))),
+            story=tuple(story_lines(story_of(self._reader, record, known))),
         )

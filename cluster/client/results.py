@@ -1,0 +1,112 @@
+"""What came out of runs, as plain values: a row for each, what sets them apart, their curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from terry.cluster.client.reader import Reader
+from terry.cluster.core.model import JobRecord
+from terry.cluster.errors import UserError
+from terry.cluster.files.paths import Run
+from terry.logs.records.results import ResultRow, read_outcome, read_result, result_row
+
+if TYPE_CHECKING:
+    from terry.logs.plots import Curve
+    from terry.logs.text.compare import Compared
+
+#: More curves than this are no picture.
+_CURVES = 200
+
+#: Kinds of jobs that are no runs.
+_NO_RUNS = frozenset({"prepare", "evaluate"})
+
+
+def result_rows(reader: Reader, selectors: Sequence[str]) -> list[ResultRow]:
+    """A row for each final run; jobs that prepare data are none."""
+    records = [r for r in reader.select(selectors) if r.state.is_final and r.job.kind != "prepare"]
+    return [result_row(record, read_result(reader.workspace.run(record.job.id))) for record in records]
+
+
+def compared(reader: Reader, selectors: Sequence[str]) -> list[Compared]:
+    """What the selected runs were made of, and what came of each. Raises UserError where they are fewer than two."""
+    records = [r for r in reader.select(selectors) if r.job.kind not in _NO_RUNS]
+    if len(records) < 2:
+        few = records[0].job.id if records else "no run"
+        raise UserError(f"that means {few}, which is not enough to compare: name two or more runs, or a whole sweep")
+    return [_compared(reader, record) for record in records]
+
+
+def _compared(reader: Reader, record: JobRecord) -> Compared:
+    """What a run was made of, and what came of it: so far, where it has not ended."""
+    from terry.jobs.sweeps.typed import flatten
+    from terry.logs.text.compare import Compared
+
+    run = reader.workspace.run(record.job.id)
+    result = read_result(run)
+    if not result and record.attempts:
+        seen = read_outcome(run, record)
+        result = {"step": seen.step, "epoch": seen.epoch, "loss": seen.loss, "valid_loss": seen.valid_loss}
+    config = _config(reader, record)
+    return Compared(row=result_row(record, result), settings=flatten(config), made_of=_made_of(run))
+
+
+def _config(reader: Reader, record: JobRecord) -> dict[str, Any]:
+    """The run's configuration, from the submission's line."""
+    from terry.jobs.submitting.records import JobLine
+
+    spec, path = record.job.spec, reader.workspace.root / record.job.spec.path
+    with path.open("rb") as stream:
+        stream.seek(spec.offset)
+        line = stream.read(spec.length)
+    try:
+        return msgspec.json.decode(line, type=JobLine).config
+    except msgspec.MsgspecError as error:
+        raise UserError(f"the line of {record.job.id} cannot be read: {error}", file=path) from None
+
+
+def _made_of(run: Run) -> dict[str, Any]:
+    """Hashes of code and data and versions of packages, from spec.yaml; empty where the run has not begun."""
+    import yaml
+
+    try:
+        content = yaml.load(run.spec.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    except FileNotFoundError:
+        return {}
+    except yaml.YAMLError as error:
+        raise UserError(f"cannot be read: {error}", file=run.spec) from None
+    if not isinstance(content, dict):
+        raise UserError("cannot be read: it is no mapping", file=run.spec)
+    hashes = {f"code of {name}": value for name, value in content.get("hashes", {}).items() if name != "identity"}
+    data = {f"data {name}": value.get("folder") for name, value in content.get("inputs", {}).items()}
+    return hashes | data | {f"version of {name}": value for name, value in content.get("versions", {}).items()}
+
+
+def curves(reader: Reader, records: Sequence[JobRecord]) -> list[Curve]:
+    """Loss curves of these jobs, without those that measured none. UserError where none did, or they are too many."""
+    from terry.logs.plots import read_curve
+
+    if len(records) > _CURVES:
+        raise UserError(f"{len(records):,} curves are too many for one picture; select {_CURVES} at most")
+    read = [read_curve(reader.workspace.run(r.job.id), r.job.id, r.first_attempt) for r in records]
+    found = [curve for curve in read if curve.steps]
+    if not found:
+        raise UserError("none of these runs has measured a loss yet")
+    return found
+
+
+def groups(reader: Reader, records: Sequence[JobRecord], by: str | None) -> dict[str, str]:
+    """Curve name -> the value of the setting that colours them; `by` is its short name, or as a sweep file has it."""
+    if by is None:
+        return {}
+    known = list(dict.fromkeys(key for record in records for key in record.job.labels))
+    if by in known:
+        return {record.job.id: f"{by}={record.job.labels.get(by, '-')}" for record in records}
+    from terry.jobs.sweeps.typed import flatten
+
+    settings = {record.job.id: flatten(_config(reader, record)) for record in records}
+    if not any(by in of_run for of_run in settings.values()):
+        raise UserError(f"these runs have no setting {by!r}; they differ in: {', '.join(known) or 'nothing'}")
+    return {job_id: f"{by}={of_run.get(by, '-')}" for job_id, of_run in settings.items()}

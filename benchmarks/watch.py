@@ -28,7 +28,7 @@ from terry.cluster.client.watching import WorkspaceSource
 from terry.logs.dashboard.feed import Wanted
 from terry.logs.dashboard.frame import Size, draw, job_rows
 from terry.logs.dashboard.screen import Screen, rows, scrolled
-from tests.unit.cli.world import World, device
+from tests.helpers.world import World, device
 
 COMMAND = str(Path(sys.executable).with_name("terry-cluster"))
 SIZES = (Size(80, 24), Size(120, 40), Size(200, 60))

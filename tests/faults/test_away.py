@@ -20,7 +20,7 @@ from terry.cluster.files.paths import Workspace
 from terry.cluster.host.processes import kill_all, with_environment_prefix
 from terry.cluster.ports import Ended, LaunchOrder, Refused
 from terry.jobs.process.checkpoints import checkpoints, load
-from tests.unit.jobs.process import Attempt, start
+from tests.helpers.job_processes import Attempt, start
 from tests.unit.jobs.test_train import curve, prepared, result
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ import yaml
 
 from terry.jobs.process.checkpoints import checkpoints, read_manifest
 from terry.jobs.submitting.submission import SubmitOptions, prepare_submission, publish
-from tests.unit.jobs.process import orders, start
-from tests.unit.jobs.sweeps import NOW, workspace
+from tests.helpers.job_processes import orders, start
+from tests.helpers.sweep_files import NOW, workspace
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

@@ -11,8 +11,8 @@ from terry.cluster.agent.evidence import ErrorReport
 from terry.cluster.core.model import EndReason
 from terry.data_prep.dataset import Dataset
 from terry.jobs.submitting.submission import publish
-from tests.unit.jobs.process import Attempt, orders, start
-from tests.unit.jobs.sweeps import planned, workspace
+from tests.helpers.job_processes import Attempt, orders, start
+from tests.helpers.sweep_files import planned, workspace
 
 SENTENCES = "".join(f'{i},"Whale number {i} swam away. Nobody saw it again; the sea was calm."\n' for i in range(60))
 

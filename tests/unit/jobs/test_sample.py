@@ -16,9 +16,9 @@ from terry.jobs.train import valid_batches
 from terry.jobs.trained.library import Cast, cast, named
 from terry.models import Ensemble, load
 from terry.models.evaluate import evaluate
-from tests.unit.jobs.process import orders, start
-from tests.unit.jobs.sweeps import planned, workspace
-from tests.unit.jobs.trained import SWEEP, train, write_text
+from tests.helpers.job_processes import orders, start
+from tests.helpers.sweep_files import planned, workspace
+from tests.helpers.trained_runs import SWEEP, train, write_text
 
 PREPARED = ("demo-prepare-long", "demo-prepare-short")
 

@@ -20,8 +20,8 @@ from terry.jobs.process.checkpoints import checkpoints
 from terry.jobs.process.progress import Rate
 from terry.jobs.submitting.submission import publish
 from terry.logs.records.metrics import read_series
-from tests.unit.jobs.process import Attempt, orders, start
-from tests.unit.jobs.sweeps import planned, workspace
+from tests.helpers.job_processes import Attempt, orders, start
+from tests.helpers.sweep_files import planned, workspace
 
 TEXT = """\
 name: demo

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from terry.models.config import ModelConfig, TrainingConfig
 from terry.models.determinism import generator_tensors, load_generators, seed_everything
-from tests.unit.models import toy
+from tests.helpers import toy
 
 CPU = torch.device("cpu")
 

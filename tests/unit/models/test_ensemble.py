@@ -24,7 +24,7 @@ from terry.models.ensemble import (
 from terry.models.errors import ConfigError
 from terry.models.evaluate import evaluate
 from terry.models.language_model import LanguageModel
-from tests.unit.models.toy import VOCABULARY, examples, stream
+from tests.helpers.toy import VOCABULARY, examples, stream
 
 
 def model(seed: int, cell: str = "gru", size: int = 6, vocabulary: int = VOCABULARY) -> LanguageModel:

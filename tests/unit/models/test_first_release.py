@@ -18,7 +18,7 @@ from terry.models.config import AnnealConfig, ModelConfig, Optimizer, OptimizerC
 from terry.models.language_model import LanguageModel
 from terry.models.state import load_weights
 from terry.models.training_state import Snapshot
-from tests.unit.models import toy
+from tests.helpers import toy
 
 DATA, STEP = Path(__file__).parents[2] / "data", "step-000000010-a0001"
 FOLDER = DATA / "checkpoint-0.1" / STEP

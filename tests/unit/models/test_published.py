@@ -25,7 +25,7 @@ from terry.jobs.train import train_batches
 from terry.models.config import TrainingConfig
 from terry.models.evaluate import evaluate
 from terry.models.trainer import Trainer
-from tests.unit.models import toy
+from tests.helpers import toy
 
 PAPERS = Path(__file__).parents[3] / "examples" / "papers"
 FILES = ("ptb/ptb.train.txt", "ptb/ptb.valid.txt", "ptb/ptb.test.txt")

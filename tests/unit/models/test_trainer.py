@@ -24,7 +24,7 @@ from terry.models.config import (
 from terry.models.evaluate import evaluate
 from terry.models.protocols import Reason
 from terry.models.state import load_weights
-from tests.unit.models import toy
+from tests.helpers import toy
 
 STEPS_PER_EPOCH = len(toy.stream())
 

@@ -1,0 +1,180 @@
+"""`results`, `plot`, and the verbs about workspaces: `submit`, `init`, `doctor`, `nodes`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import stat
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from terry.cluster.core.model import AttemptEnd, EndReason
+from terry.cluster.files import durable
+from tests.helpers.world import World, busy, device
+from tests.unit.cluster.conftest import Terry
+
+# results and plots
+
+
+def test_results(terry: Terry, world: World, tmp_path: Path) -> None:
+    """The best first; the same rows as table, CSV, JSON and Parquet."""
+    world.submit("cells", 3)
+    world.turn(times=3)
+    world.finish("cells-0001", loss=3.0)
+    world.finish("cells-0002", loss=2.0)
+    world.turn(times=2)
+    world.crash("cells-0003")
+    world.turn(times=4)
+    world.finish("cells-0003", loss=2.5)
+    table = terry("results").out.splitlines()
+    assert table[0].split()[:3] == ["ID", "SEED", "LOSS"]
+    assert [line.split()[0] for line in table[1:]] == ["cells-0002", "cells-0003", "cells-0001"]
+    assert [row["id"] for row in csv.DictReader(io.StringIO(terry("results", "--format", "csv").out))] == [
+        "cells-0002",
+        "cells-0003",
+        "cells-0001",
+    ]
+    document = terry("results", "cells", "--json").json
+    assert document[0]["loss"] == 2.0
+    assert document[1]["restarts"] == 1
+    assert document[0]["perplexity"] == pytest.approx(8.166, abs=1e-3)
+    terry("results", "--format", "parquet", "-o", "r.parquet")
+    frame = pl.read_parquet(tmp_path / "r.parquet")
+    assert frame["id"].to_list() == ["cells-0002", "cells-0003", "cells-0001"]
+    assert frame["loss"].to_list() == [2.0, 2.5, 3.0]
+    assert frame["seed"].dtype.is_numeric()
+    assert terry("results", "-o", "r.csv").err == "wrote r.csv\n"  # by its ending
+    assert (tmp_path / "r.csv").read_text().startswith("id,sweep,state,")
+    assert "must end with .csv, .json, .parquet or .txt" in terry("results", "-o", "r.xlsx").err
+
+
+def test_plot_in_the_terminal_and_as_pictures(terry: Terry, world: World, tmp_path: Path) -> None:
+    """PNG and SVG by the file's ending; a setting gives colours."""
+    busy(world)
+    drawn = terry("plot", "cells-0001").out
+    assert "cells-0001: loss" in drawn
+    assert any(0x2800 <= ord(character) <= 0x28FF for character in drawn)
+    assert terry("plot", "cells-0001", "-o", "a.png").code == 0
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert terry("plot", "cells", "--by", "seed", "--smooth", "0.9", "-o", "a.svg").code == 0
+    assert "<svg" in (tmp_path / "a.svg").read_text()
+    assert "must end with .png or .svg" in terry("plot", "cells", "-o", "a.gif").err
+    assert terry("plot", "cells", "--by", "training.seed", "-o", "b.svg").code == 0  # as a sweep file has it
+    assert "they differ in: seed" in terry("plot", "cells", "--by", "colour", "-o", "a.png").err
+    assert "has measured a loss" in terry("plot", "cells-0008").err
+
+
+# workspaces
+
+
+def test_a_new_workspace_is_private(terry: Terry, world: World, tmp_path: Path) -> None:
+    """0700 all over."""
+    del world
+    said = terry("-w", "mine", "init", "--json")
+    assert said.json == {"workspace": str(tmp_path / "mine"), "made": True, "group": None}
+    for path in (tmp_path / "mine", *(tmp_path / "mine").iterdir()):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert terry("-w", "mine", "init", "--json").json["made"] is False
+
+
+def test_a_workspace_for_a_group(terry: Terry, tmp_path: Path) -> None:
+    """Its members may write, files stay the group's; others see nothing."""
+    import grp
+    import os
+
+    group = grp.getgrgid(os.getgid()).gr_name
+    assert terry("-w", "ours", "init", "--group", group).code == 0
+    for path in (tmp_path / "ours", *(tmp_path / "ours").iterdir()):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o2770
+    assert "there is no group 'no-such-group'" in terry("-w", "x", "init", "--group", "no-such-group").err
+
+
+def test_submit_says_what_it_decided(terry: Terry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New jobs, device, workspace; again: nothing new. A dry run leaves nothing on disk."""
+    monkeypatch.setattr("terry.jobs.sweeps.spec.local_gpus", lambda: 0)
+    (tmp_path / "sweep.yaml").write_text(
+        "name: cells\nrun: {entrypoint: 'whaling:main'}\nsweep: {grid: {training.seed: [1, 2]}}\n"
+    )
+    dry = terry("submit", "sweep.yaml", "--dry-run")
+    assert "cells-0002" in dry.out
+    assert "whaling:main" in dry.out
+    assert not (tmp_path / "runs").exists()
+    first = terry("submit", "sweep.yaml").out.splitlines()
+    assert first[0] == "cells: 2 new jobs"
+    assert first[1].startswith("device: CPU (the file leaves it open, and no GPU is known here")
+    assert first[2] == f"workspace: {tmp_path / 'runs'}"
+    again = terry("submit", "sweep.yaml", "training.seed=1", "--json")
+    assert again.code == 0
+    assert again.json["new"] == 0
+    assert again.json["jobs"] == ["cells-0001"]
+    grown = terry("submit", "sweep.yaml", "sweep.grid.training.seed=[1, 2, 3]", "--json").json
+    assert (grown["new"], grown["there_already"]) == (1, 2)
+
+
+def test_doctor_finds_what_is_wrong(terry: Terry, world: World) -> None:
+    """Nothing in a sound workspace; then a torn checkpoint, a strange folder, an open door."""
+    busy(world)
+    sound = terry("doctor")
+    assert sound.code == 0, sound.out
+    run = world.workspace.run("cells-0002")
+    checkpoint = run.checkpoints / "step-000000400-a0001"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "model.safetensors").write_bytes(b"abc")
+    manifest = {"files": {"model.safetensors": {"bytes": 4, "sha256": ""}}}
+    durable.write_json(checkpoint / "MANIFEST.json", manifest)
+    world.workspace.run("stranger").root.mkdir()
+    world.workspace.root.chmod(0o777)
+    said = terry("doctor")
+    assert said.code == 1
+    assert "has 3 bytes where 4 belong" in said.out
+    assert "stranger" in said.out
+    assert "anybody may write here" in said.out
+
+
+def test_two_devices(tmp_path: Path, terry: Terry) -> None:
+    """`nodes` shows what runs where."""
+    world = World(tmp_path, device("seawolf:cpu", 1.0), device("quattro:cpu", 1.0))
+    world.submit("cells", 2)
+    world.turn(times=3)
+    found = {d["id"]: d["jobs"] for d in terry("nodes", "--json").json}
+    assert sorted(found.values()) == [["cells-0001"], ["cells-0002"]]
+    world.pool.end("cells-0001", AttemptEnd(reason=EndReason.SUCCESS))
+    world.controller.let_go()
+
+
+def test_compare(terry: Terry, world: World) -> None:
+    """Differing settings and figures; two runs with how far they lie apart, many below each other."""
+    world.submit("cells", 6)
+    world.turn(times=3)
+    world.finish("cells-0001", loss=3.0)
+    world.finish("cells-0002", loss=2.0)
+    world.turn(times=3)
+    lines = terry("compare", "cells-0001", "cells-0002").out.splitlines()
+    assert lines[0].split() == ["cells-0001", "cells-0002", "DIFFERENCE"]
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line.strip()}
+    assert rows["training.seed"] == ["1", "2"]
+    assert rows["loss"] == ["3.0000", "2.0000*", "-33.3%"]
+    assert "model.cell" not in rows
+    assert lines[-1].endswith("settings are alike")
+    document = terry("compare", "cells-0001", "cells-0002", "--json").json
+    assert document["settings"] == {"training.seed": [1, 2]}
+    assert document["figures"]["loss"] == [3.0, 2.0]
+    many = terry("compare", "cells").out.splitlines()
+    assert many[0].split()[:3] == ["STATE", "TRAINING.SEED", "LOSS"]
+    assert [line.split()[0] for line in many[1:7]] == [f"cells-000{i}" for i in range(1, 7)]
+    assert "PERPLEXITY" not in many[0]  # of the validation set for some, of nothing for others
+
+
+def test_compare_needs_two(terry: Terry, world: World) -> None:
+    """One run is said to be too few, and what would be enough."""
+    world.submit("cells", 2)
+    said = terry("compare", "cells-0001")
+    assert (said.code, said.out) == (2, "")
+    assert "name two or more runs, or a whole sweep" in said.err
+    damaged = next(iter(world.workspace.submissions("cells")))[1] / "jobs.jsonl"
+    damaged.write_bytes(damaged.read_bytes().replace(b'"config"', b'"confid"'))
+    said = terry("compare", "cells")
+    assert said.code == 2
+    assert f"{damaged}: the line of cells-0001 cannot be read" in said.err

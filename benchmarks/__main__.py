@@ -47,6 +47,7 @@ BENCHMARKS = {
     "journal": Benchmark(title="The queue's core", module="journal"),
     "sampling": Benchmark(title="Sampling", module="sampling"),
     "eta": Benchmark(title="ETA", module="eta"),
+    "seeds": Benchmark(title="Error bars", module="seeds"),
     "peers": Benchmark(title="Many short trainings, beside what people use instead", module="peers"),
     "recovery": Benchmark(title="Recovery, beside Ray Tune", module="recovery"),
     "data-prep": Benchmark(title="Data preparation", module="data_prep"),

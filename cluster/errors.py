@@ -24,6 +24,14 @@ class JournalDamaged(UserError):
         super().__init__(message + self.HINT, file=file, line=line)
 
 
+class WorkspaceNewer(UserError):
+    """Something whole that this version does not know: it was written by a later one, and must not be touched."""
+
+    def __init__(self, message: str, *, file: Path | str | None = None, line: int | None = None) -> None:
+        advice = "; use the version of terry-cluster that wrote it, or a later one (nothing was changed)"
+        super().__init__(message + advice, file=file, line=line)
+
+
 class InvalidTransition(RuntimeError):
     """An event that the state machine does not allow where a job stands. Always a bug or a stale actor."""
 

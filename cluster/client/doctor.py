@@ -16,8 +16,8 @@ from pathlib import Path
 from terry.cluster.config import terry_yaml as config
 from terry.cluster.core.model import JobState
 from terry.cluster.core.state import State
-from terry.cluster.core.state_document import BadSnapshot, from_snapshot
-from terry.cluster.errors import JournalDamaged, UserError
+from terry.cluster.core.state_document import BadSnapshot, UnknownSnapshot, from_snapshot
+from terry.cluster.errors import JournalDamaged, UserError, WorkspaceNewer
 from terry.cluster.files import lease, store
 from terry.cluster.files.paths import Workspace
 from terry.cluster.lifecycle.here import keeper_trouble
@@ -55,6 +55,8 @@ def examine(workspace: Workspace, now: datetime) -> list[Finding]:
     findings = [*_rights(workspace), *_space(workspace), *_settings(workspace), *_snapshots(workspace)]
     try:
         state = store.read_state(workspace)
+    except WorkspaceNewer as error:
+        return [*findings, Finding(what="journal", good=False, text=str(error))]
     except UserError as error:
         what = str(error).removesuffix(JournalDamaged.HINT)
         return [*findings, Finding(what="journal", good=False, text=f"{what}{_MEND_JOURNAL}")]
@@ -85,7 +87,7 @@ def _snapshots(workspace: Workspace) -> Iterator[Finding]:
     for _, path in workspace.snapshots():
         try:
             from_snapshot(path.read_bytes())
-        except FileNotFoundError:  # replaced meanwhile
+        except (FileNotFoundError, UnknownSnapshot):  # replaced meanwhile; of a later version: the journal tells
             continue
         except BadSnapshot as error:
             text = f"{path} is damaged ({error}) and is not used; the controller replaces it as it goes on"

@@ -16,8 +16,11 @@ import msgspec
 
 from terry.cluster.core.model import Allocation, AttemptEnd, Device, Job, StopGoal
 
-#: Version of the journal's and the snapshot's format.
-FORMAT_VERSION = 1
+#: Version of the journal's and the snapshot's format. All that were ever released are read for ever
+#: (tests/data/workspaces). 2: lines of a commit of several say which commit it is.
+FORMAT_VERSION = 2
+#: The oldest that is read.
+OLDEST_FORMAT = 1
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
@@ -267,58 +270,77 @@ class Entry(NamedTuple):
     event: Event
 
 
+class Line(NamedTuple):
+    """An entry, and the commit to which it belongs: events `first` to `last` reached the disk together."""
+
+    entry: Entry
+    first: int
+    last: int
+
+
 class BadLine(ValueError):
-    """A line that is no entry of a journal, or was changed since it was written."""
+    """A line that is no entry of a journal, or was changed since it was written: its checksum is wrong."""
 
 
-class UnknownVersion(BadLine):
-    """A line written by a later version of the program."""
+class UnknownLine(ValueError):
+    """A line that is whole, by its checksum, and was written by a later version of the program."""
+
+
+class _Version(msgspec.Struct):
+    v: int
 
 
 class _Envelope(msgspec.Struct):
-    v: int
     seq: int
     epoch: int
+    commit: tuple[int, int] | None = None
 
 
 _encoder = msgspec.json.Encoder()
 _events = msgspec.json.Decoder(Event)
+_versions = msgspec.json.Decoder(_Version)
 _envelopes = msgspec.json.Decoder(_Envelope)
-_USUAL_HEAD = re.compile(rb'\{"v":%d,"seq":(\d+),"epoch":(\d+),' % FORMAT_VERSION)
+_USUAL_HEAD = re.compile(rb'\{"v":[12],"seq":(\d+),"epoch":(\d+),(?:"commit":\[(\d+),(\d+)\],)?"type"')
 _TAIL = len(b',"crc":"01234567"}')
 
 
-def encode_line(seq: int, epoch: int, event: Event) -> bytes:
-    """The journal's line of an event: a JSON object whose last member is the CRC-32 of all bytes before that member."""
+def encode_line(seq: int, epoch: int, event: Event, commit: tuple[int, int] | None = None) -> bytes:
+    """The journal's line of an event: a JSON object whose last member is the CRC-32 of all bytes before that member.
+
+    commit: first and last event of the commit to which it belongs, where there are several.
+    """
     # ControllerStarted has the epoch as a field of its own.
-    head = (
-        b'{"v":%d,"seq":%d,' if isinstance(event, ControllerStarted) else b'{"v":%d,"seq":%d,"epoch":' + b"%d," % epoch
-    )
-    line = head % (FORMAT_VERSION, seq) + _encoder.encode(event)[1:-1]
+    whose = b"" if isinstance(event, ControllerStarted) else b'"epoch":%d,' % epoch
+    mark = b"" if commit is None or commit[0] == commit[1] else b'"commit":[%d,%d],' % commit
+    line = b'{"v":%d,"seq":%d,' % (FORMAT_VERSION, seq) + whose + mark + _encoder.encode(event)[1:-1]
     return line + b',"crc":"%08x"}\n' % zlib.crc32(line)
 
 
 def decode_line(line: bytes) -> Entry:
-    """Read a line without its newline. Raises BadLine, or UnknownVersion for one of a later version."""
+    """Read a line without its newline. Raises BadLine, or UnknownLine for one of a later version."""
+    return read_line(line).entry
+
+
+def read_line(line: bytes) -> Line:
+    """The same, with the commit to which it belongs."""
     body = line[:-_TAIL]
     if line[-_TAIL:] != b',"crc":"%08x"}' % zlib.crc32(body):
         raise BadLine("its checksum is wrong")
     try:
-        seq, epoch = _head(line)
-        return Entry(seq, epoch, _events.decode(line))
+        seq, epoch, commit = _head(line)
+        return Line(Entry(seq, epoch, _events.decode(line)), *commit)
     except msgspec.DecodeError as error:
-        raise BadLine(f"it is no event: {error}") from error
+        raise UnknownLine(f"its checksum is right, and this version does not know it: {error}") from error
 
 
-def _head(line: bytes) -> tuple[int, int]:
-    """Number and epoch of a line. Most lines begin in one way, and need not be decoded twice for these two figures."""
+def _head(line: bytes) -> tuple[int, int, tuple[int, int]]:
+    """Number, epoch and commit of a line. Most begin in one way, and need not be decoded twice for these figures."""
     found = _USUAL_HEAD.match(line)
     if found is not None:
-        return int(found[1]), int(found[2])
+        seq = int(found[1])
+        return seq, int(found[2]), (int(found[3]), int(found[4])) if found[3] else (seq, seq)
+    version = _versions.decode(line).v
+    if not OLDEST_FORMAT <= version <= FORMAT_VERSION:
+        raise UnknownLine(f"it has format {version}, and this program reads formats up to {FORMAT_VERSION}")
     envelope = _envelopes.decode(line)
-    if envelope.v != FORMAT_VERSION:
-        raise UnknownVersion(
-            f"it has format {envelope.v}, and this program reads format {FORMAT_VERSION}: "
-            "use the version of terry-cluster that wrote it, or a later one"
-        )
-    return envelope.seq, envelope.epoch
+    return envelope.seq, envelope.epoch, envelope.commit or (envelope.seq, envelope.seq)

@@ -7,7 +7,7 @@ import zlib
 import msgspec
 
 from terry.cluster.core.accounts import Account, Ledger
-from terry.cluster.core.events import FORMAT_VERSION
+from terry.cluster.core.events import FORMAT_VERSION, OLDEST_FORMAT
 from terry.cluster.core.model import DeviceRecord, JobRecord, JobState
 from terry.cluster.core.policy import HALF_LIFE_S
 from terry.cluster.core.profiles import Profile
@@ -27,6 +27,10 @@ class _Saved(msgspec.Struct, kw_only=True):
     profiles: dict[str, Profile] = {}
 
 
+class _Version(msgspec.Struct):
+    v: int
+
+
 class _File(msgspec.Struct, kw_only=True):
     v: int
     crc: str
@@ -34,7 +38,11 @@ class _File(msgspec.Struct, kw_only=True):
 
 
 class BadSnapshot(ValueError):
-    """Bytes that are no snapshot of this version, or were changed since."""
+    """Bytes that are no snapshot, or were changed since."""
+
+
+class UnknownSnapshot(ValueError):
+    """A snapshot that a later version of the program has written."""
 
 
 def to_snapshot(state: State) -> bytes:
@@ -56,17 +64,20 @@ def to_snapshot(state: State) -> bytes:
 
 
 def from_snapshot(data: bytes) -> State:
-    """The state that `to_snapshot` saved. Raises BadSnapshot."""
+    """The state that `to_snapshot` saved. Raises BadSnapshot, or UnknownSnapshot for one of a later version."""
     try:
+        version = msgspec.json.decode(data, type=_Version).v
+        if not OLDEST_FORMAT <= version <= FORMAT_VERSION:
+            raise UnknownSnapshot(f"it has format {version}, and this program reads formats up to {FORMAT_VERSION}")
         file = msgspec.json.decode(data, type=_File)
-        if file.v != FORMAT_VERSION:
-            raise BadSnapshot(f"it has format {file.v}; this program reads format {FORMAT_VERSION}")
-        if file.crc != f"{zlib.crc32(file.state):08x}":
-            raise BadSnapshot("its checksum is wrong")
-        saved = msgspec.json.decode(file.state, type=_Saved)
     except msgspec.DecodeError as error:
         raise BadSnapshot(str(error)) from error
-    return _restore(saved)
+    if file.crc != f"{zlib.crc32(file.state):08x}":
+        raise BadSnapshot("its checksum is wrong")
+    try:
+        return _restore(msgspec.json.decode(file.state, type=_Saved))
+    except msgspec.DecodeError as error:
+        raise UnknownSnapshot(f"its checksum is right, and this version does not know it: {error}") from error
 
 
 def _restore(saved: _Saved) -> State:

@@ -3,6 +3,10 @@
 It is a folder of segments. A segment is named by the sequence number of its first line, and every controller begins a
 new one. So whatever a superseded controller still appends to an older segment has numbers that a later segment holds,
 too, and does not count.
+
+A commit of several lines may reach a disk in part: not its end, or with a page missing in the middle (no file system
+promises the order in which pages are written). So each of its lines says which commit it is of, and one that is not
+whole was never acknowledged, and does not count.
 """
 
 from __future__ import annotations
@@ -15,8 +19,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from terry.cluster.core.events import BadLine, Entry, Event, decode_line, encode_line
-from terry.cluster.errors import JournalDamaged
+from terry.cluster.core.events import BadLine, Entry, Event, UnknownLine, decode_line, encode_line, read_line
+from terry.cluster.errors import JournalDamaged, WorkspaceNewer
 from terry.cluster.files.durable import SYSTEM, Calls, fsync_folder, inherited_mode, make_folder, opened, write_all
 
 #: A segment that has grown beyond this is closed.
@@ -33,7 +37,7 @@ class Journal:
         self.epoch = epoch  #: of the controller that writes
         self._calls = calls
         self._seq = last_seq  # of the newest event, committed or not
-        self._lines: list[bytes] = []
+        self._pending: list[Event] = []
         self._descriptor: int | None = None
         self._size = 0  # committed bytes of the open segment
         self._broken = False
@@ -42,7 +46,7 @@ class Journal:
     def open(cls, folder: Path, epoch: int = 0, calls: Calls = SYSTEM) -> Journal:
         """Open for appending: a torn tail is cut off with a warning, the next event begins a new segment.
 
-        Raises JournalDamaged if the newest segment is damaged elsewhere.
+        Raises JournalDamaged if the newest segment is damaged elsewhere, WorkspaceNewer if it is of a later version.
         """
         make_folder(folder, calls)
         found = segments(folder)
@@ -52,7 +56,7 @@ class Journal:
     @property
     def pending(self) -> bool:
         """True if there is something to commit."""
-        return bool(self._lines)
+        return bool(self._pending)
 
     @property
     def seq(self) -> int:
@@ -63,26 +67,28 @@ class Journal:
         """Number the events and keep them for the next `commit`."""
         for event in events:
             self._seq += 1
-            self._lines.append(encode_line(self._seq, self.epoch, event))
+            self._pending.append(event)
 
     def commit(self) -> None:
         """Bring all that was appended to the disk: one write, one fsync. Raises OSError; the journal is closed then.
 
         After an error nobody knows what is on the disk, so nothing more is written: the next start repairs it.
         """
-        if not self._lines:
+        if not self._pending:
             return
         if self._broken:
             raise OSError("the journal failed before and takes no more events")
-        data = b"".join(self._lines)
+        first = self._seq - len(self._pending) + 1
+        commit = (first, self._seq)
+        data = b"".join(encode_line(seq, self.epoch, event, commit) for seq, event in enumerate(self._pending, first))
         try:
-            descriptor = self._segment(self._seq - len(self._lines) + 1)
+            descriptor = self._segment(first)
             write_all(descriptor, data, self._calls)
             self._calls.fsync(descriptor)
         except BaseException:
             self._give_up()
             raise
-        self._lines.clear()
+        self._pending.clear()
         self._size += len(data)
         if self._size >= SEGMENT_BYTES:
             self.rotate()
@@ -141,8 +147,9 @@ def segments(folder: Path) -> list[tuple[int, Path]]:
 def read(folder: Path, after_seq: int = 0) -> Iterator[Entry]:
     """Entries after `after_seq`, in order, without locks, while a controller writes.
 
-    Ends at a torn last line. Raises JournalDamaged (file:line) for a bad line elsewhere or a gap in the sequence, and
-    FileNotFoundError if a segment was pruned meanwhile: there is a newer snapshot then.
+    Ends before a torn last commit. Raises JournalDamaged (file:line) for a bad line elsewhere or a gap in the sequence,
+    WorkspaceNewer for a line of a later version, and FileNotFoundError if a segment was pruned meanwhile: there is a
+    newer snapshot then.
     """
     found = segments(folder) if folder.is_dir() else []
     expected = after_seq + 1
@@ -164,30 +171,52 @@ def epoch_at(folder: Path, seq: int) -> int | None:
             continue
         with contextlib.suppress(FileNotFoundError):  # pruned meanwhile
             for line in reversed(path.read_bytes().split(b"\n")[: seq - first + 1]):
-                with contextlib.suppress(BadLine):
+                with contextlib.suppress(BadLine, UnknownLine):
                     return decode_line(line).epoch
     return None
 
 
 def _read_segment(path: Path, first: int, end: int | None) -> Iterator[Entry]:
     """Entries of one segment, up to `end` (not included). The newest segment has no `end` and may have a torn tail."""
-    *lines, rest = path.read_bytes().split(b"\n")
-    seq = first
-    for number, line in enumerate(lines, 1):
-        if seq == end:
-            return  # of a superseded controller
+    *lines, _ = path.read_bytes().split(b"\n")
+    seq = at = first
+    commit: list[Entry] = []  # of the one that is being read
+    for number, text in enumerate(lines, 1):
+        if at == end:
+            break  # what follows is of a superseded controller
         try:
-            entry = decode_line(line)
+            line = read_line(text)
+        except UnknownLine as error:
+            raise WorkspaceNewer(f"a later version wrote this: {error}", file=path, line=number) from error
         except BadLine as error:
-            if end is None and number == len(lines) and not rest:
-                return  # the last line: torn
+            if end is None and _is_torn(lines[number - 1 :], seq):
+                return
             raise JournalDamaged(f"the journal is damaged here: {error}", file=path, line=number) from error
-        if entry.seq != seq:
-            raise JournalDamaged(f"event {entry.seq} stands where event {seq} belongs", file=path, line=number)
-        yield entry
-        seq += 1
-    if end is not None and seq != end:
-        raise JournalDamaged(f"events {seq} to {end - 1} are missing after this line", file=path, line=len(lines))
+        if (line.entry.seq, line.first) != (at, seq):
+            raise JournalDamaged(f"event {line.entry.seq} stands where event {at} belongs", file=path, line=number)
+        commit.append(line.entry)
+        at += 1
+        if line.entry.seq == line.last:
+            yield from commit
+            commit, seq = [], at
+    if at == end:
+        yield from commit
+    elif end is not None:
+        raise JournalDamaged(f"events {at} to {end - 1} are missing after this line", file=path, line=len(lines))
+
+
+def _is_torn(left: list[bytes], seq: int) -> bool:
+    """Whether these last lines are what a power cut leaves of the commit that begins with event `seq`.
+
+    That is its own lines, pages that were not written (which read as zeros), and at the very end anything.
+    """
+    return all(b"\0" in text or _is_of(text, seq) for text in left[:-1])
+
+
+def _is_of(text: bytes, seq: int) -> bool:
+    with contextlib.suppress(BadLine, UnknownLine):
+        return read_line(text).first == seq
+    return False
 
 
 def _repair(first: int, path: Path, calls: Calls) -> int:
@@ -198,7 +227,7 @@ def _repair(first: int, path: Path, calls: Calls) -> int:
     data = path.read_bytes()
     torn = data.split(b"\n", seq - first + 1)[-1]
     if torn:
-        _log.warning("%s: cut off a torn last line of %d bytes: %r", path, len(torn), torn[:200])
+        _log.warning("%s: cut off a torn last commit of %d bytes: %r", path, len(torn), torn[:200])
         with opened(path, os.O_WRONLY, calls=calls) as descriptor:
             calls.truncate(descriptor, len(data) - len(torn))
             calls.fsync(descriptor)

@@ -8,9 +8,9 @@ import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from terry.cluster.core.state_document import BadSnapshot, from_snapshot, to_snapshot
+from terry.cluster.core.state_document import BadSnapshot, UnknownSnapshot, from_snapshot, to_snapshot
 from terry.cluster.core.state_machine import State, apply
-from terry.cluster.errors import JournalDamaged, UserError
+from terry.cluster.errors import JournalDamaged, UserError, WorkspaceNewer
 from terry.cluster.files.durable import SYSTEM, Calls, write_bytes
 from terry.cluster.files.journal import Journal, epoch_at, read
 from terry.cluster.files.paths import Workspace
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 def read_state(workspace: Workspace) -> State:
-    """The queue as of now. Raises UserError (JournalDamaged) where it cannot be read."""
+    """The queue as of now. Raises UserError (JournalDamaged, WorkspaceNewer) where it cannot be read."""
     for attempt in range(_TRIES):
         newest = _newest(workspace)
         try:
@@ -44,7 +44,10 @@ def read_state(workspace: Workspace) -> State:
 
 
 def load(workspace: Workspace, calls: Calls = SYSTEM) -> tuple[Journal, State]:
-    """The journal, open and repaired, and the queue, for the controller, which has the lease. Raises JournalDamaged."""
+    """The journal, open and repaired, and the queue, for the controller, which has the lease.
+
+    Raises JournalDamaged, WorkspaceNewer.
+    """
     journal = Journal.open(workspace.journal, calls=calls)
     state = _load(workspace, journal.seq)
     if state.seq > journal.seq:  # a disk that lied, or a person: what was committed is whole nonetheless
@@ -72,6 +75,8 @@ def _from_snapshots(workspace: Workspace) -> State:
             state = from_snapshot(path.read_bytes())
         except FileNotFoundError:
             continue
+        except UnknownSnapshot as error:
+            raise WorkspaceNewer(f"the queue was saved by another version: {error}", file=path) from error
         except BadSnapshot as error:
             _log.warning("%s cannot be used, the one before is: %s", path, error)
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import zlib
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from terry.cluster.core import events as e
-from terry.cluster.core.events import BadLine, Event, UnknownVersion, decode_line, encode_line
+from terry.cluster.core.events import BadLine, Event, UnknownLine, decode_line, encode_line, read_line
 from terry.cluster.core.model import AttemptEnd, EndReason
-from terry.cluster.errors import JournalDamaged
+from terry.cluster.errors import JournalDamaged, WorkspaceNewer
 from terry.cluster.files.durable import Calls
 from terry.cluster.files.journal import Journal, read, segments
 from tests.helpers.queue_values import NoSync, at, make_cpu, make_job
@@ -62,6 +63,7 @@ def test_a_line_says_what_was_written(event: Event, seq: int, epoch: int) -> Non
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert decode_line(line[:-1]) == (seq, epoch, event)
+    assert read_line(encode_line(seq, epoch, event, (seq, seq + 3))[:-1]) == ((seq, epoch, event), seq, seq + 3)
 
 
 @given(event=_some_events, data=st.data())
@@ -80,11 +82,35 @@ def test_noise_is_no_line(noise: bytes) -> None:
 
 
 def test_a_later_version_is_refused_in_clear_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(e, "FORMAT_VERSION", 2)
-    line = encode_line(1, 1, _events(1)[0])[:-1]
-    monkeypatch.undo()
-    with pytest.raises(UnknownVersion, match=r"format 2.*use the version of terry-cluster that wrote it"):
-        decode_line(line)
+    with pytest.raises(UnknownLine, match=r"format 3"):
+        decode_line(_later(monkeypatch)[:-1])
+
+
+def _later(monkeypatch: pytest.MonkeyPatch, seq: int = 1) -> bytes:
+    with monkeypatch.context() as patch:
+        patch.setattr(e, "FORMAT_VERSION", 3)
+        return encode_line(seq, 1, _events(1)[0])
+
+
+def _unknown(seq: int) -> bytes:
+    """A whole line about something that this version has not heard of."""
+    line = b'{"v":2,"seq":%d,"epoch":1,"type":"TurnedInside","time":"2026-01-01T00:00:00Z"' % seq
+    return line + b',"crc":"%08x"}\n' % zlib.crc32(line)
+
+
+@pytest.mark.parametrize("written", ["a later format", "an event that is not known"])
+def test_what_a_later_version_wrote_is_refused_and_not_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    _write(tmp_path, _events(3))
+    path = _segment(tmp_path)
+    later = _later(monkeypatch, 4) if written == "a later format" else _unknown(4)
+    path.write_bytes(path.read_bytes() + later)
+    before = path.read_bytes()
+    for act in (lambda: Journal.open(tmp_path, epoch=2), lambda: _read(tmp_path)):
+        with pytest.raises(WorkspaceNewer, match=r"00000001\.jsonl:4: .*use the version of terry-cluster that wrote it"):
+            act()
+    assert path.read_bytes() == before
 
 
 # folders
@@ -166,7 +192,47 @@ def test_a_torn_tail_is_ignored_by_readers_and_cut_off_by_the_writer(
     _write(tmp_path, _events(1, 3))
     assert path.read_bytes() == whole
     assert _read(tmp_path) == _events(4)
-    assert "torn last line of 18 bytes" in caplog.text
+    assert "torn last commit of 18 bytes" in caplog.text
+
+
+@given(data=st.data(), groups=st.lists(st.integers(1, 120), min_size=1, max_size=4))
+@settings(deadline=None, max_examples=60)
+def test_a_commit_that_a_power_cut_left_in_part_is_dropped_whole(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, groups: list[int]
+) -> None:
+    """Any of its pages may be missing: no file system promises an order. What was acknowledged before it stays."""
+    folder = tmp_path_factory.mktemp("journal")
+    counted = [sum(groups[:i]) for i in range(len(groups) + 1)]
+    journal = Journal.open(folder, epoch=1, calls=NoSync())
+    for first, group in zip(counted, groups, strict=False):
+        before = _segment(folder).stat().st_size if first else 0
+        journal.append(_events(group, first))
+        journal.commit()
+    journal.close()
+    path = _segment(folder)
+    whole = path.read_bytes()
+    page = data.draw(st.sampled_from([512, 4096]))
+    pages = range(before // page, len(whole) // page + 1)
+    lost = data.draw(st.sets(st.sampled_from(pages), min_size=1))
+    torn = bytearray(whole[: data.draw(st.sampled_from([len(whole), *range(before, len(whole), 97)]))])
+    for number in lost:
+        low, high = max(before, number * page), min(len(torn), (number + 1) * page)
+        torn[low:high] = bytes(max(0, high - low))
+    path.write_bytes(torn)
+    assert _read(folder) == _events(counted[-2])
+    _write(folder, _events(2, counted[-2]))
+    assert _read(folder) == _events(counted[-2] + 2)
+
+
+def test_a_line_of_a_commit_that_went_missing_afterwards_is_damage(tmp_path: Path) -> None:
+    """Zeros in what later commits follow: that was acknowledged, and a disk or a person has changed it."""
+    _write(tmp_path, _events(40), _events(3, 40))
+    path = _segment(tmp_path)
+    whole = bytearray(path.read_bytes())
+    whole[512:1024] = bytes(512)
+    path.write_bytes(whole)
+    with pytest.raises(JournalDamaged, match="checksum"):
+        _read(tmp_path)
 
 
 def test_a_bad_line_elsewhere_is_named(tmp_path: Path) -> None:

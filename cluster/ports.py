@@ -43,6 +43,7 @@ class LaunchOrder:
     memory_share: float = 1.0  #: of a GPU's memory that the process may use
     mps: bool = False  #: through NVIDIA's MPS
     first_attempt: int = 1  #: checkpoints and metrics of attempts before this one are ignored (--from-scratch)
+    identity: str = ""  #: of the job: the run's folder must not be that of another one
     time_limit_s: float | None = None
     hang_after_s: float | None = None
 

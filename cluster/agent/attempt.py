@@ -22,7 +22,7 @@ import msgspec
 
 from terry.cluster.agent import evidence, mps, pulse
 from terry.cluster.core.model import AttemptEnd, Device, EndReason, Progress, StopGoal
-from terry.cluster.files import durable
+from terry.cluster.files import durable, run_folder
 from terry.cluster.files.paths import Workspace
 from terry.cluster.host.disk import SLOW_S, DiskProbe
 from terry.cluster.host.processes import boot_id
@@ -78,6 +78,7 @@ class AgentJob:
         """
         if not self._workspace.exists:  # an empty mount point: nothing must be made in it
             raise OSError(errno.ESTALE, "the workspace is not there; is its file system mounted?")
+        run_folder.claim(self.run, self.order.identity)
         if self.folder.launch.exists():
             return f"attempt {self.order.attempt} was started before"
         durable.make_folder(self.folder.root)

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import msgspec
 
-from terry.cluster.files import durable
+from terry.cluster.files import durable, run_folder
 from terry.cluster.files.paths import Run, Workspace
 from terry.cluster.ports import LaunchOrder
 
@@ -107,6 +107,8 @@ class Home:
     def needs(self, order: LaunchOrder) -> list[Need]:
         """See HomePort."""
         run = self._workspace.run(order.job_id)
+        with self._lock:
+            run_folder.claim(run, order.identity)
         own = [run.spec, run.source, run.checkpoints, *(folder.metrics for _, folder in run.attempts())]
         lasting = [self._need(path, lasting=True) for path in self._needed(str(self._workspace.root), order)]
         return lasting + [

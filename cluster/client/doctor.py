@@ -18,7 +18,7 @@ from terry.cluster.core.model import JobState
 from terry.cluster.core.state import State
 from terry.cluster.core.state_document import BadSnapshot, UnknownSnapshot, from_snapshot
 from terry.cluster.errors import JournalDamaged, UserError, WorkspaceNewer
-from terry.cluster.files import lease, store
+from terry.cluster.files import lease, run_folder, store
 from terry.cluster.files.paths import Workspace
 from terry.cluster.lifecycle.here import keeper_trouble
 from terry.logs.text.format import ago, plural, size
@@ -174,6 +174,13 @@ def _runs(workspace: Workspace, state: State) -> Iterator[Finding]:
             "submit its sweep again, or move it away"
         )
         yield Finding(what="runs", good=False, text=text)
+    for job_id in sorted(folders & state.jobs.keys()):
+        if other := run_folder.is_anothers(workspace.run(job_id), state.jobs[job_id].job.identity):
+            text = (
+                f"{workspace.run(job_id).root} is the folder of another run ({other[:8]}) than the job {job_id} of the "
+                "queue: the job's next attempt sets it aside; to read it with its own queue, restore that from a backup"
+            )
+            yield Finding(what="runs", good=False, text=text)
     completed = [job_id for job_id, record in state.jobs.items() if record.state is JobState.COMPLETED]
     without = [job_id for job_id in completed if not workspace.run(job_id).result.is_file()]
     if without:

@@ -288,6 +288,7 @@ class Controller:
                 memory_share=1.0 if self.state.exclusively_used(record.allocation.device) else record.allocation.share,
                 mps=job.resources.mps,
                 first_attempt=record.first_attempt,
+                identity=job.identity,
                 time_limit_s=job.time_limit_s,
                 hang_after_s=job.hang_after_s,
             )

@@ -17,7 +17,7 @@ from terry.cluster.core.events import Event
 from terry.cluster.core.model import Job, JobRecord, JobState, SpecRef, StopGoal
 from terry.cluster.core.state import State
 from terry.cluster.errors import UserError
-from terry.cluster.files import inbox
+from terry.cluster.files import inbox, run_folder
 from terry.cluster.files.inbox import Letter
 from terry.cluster.files.paths import Workspace, check_name
 
@@ -182,7 +182,7 @@ def _submit(state: State, workspace: Workspace, message: inbox.Submit, now: date
         check_name(message.sweep, "the sweep name")
     except UserError as error:
         return f"refused: {error}"
-    added, there = 0, _names(workspace.runs)
+    added, there, notes = 0, _names(workspace.runs), []
     for number, folder in workspace.submissions(message.sweep):
         if number <= state.submissions.get(message.sweep, 0):
             continue
@@ -192,13 +192,19 @@ def _submit(state: State, workspace: Workspace, message: inbox.Submit, now: date
             _log.error("submission %d of %s is left out: %s", number, message.sweep, error)
             jobs = []
         for job in jobs:
-            if job.id in state.jobs:
+            known = state.jobs.get(job.id)
+            if known is not None and known.job.identity != job.identity:
+                _log.error("%s is left out: the queue has another job of this id", job.id)
+                notes.append(f"; {job.id} is left out, for the queue has another job of this id")
+            if known is not None:
                 continue  # taken before a crash that came before the end of the submission
             added += 1
+            if job.id in there and (aside := run_folder.claim(workspace.run(job.id), job.identity)):
+                notes.append(f"; the folder of another run called {job.id} was set aside as {Path(aside).name}")
             earlier = _newest_attempt(workspace, job.id) if job.id in there else 0
             yield e.Submitted(time=now, job=job, earlier_attempts=earlier)
         yield e.SubmissionTaken(time=now, sweep=message.sweep, number=number, request=message.request)
-    return f"added {added} jobs"
+    return f"added {added} jobs{''.join(notes)}"
 
 
 def _names(folder: Path) -> frozenset[str]:

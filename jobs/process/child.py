@@ -55,6 +55,7 @@ def main(order: dict[str, Any], progress_fd: int) -> int:
         line = given.line()
         _limit_memory(given)
         context = RunContext(given, line, ProgressWriter(progress_fd), stop)
+        specfile.require_own(context.run, line)  # before its code is entered, and its checkpoints are read
         if line.source:
             _enter(given, line)
         specfile.write_once(context, line)

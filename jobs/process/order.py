@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from terry.cluster.errors import UserError
 from terry.cluster.files.paths import Run, Workspace
 from terry.jobs.submitting.records import JobLine
 
@@ -25,6 +26,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     spec_length: int
     threads: int = 1
     first_attempt: int = 1  #: checkpoints and metrics of earlier attempts do not count
+    identity: str = ""  #: of the job; empty: an agent of an earlier version has not told
     device_id: str = ""
     gpu_uuid: str = ""  #: empty: no GPU
     gpu_memory_bytes: int = 0  #: all of the GPU's memory; 0: unknown
@@ -52,11 +54,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         return "cuda:0" if self.gpu_uuid else "cpu"
 
     def line(self) -> JobLine:
-        """The job's line of jobs.jsonl. Raises OSError, ValueError."""
+        """The job's line of jobs.jsonl. Raises OSError, ValueError (UserError where it is that of another job)."""
         root = Path(self.workspace).resolve()
         path = (root / self.spec_path).resolve()
         if not path.is_relative_to(root):
             raise ValueError(f"{self.spec_path} is outside the workspace")
         with path.open("rb") as file:
             data = os.pread(file.fileno(), self.spec_length, self.spec_offset)
-        return msgspec.json.decode(data, type=JobLine)
+        line = msgspec.json.decode(data, type=JobLine)
+        if line.job.id != self.job_id or (self.identity and line.job.identity != self.identity):
+            raise UserError(f"{path}: the line of {self.job_id} is another one than the queue has: submit it anew")
+        return line

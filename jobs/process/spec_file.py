@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 import yaml
 
-from terry.cluster.files import durable
+from terry.cluster.errors import UserError
+from terry.cluster.files import durable, run_folder
+from terry.cluster.files.paths import Run
 from terry.cluster.host import versions
 from terry.jobs.process.context import RunContext
 from terry.jobs.process.order import Order
@@ -42,6 +44,12 @@ def write_once(context: RunContext, line: JobLine) -> None:
     }
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     durable.write_bytes(context.run.spec, text.encode())
+
+
+def require_own(run: Run, line: JobLine) -> None:
+    """Raise UserError in the folder of another run: its checkpoints are not ours to go on from."""
+    if other := run_folder.is_anothers(run, line.job.identity):
+        raise UserError(f"{run.root} is the folder of another run ({other[:8]}): move it away")
 
 
 def own_source(order: Order, source: str) -> Path:

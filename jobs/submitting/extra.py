@@ -33,7 +33,7 @@ def submit_extra(
     request = secrets.token_hex(8)
     while True:
         known = Known(workspace, sweep)
-        number = 1 + sum(job.startswith(f"{sweep}-{kind}-") for job in known.ids)
+        number = 1 + max((_number(job, f"{sweep}-{kind}-") for job in known.taken), default=0)
         job = NewJob(
             id=f"{sweep}-{kind}-{number:04d}",
             sweep=sweep,
@@ -49,14 +49,19 @@ def submit_extra(
             retry=RetryPolicy(),
             labels=labels,
         )
-        if _publish(workspace, sweep, JobLine(job=job, config=config), request):
+        if _publish(workspace, sweep, JobLine(job=job, config=config), request, known.submissions):
             inbox.send(workspace, inbox.Submit(sweep=sweep))
             return job.id
 
 
-def _publish(workspace: Workspace, sweep: str, line: JobLine, request: str) -> bool:
+def _number(job_id: str, prefix: str) -> int:
+    rest = job_id.removeprefix(prefix)
+    return int(rest) if rest != job_id and rest.isdecimal() else 0
+
+
+def _publish(workspace: Workspace, sweep: str, line: JobLine, request: str, taken: int) -> bool:
     """Claim the next number with a folder; False where another submission came first."""
-    number = max((n for n, _ in workspace.submissions(sweep)), default=0) + 1
+    number = max([taken, *(n for n, _ in workspace.submissions(sweep))]) + 1
     folder = workspace.sweep(sweep)
     temporary = folder / f".submission.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     info = SubmissionInfo(

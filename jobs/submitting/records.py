@@ -8,7 +8,10 @@ from typing import Any
 import msgspec
 
 from terry.cluster.core.model import Resources, RetryPolicy
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files import run_folder
+from terry.cluster.files.paths import NAME, Workspace
+from terry.cluster.files.run_folder import ASIDE
+from terry.cluster.files.store import read_state
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,14 +104,17 @@ class SubmissionInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Known:
-    """Jobs of earlier submissions."""
+    """Jobs of earlier submissions, and whatever else has ids: no id is ever given twice."""
 
     def __init__(self, workspace: Workspace, name: str) -> None:
         decoder = msgspec.json.Decoder(_KnownLine)
         self.by_identity: dict[str, _KnownJob] = {}
         self.runs: list[str] = []  #: ids of trainings
         self.ids: set[str] = set()
-        self.last = 0  #: highest number of a run
+        self.last = 0  #: highest number that is taken
+        self.taken: set[str] = set()  #: ids that no new job must get: of submissions, of the queue, of folders in runs/
+        self.lost: dict[str, str] = {}  #: identity -> id of a folder in runs/ that nobody knows any more
+        self.submissions = 0  #: of this sweep, that the queue has taken
         self.ensembles: dict[str, dict[str, Any]] = {}
         folders = [folder for _, folder in workspace.submissions(name)]
         for folder in folders:
@@ -117,21 +123,34 @@ class Known:
         self._files = [folder / "jobs.jsonl" for folder in folders]
         for file in self._files:
             for line in decoder.decode_lines(file.read_bytes()):
-                self._add(line.job, name)
+                self._add(line.job)
+        self._count(workspace, name)
 
-    def _add(self, job: _KnownJob, name: str) -> None:
+    def _count(self, workspace: Workspace, name: str) -> None:
+        """Ids of the queue and of folders: sweeps/ may have been restored from a backup, or removed."""
+        state = read_state(workspace) if workspace.journal.is_dir() else None
+        queued = {r.job.id for r in state.jobs.values() if r.job.sweep == name} if state else set()
+        self.submissions = state.submissions.get(name, 0) if state else 0
+        folders = {path.name for path in workspace.runs.glob(f"{name}-*")}
+        self.taken = self.ids | queued | folders
+        for job_id in self.taken:
+            number = job_id.removeprefix(f"{name}-")
+            self.last = max(self.last, int(number)) if number.isdecimal() else self.last
+        for job_id in sorted(folders - self.ids - queued):
+            is_id = NAME.fullmatch(job_id) and ASIDE not in job_id
+            if is_id and (identity := run_folder.identity_of(workspace.run(job_id))):
+                self.lost.setdefault(identity, job_id)
+
+    def _add(self, job: _KnownJob) -> None:
         self.by_identity[job.identity] = job
         self.ids.add(job.id)
         if job.kind == "train":
             self.runs.append(job.id)
-        number = job.id.removeprefix(f"{name}-")
-        if number.isdecimal():
-            self.last = max(self.last, int(number))
 
     @property
     def has_runs(self) -> bool:
         """True where an earlier submission had runs."""
-        return self.last > 0
+        return bool(self.runs)
 
     def configs(self) -> list[dict[str, Any]]:
         """Configurations of all earlier runs."""

@@ -83,6 +83,7 @@ class Submission:
     code: dict[str, source.Source] = field(repr=False)  #: entry point -> the user's own code behind it
     options: SubmitOptions
     new_ensembles: bool = False  #: an ensemble is new, or has other members
+    taken: int = 0  #: number of the newest submission of this sweep that the queue has taken
 
     @property
     def new(self) -> int:
@@ -164,7 +165,7 @@ def _claim(workspace: Workspace, submission: Submission) -> int:
     durable.make_folder(folder)
     while True:
         taken = workspace.submissions(submission.sweep)
-        number = taken[-1][0] + 1 if taken else 1
+        number = max(taken[-1][0] if taken else 0, submission.taken) + 1
         if not submission.lines and not submission.new_ensembles:
             return number - 1
         temporary = folder / f".submission.{os.getpid()}-{secrets.token_hex(4)}.tmp"
@@ -200,6 +201,7 @@ def _assign(workspace: Workspace, submission: Submission) -> None:
     """Give ids to what is new, by what the workspace has now. Called again when another submission came first."""
     expanded, options = submission.expanded, submission.options
     known = Known(workspace, submission.sweep)
+    submission.taken = known.submissions
     new = [run for run in expanded.runs if run.identity not in known.by_identity]
     if known.has_runs and len(new) == len(expanded.runs) and not options.extend:
         raise _another_experiment(submission, known)
@@ -214,8 +216,10 @@ def _assign(workspace: Workspace, submission: Submission) -> None:
     number = known.last
     for run, label in zip(expanded.runs, shown, strict=True):
         there = known.by_identity.get(run.identity)
-        number += there is None
-        job_id = there.id if there else f"{submission.sweep}-{number:04d}"
+        job_id = there.id if there else known.lost.get(run.identity, "")
+        if not job_id:
+            number += 1
+            job_id = f"{submission.sweep}-{number:04d}"
         line = _line(submission, run, job_id, label, prepared)
         ids[run.identity] = job_id
         jobs.append(_row(line.job, new=there is None))
@@ -260,7 +264,7 @@ def _ensemble_line(submission: Submission, ensemble: PlannedEnsemble, known: Kno
     )
     there = known.by_identity.get(ensemble.identity)
     job = NewJob(
-        id=there.id if there else _free_id(f"{submission.sweep}-ensemble-{ensemble.name}", known.ids),
+        id=there.id if there else _free_id(f"{submission.sweep}-ensemble-{ensemble.name}", ensemble.identity, known),
         sweep=submission.sweep,
         kind="evaluate",
         identity=ensemble.identity,
@@ -291,15 +295,17 @@ def _prepare_jobs(submission: Submission, known: Known) -> dict[str, JobLine]:
         if name:
             identity = expanded.dataset_identity(name)
             there = known.by_identity.get(identity)
-            job_id = there.id if there else _free_id(f"{submission.sweep}-prepare-{name}", known.ids)
+            job_id = there.id if there else _free_id(f"{submission.sweep}-prepare-{name}", identity, known)
             lines[name] = _prepare_line(submission, name, job_id, identity)
     return lines
 
 
-def _free_id(wanted: str, taken: set[str]) -> str:
-    """`wanted`, or with the next free number where an earlier data set of that name was another one."""
+def _free_id(wanted: str, identity: str, known: Known) -> str:
+    """`wanted`, or with the next free number where that is of another one; its own where it had any."""
+    if identity in known.lost:
+        return known.lost[identity]
     candidate, number = wanted, 2
-    while candidate in taken:
+    while candidate in known.taken:
         candidate, number = f"{wanted}-{number}", number + 1
     return candidate
 

@@ -26,7 +26,7 @@ from tests.fakes.pool import FakeClock, FakePool
 from tests.helpers.queue_values import make_cpu
 from tests.unit.jobs.sweeps import NOW
 
-DATA = Path(__file__).parents[2] / "data" / "workspaces"
+DATA = Path(__file__).parents[3] / "data" / "workspaces"
 RELEASES = sorted(path.name.removesuffix(".tar.xz") for path in DATA.iterdir())
 DONE = ("own-0001", "own-0002", "tiny-0001", "tiny-0002", "tiny-prepare-words")
 
@@ -79,7 +79,7 @@ def test_its_checkpoints_models_and_measurements_are_read(place: Workspace) -> N
     assert {*checkpoint.model} == {"slope", "offset"}
     assert read_series(place.run("tiny-0001"), 1)[-1]["step"] == 78
     for job_id in ("tiny-0001", "tiny-0002"):
-        assert load(job_id, workspace=place.root).members
+        assert load(place.root, job_id).members
 
 
 def test_views_and_doctor_find_it_sound(place: Workspace) -> None:

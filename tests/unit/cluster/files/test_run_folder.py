@@ -17,10 +17,10 @@ from terry.cluster.files.paths import Workspace
 from terry.jobs.submitting.submission import publish
 from tests.faults.agent_harness import LIGHT, AgentHarness
 from tests.helpers.controller_bench import Bench
+from tests.helpers.job_processes import orders, start
 from tests.helpers.queue_values import at, job_line, make_job
-from tests.unit.jobs.process import orders, start
-from tests.unit.jobs.sweeps import BASE, NOW, planned, workspace
-from tests.unit.jobs.test_submission import GRID, ids, lines
+from tests.helpers.sweep_files import BASE, NOW, planned, workspace
+from tests.unit.jobs.submitting.test_submission import GRID, ids, lines
 
 OTHER = "f" * 64
 

@@ -24,7 +24,7 @@ from terry.jobs.trained.library import load
 from terry.logs.records.metrics import read_series
 from tests.fakes.pool import FakeClock, FakePool
 from tests.helpers.queue_values import make_cpu
-from tests.unit.jobs.sweeps import NOW
+from tests.helpers.sweep_files import NOW
 
 DATA = Path(__file__).parents[3] / "data" / "workspaces"
 RELEASES = sorted(path.name.removesuffix(".tar.xz") for path in DATA.iterdir())

@@ -26,10 +26,11 @@ from terry.cluster.cli.common import (
 from terry.cluster.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from terry.logs.plots import Curve
     from terry.logs.records.results import ResultRow
+    from terry.logs.statistics.seeds import Ranked
 
 
 class Format(StrEnum):
@@ -50,33 +51,85 @@ class Format(StrEnum):
     help="How it is written; none: by the file's ending, else a table.",
 )
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write into a file.")
+@click.option(
+    "--each/--seeds",
+    default=None,
+    help="A row for each run, or one for runs that differ in their seed alone. None: the table has seeds together.",
+)
+@click.option("--by", "figure", metavar="FIGURE", help="With seeds together: what is averaged; none: the best loss.")
+@click.option("--highest", is_flag=True, help="With --by: more is better.")
+@click.option("--bootstrap", metavar="SEED", type=int, help="Intervals by the bootstrap instead of Student's.")
 @click.pass_obj
-def results(current: Session, selectors: tuple[str, ...], *, form: str | None, output: Path | None) -> None:
+def results(
+    current: Session,
+    selectors: tuple[str, ...],
+    *,
+    form: str | None,
+    output: Path | None,
+    each: bool | None,
+    figure: str | None,
+    highest: bool,
+    bootstrap: int | None,
+) -> None:
     """Show what finished runs found out, the best first.
+
+    Runs that differ in their seed alone are one row of the table: mean, 95% interval, spread. A file (or --json) has a
+    row for each run unless --seeds is given.
 
     Example: terry-cluster results cells -o cells.csv
     """
     from terry.cluster.client.reader import Reader
-    from terry.cluster.client.results import result_rows
+    from terry.cluster.client.results import ranking, result_rows
     from terry.logs.records.results import best_first
+    from terry.logs.statistics.seeds import by_configuration, has_seeds
 
     needs_workspace(current)
-    reader = Reader(current.workspace)
     _check_folder(output)
-    rows = best_first(result_rows(reader, selectors))
+    rows = best_first(result_rows(Reader(current.workspace), selectors))
     chosen = _format(form, output, as_json=current.as_json)
-    if chosen is Format.PARQUET:
-        _write_parquet([row.flat() for row in rows], output)
-    elif output is not None:
-        from terry.cluster.files.durable import write_bytes
-
-        write_bytes(output.absolute(), _text(rows, chosen).encode(), 0o644)
+    asked = figure is not None or highest or bootstrap is not None
+    if asked and each:
+        raise UserError("--by, --highest and --bootstrap are about seeds together; they do nothing with --each")
+    together = each is False or asked or (each is None and chosen is Format.TABLE and has_seeds(by_configuration(rows)))
+    if together and rows:
+        ranked, name = ranking(rows, figure, lower_is_better=not highest, bootstrap_seed=bootstrap)
+        _write([one.flat(name) for one in ranked], lambda width: ranking_text(ranked, name, width), chosen, output)
     else:
-        sys.stdout.write(_text(rows, chosen))
+        _write([row.flat() for row in rows], lambda width: each_text(rows, width), chosen, output)
     if output is not None:
         note(f"wrote {output}")
     if not rows:
         note("no run has finished yet; `terry-cluster status` shows how they stand")
+
+
+def ranking_text(ranked: Sequence[Ranked], name: str, width: int | None) -> list[str]:
+    """The table of configurations."""
+    from terry.logs.text.seeds import ranking_lines
+
+    return ranking_lines(ranked, name, width=width)
+
+
+def each_text(rows: Sequence[ResultRow], width: int | None) -> list[str]:
+    """The table of runs."""
+    from terry.logs.records.results import result_lines
+
+    return result_lines(rows, width=width)
+
+
+def _write(
+    flat: list[dict[str, Any]], lines: Callable[[int | None], list[str]], form: Format, output: Path | None
+) -> None:
+    """Write rows in a format, into a file or to standard output."""
+    if form is Format.PARQUET:
+        _write_parquet(flat, output)
+        return
+    text = "".join(f"{line}\n" for line in lines(width())) if form is Format.TABLE else _text(flat, form)
+    if output is None:
+        sys.stdout.write(text)
+        return
+    from terry.cluster.files.durable import write_bytes
+
+    write_bytes(output.absolute(), text.encode(), 0o644)
 
 
 def _format(form: str | None, output: Path | None, *, as_json: bool) -> Format:
@@ -96,12 +149,7 @@ def _check_folder(output: Path | None) -> None:
         raise UserError(f"there is no folder {output.absolute().parent}")
 
 
-def _text(rows: list[ResultRow], form: Format) -> str:
-    from terry.logs.records.results import result_lines
-
-    if form is Format.TABLE:
-        return "".join(f"{line}\n" for line in result_lines(rows, width=width()))
-    flat = [row.flat() for row in rows]
+def _text(flat: list[dict[str, Any]], form: Format) -> str:
     if form is Format.JSON:
         import msgspec
 
@@ -144,21 +192,36 @@ def _write_parquet(rows: list[dict[str, Any]], output: Path | None) -> None:
 
 @click.command()
 @selectors(required=True)
+@click.option("--each", is_flag=True, help="Runs side by side, also those that differ in their seed alone.")
+@click.option("--by", "figure", metavar="FIGURE", help="With seeds together: what is compared; none: the best loss.")
 @click.pass_obj
-def compare(current: Session, selectors: tuple[str, ...]) -> None:
+def compare(current: Session, selectors: tuple[str, ...], *, each: bool, figure: str | None) -> None:
     """Set runs side by side: where they differ, what came of it.
 
-    The settings (and the code, data and versions) in which they differ, and the figures of each; `*` marks the lowest.
+    Runs: the settings (and the code, data and versions) in which they differ, and the figures of each; `*` marks the
+    lowest. Configurations with several seeds: by how much each differs from the first, how surely, and how many seeds
+    more would decide.
 
     Example: terry-cluster compare cells-0001 cells-0004
     """
     from terry.cluster.client.reader import Reader
-    from terry.cluster.client.results import compared
+    from terry.cluster.client.results import compared, seeds_compared
     from terry.logs.text.compare import compare as set_side_by_side
     from terry.logs.text.compare import compare_lines
+    from terry.logs.text.seeds import difference_lines
 
     needs_workspace(current)
-    found = set_side_by_side(compared(Reader(current.workspace), selectors))
+    reader = Reader(current.workspace)
+    if not each and (seeds := seeds_compared(reader, selectors, figure)) is not None:
+        first, differences, name = seeds
+        if current.as_json:
+            print_json({"figure": name, "first": first, "differences": differences})
+        else:
+            print_lines([f"first: {first}", "", *difference_lines(differences, name, width=width())])
+        return
+    if figure is not None:
+        raise UserError("--by is about configurations with several seeds; none of these has two or more")
+    found = set_side_by_side(compared(reader, selectors))
     if current.as_json:
         print_json(found)
     else:

@@ -15,6 +15,8 @@ from terry.logs.records.results import ResultRow, read_outcome, read_result, res
 
 if TYPE_CHECKING:
     from terry.logs.plots import Curve
+    from terry.logs.statistics.comparison import Difference
+    from terry.logs.statistics.seeds import Ranked
     from terry.logs.text.compare import Compared
 
 #: More curves than this are no picture.
@@ -28,6 +30,55 @@ def result_rows(reader: Reader, selectors: Sequence[str]) -> list[ResultRow]:
     """A row for each final run; jobs that prepare data are none."""
     records = [r for r in reader.select(selectors) if r.state.is_final and r.job.kind != "prepare"]
     return [result_row(record, read_result(reader.workspace.run(record.job.id))) for record in records]
+
+
+def ranking(
+    rows: Sequence[ResultRow], figure: str | None, *, lower_is_better: bool = True, bootstrap_seed: int | None = None
+) -> tuple[list[Ranked], str]:
+    """Configurations by the mean of a figure over their seeds, and the figure's name. UserError where there is none."""
+    from functools import partial
+
+    from terry.logs.statistics.seeds import by_configuration, rank
+    from terry.logs.statistics.summary import summarise
+
+    name = _figure(rows, figure)
+    summarised = partial(summarise, lower_is_better=lower_is_better, bootstrap_seed=bootstrap_seed)
+    found = rank(by_configuration(rows), name, lower_is_better=lower_is_better, summarise_with=summarised)
+    return found, name
+
+
+def seeds_compared(
+    reader: Reader, selectors: Sequence[str], figure: str | None
+) -> tuple[str, list[Difference], str] | None:
+    """The first configuration's name, each other one beside it, and the figure compared.
+
+    None where no configuration was run with several seeds, or there is but one. Raises UserError for a figure that no
+    run has.
+    """
+    from terry.logs.statistics.comparison import compare_all
+    from terry.logs.statistics.seeds import by_configuration, has_seeds
+
+    rows = result_rows(reader, selectors)
+    found = by_configuration(rows)
+    if len(found) < 2 or not has_seeds(found):
+        return None
+    name = _figure(rows, figure)
+    first, others = found[0], found[1:]
+    return first.name, compare_all(first.scores(name), [(c.name, c.scores(name)) for c in others], first.name), name
+
+
+def _figure(rows: Sequence[ResultRow], asked: str | None) -> str:
+    from terry.logs.statistics.seeds import figure_of, score
+
+    if asked is None:
+        found = figure_of(rows)
+        if found is None:
+            raise UserError("these runs have no loss in common; say `--by FIGURE`")
+        return found
+    if not any(score(row, asked) is not None for row in rows):
+        known = sorted({key for row in rows for key in row.figures if score(row, key) is not None})
+        raise UserError(f"no run has a figure {asked!r}; they have: {', '.join(known) or 'none'}")
+    return asked
 
 
 def compared(reader: Reader, selectors: Sequence[str]) -> list[Compared]:

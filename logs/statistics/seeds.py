@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from terry.logs.records.results import ResultRow
+from terry.logs.records.results import ResultRow, typed
 from terry.logs.statistics.comparison import Difference, Verdict, compare_all
 from terry.logs.statistics.summary import Summary, summarise
 
@@ -45,6 +47,16 @@ class Ranked:
     summary: Summary
     beside_first: Difference | None  #: None of the first itself
 
+    def flat(self, figure: str) -> dict[str, Any]:
+        """One mapping, as CSV, JSON and Parquet have it; settings called like a column get the prefix `setting.`."""
+        last = dataclasses.asdict(self.summary) | {"figure": figure, "may_be_first": self.may_be_first}
+        beside = self.beside_first
+        last |= {"p": beside and beside.p_corrected, "seeds_needed": beside and beside.seeds_needed}
+        taken = {"sweep", *last}
+        labels = self.configuration.labels.items()
+        settings = {(f"setting.{key}" if key in taken else key): typed(text) for key, text in labels}
+        return {"sweep": self.configuration.sweep} | settings | last
+
     @property
     def may_be_first(self) -> bool:
         """True where the seeds that are there do not show it to be worse than the first."""
@@ -63,6 +75,11 @@ def by_configuration(rows: Iterable[ResultRow]) -> list[Configuration]:
         rest = tuple((key, value) for key, value in row.labels.items() if not is_seed(key))
         groups.setdefault((row.sweep, rest), []).append(row)
     return [Configuration(sweep=s, labels=dict(rest), runs=tuple(runs)) for (s, rest), runs in groups.items()]
+
+
+def has_seeds(configurations: Sequence[Configuration]) -> bool:
+    """True where at least one was run with several seeds."""
+    return any(len(configuration.runs) > 1 for configuration in configurations)
 
 
 def score(row: ResultRow, figure: str) -> float | None:

@@ -28,7 +28,7 @@ def test_results(terry: Terry, world: World, tmp_path: Path) -> None:
     world.crash("cells-0003")
     world.turn(times=4)
     world.finish("cells-0003", loss=2.5)
-    table = terry("results").out.splitlines()
+    table = terry("results", "--each").out.splitlines()
     assert table[0].split()[:3] == ["ID", "SEED", "LOSS"]
     assert [line.split()[0] for line in table[1:]] == ["cells-0002", "cells-0003", "cells-0001"]
     assert [row["id"] for row in csv.DictReader(io.StringIO(terry("results", "--format", "csv").out))] == [
@@ -48,6 +48,44 @@ def test_results(terry: Terry, world: World, tmp_path: Path) -> None:
     assert terry("results", "-o", "r.csv").err == "wrote r.csv\n"  # by its ending
     assert (tmp_path / "r.csv").read_text().startswith("id,sweep,state,")
     assert "must end with .csv, .json, .parquet or .txt" in terry("results", "-o", "r.xlsx").err
+
+
+def test_runs_that_differ_in_their_seed_are_one_row_with_an_interval(terry: Terry, world: World) -> None:
+    """In the table for people; a file has all runs unless it is asked otherwise."""
+    world.submit("cells", 3)
+    world.turn(times=3)
+    for number, loss in enumerate((3.0, 2.0, 2.5), 1):
+        world.finish(f"cells-000{number}", loss=loss)
+        world.turn(times=2)
+    table = terry("results").out.splitlines()
+    assert table[0].split()[:3] == ["PLACE", "SWEEP", "N"]
+    assert table[1].split() == ["1", "cells", "3", "2.6000", "1.3579", "to", "3.8421", "0.5000", "2.1000", "3.1000"]
+    (row,) = terry("results", "--seeds", "--json").json
+    assert (row["n"], round(row["mean"], 9), row["figure"]) == (3, 2.6, "valid_loss")
+    (highest,) = terry("results", "--by", "loss", "--highest", "--json").json
+    assert highest["best"] == 3.0
+    assert "too narrow" in terry("results", "--bootstrap", "7").out
+    assert "they do nothing with --each" in terry("results", "--each", "--highest").err
+    assert "no run has a figure 'los'; they have: loss" in terry("results", "--by", "los").err
+
+
+def test_compare_says_how_surely_configurations_differ(terry: Terry, world: World) -> None:
+    """Seeds of one sweep beside those of another; a single configuration shows its runs, as ever."""
+    for sweep, losses in (("cells", (3.0, 2.9, 3.1)), ("other", (2.0, 2.1, 1.9))):
+        world.submit(sweep, 3)
+        world.turn(times=3)
+        for number, loss in enumerate(losses, 1):
+            world.finish(f"{sweep}-000{number}", loss=loss)
+            world.turn(times=2)
+    text = terry("compare", "cells", "other").out
+    assert text.startswith("first: cells")
+    assert "-1" in text
+    assert "lower" in text
+    assert "Compared seed by seed" in text
+    assert terry("compare", "cells", "other", "--json").json["differences"][0]["verdict"] == "lower"
+    assert "cells-0001" in terry("compare", "cells", "other", "--each").out
+    assert "cells-0001" in terry("compare", "cells").out
+    assert "none of these has two or more" in terry("compare", "cells-0001", "other-0001", "--by", "loss").err
 
 
 def test_plot_in_the_terminal_and_as_pictures(terry: Terry, world: World, tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ import msgspec
 import psutil
 import ray
 
-from terry.cluster.actors.actors import AgentActor, AgentSettings, Place
-from terry.cluster.actors.controller import SystemClock
+from terry.cluster.actors.agent import AgentActor, AgentSettings, Place
+from terry.cluster.actors.assembly import SystemClock
 from terry.cluster.actors.pool import RayPool, _Agent
 from terry.cluster.agent.job_runtime import JobRuntime
 from terry.cluster.client.setup import make_workspace

@@ -1,69 +1,14 @@
-"""Entry point `terry.jobs.evaluate:main`: perplexity of runs, and of the ensembles of 1, 2, ... N of them."""
+"""Entry point `terry.jobs.evaluate:main`: perplexity of runs and of their ensemble, as a job."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 import msgspec
-import torch
 
-from terry.cluster.errors import UserError
-from terry.data_prep.dataset import Dataset
 from terry.jobs.process.context import RunContext
 from terry.jobs.process.device_check import require_device
 from terry.jobs.sweeps.model_jobs import EvaluateAsked
-from terry.jobs.sweeps.spec import Batches, EvaluatedSplit
-from terry.jobs.train import valid_batches
-from terry.jobs.trained.library import Cast, cast
-from terry.models.ensemble import EnsembleReport, evaluate_members, scaled_weights
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What an evaluation found."""
-
-    cast: Cast
-    split: EvaluatedSplit
-    dataset: str
-    reading: str  #: how the text was read, in words
-    found: EnsembleReport
-
-    def document(self) -> dict[str, Any]:
-        """Plain values: for JSON and result.json."""
-        found, names = self.found, [member.name for member in self.cast.members]
-        shares = scaled_weights(self.cast.weights, len(names))
-        singles = zip(names, found.members, shares, strict=True)
-        return {
-            "ensemble": self.cast.mixture.name,
-            "split": self.split,
-            "dataset": self.dataset,
-            "reading": self.reading,
-            "tokens": found.ensemble.tokens,
-            "average": self.cast.mixture.average,
-            "weights": self.cast.mixture.weights,
-            "loss": found.ensemble.loss,
-            "perplexity": found.ensemble.perplexity,
-            "mean_member_perplexity": found.mean_perplexity,
-            "gain": found.gain,
-            "took_part": len(self.cast.runs),
-            "unfinished": list(self.cast.unfinished),
-            "members": [
-                {"member": name, "loss": one.loss, "perplexity": one.perplexity, "weight": share}
-                for name, one, share in singles
-            ],
-            "first": [
-                {
-                    "members": i,
-                    "loss": one.loss,
-                    "perplexity": one.perplexity,
-                    "gain": 1 - one.perplexity / found.mean_perplexity,
-                }
-                for i, one in enumerate(found.first, 1)
-            ],
-        }
+from terry.jobs.trained.evaluation import evaluate
+from terry.jobs.trained.members import cast
 
 
 def main(ctx: RunContext) -> None:
@@ -83,50 +28,3 @@ def main(ctx: RunContext) -> None:
     document = report.document()
     of_split = {f"{asked.split}_loss": document["loss"]}
     ctx.finish({**of_split, **document})
-
-
-def evaluate(
-    chosen: Cast,
-    split: EvaluatedSplit,
-    device: torch.device | str,
-    before_batch: Callable[[int, int], None] = lambda *_: None,
-) -> Report:
-    """Read a split as the first member read its validation data. Raises UserError where there is nothing to read.
-
-    `before_batch` is called with the batches done so far and how many there are; it may raise.
-    """
-    dataset = chosen.dataset()
-    config = chosen.first.config
-    part = dataset.split(split)
-    source = valid_batches(config, part)
-    if source is None:
-        raise UserError(_nothing_to_read(dataset, split))
-    at_once = chosen.at_once(device)
-    total = len(source) * math.ceil(len(chosen.members) / at_once)
-
-    def batches() -> Any:
-        source = valid_batches(config, part)
-        assert source is not None
-        return source.epoch()
-
-    found = evaluate_members(
-        [lambda member=member: member.open(device) for member in chosen.members],  # type: ignore[misc]
-        batches,
-        average=chosen.mixture.average,
-        weights=chosen.weights,
-        at_once=at_once,
-        before_batch=lambda done: before_batch(done, total),
-    )
-    return Report(cast=chosen, split=split, dataset=dataset.manifest.name, reading=_reading(chosen), found=found)
-
-
-def _reading(chosen: Cast) -> str:
-    data = chosen.first.config.data
-    if data.batches is Batches.STREAM:
-        return f"{data.batch_size} streams, {data.bptt} tokens at a time, as {chosen.first.id} was trained"
-    return f"one example a row, as {chosen.first.id} was trained"
-
-
-def _nothing_to_read(dataset: Dataset, split: EvaluatedSplit) -> str:
-    there = ", ".join(f"{name} {entry.tokens:,}" for name, entry in dataset.manifest.splits.items())
-    return f"the data set {dataset.manifest.name} has too little text in {split} to evaluate on; tokens: {there}"

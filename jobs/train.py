@@ -10,13 +10,12 @@ import numpy as np
 import torch
 
 from terry.cluster.errors import UserError
-from terry.data_prep.batches import ExampleBatches, StreamBatches
-from terry.data_prep.dataset import Dataset, Split
+from terry.data_prep.dataset import Dataset
 from terry.jobs.process.checkpoints import read_manifest
 from terry.jobs.process.context import RunContext
 from terry.jobs.process.device_check import require_device, require_on
-from terry.jobs.sweeps.spec import Batches, RunConfig
-from terry.models.protocols import BatchSource, Hooks, Reason, StepRecord, TrainResult, ValidRecord, perplexity
+from terry.jobs.process.reading import train_batches, valid_batches
+from terry.models.protocols import Hooks, Reason, StepRecord, TrainResult, ValidRecord, perplexity
 from terry.models.trainer import Trainer
 from terry.models.training_state import Snapshot
 
@@ -47,33 +46,6 @@ def main(ctx: RunContext) -> None:
         ctx.leave()
     ctx.flush()
     ctx.finish(_result(ctx, trainer, result, hooks))
-
-
-def train_batches(config: RunConfig, split: Split) -> BatchSource:
-    """The training data as the run reads it."""
-    data = config.data
-    if data.batches is Batches.STREAM:
-        return StreamBatches(split.tokens, batch_size=data.batch_size, bptt=data.bptt)
-    return ExampleBatches(
-        split.tokens,
-        split.offsets,
-        boundary=split.boundary,
-        batch_size=data.batch_size,
-        seed=config.training.seed,
-    )
-
-
-def valid_batches(config: RunConfig, split: Split) -> BatchSource | None:
-    """The validation data, in one fixed order; None where there is too little to read."""
-    data = config.data
-    if data.batches is Batches.STREAM:
-        streams = min(data.batch_size, len(split.tokens) // 2)
-        return StreamBatches(split.tokens, batch_size=streams, bptt=data.bptt) if streams else None
-    if not split.examples:
-        return None
-    return ExampleBatches(
-        split.tokens, split.offsets, boundary=split.boundary, batch_size=data.batch_size, shuffle=False
-    )
 
 
 def _embedding(dataset: Dataset) -> torch.Tensor | None:

@@ -1,76 +1,18 @@
-"""Loss curves as pictures (matplotlib, imported where it is used) and as series to draw elsewhere."""
+"""Loss curves as pictures (matplotlib, imported where it is used)."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from terry.cluster.files.paths import Run
-from terry.logs.records.metrics import read_series
-from terry.logs.text.curve import smooth
+from terry.logs.records.curves import Curve, read_curve, smooth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-#: More points than this are thinned out: no screen shows them.
-_POINTS = 4000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """Losses of one run over its steps."""
-
-    name: str
-    steps: tuple[int, ...]
-    losses: tuple[float, ...]
-    valid_steps: tuple[int, ...] = ()
-    valid_losses: tuple[float, ...] = ()
-    restarts: tuple[int, ...] = ()  #: steps at which a later attempt went on
-
-
-def read_curve(run: Run, name: str, first_attempt: int = 1) -> Curve:
-    """The run's losses; a loss that was not finite is NaN. Several attempts read as one series."""
-    rows = read_series(run, first_attempt)
-    train = [(row["step"], _float(row["loss"])) for row in rows if "loss" in row]
-    valid = [(row["step"], _float(row["valid_loss"])) for row in rows if "valid_loss" in row]
-    train = _thinned(train)
-    return Curve(
-        name=name,
-        steps=tuple(step for step, _ in train),
-        losses=tuple(loss for _, loss in train),
-        valid_steps=tuple(step for step, _ in valid),
-        valid_losses=tuple(loss for _, loss in valid),
-        restarts=tuple(_restarts(run, first_attempt)),
-    )
-
-
-def _float(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
-
-
-def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    every = -(-len(points) // _POINTS) or 1
-    return points[::every]
-
-
-def _restarts(run: Run, first_attempt: int) -> Iterable[int]:
-    """Steps from which the second and later attempts went on."""
-    import msgspec
-
-    for number, folder in run.attempts():
-        if number <= first_attempt:
-            continue
-        try:
-            with folder.metrics.open("rb") as stream:
-                start = msgspec.json.decode(stream.readline()).get("start")
-        except (FileNotFoundError, msgspec.MsgspecError):
-            continue
-        if isinstance(start, int) and start > 0:
-            yield start
 
 
 def draw_loss_curve(run: Run, name: str = "", first_attempt: int = 1) -> Path | None:

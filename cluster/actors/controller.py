@@ -1,75 +1,68 @@
-"""Puts a controller together with what it needs, inside its actor: one of the two places that import adapters."""
+"""The actor of a workspace: hosts its controller, which knows nothing of Ray, and answers nodes far from its files."""
 
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
-from functools import partial
-from importlib.metadata import version
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from terry.cluster.actors.actors import AgentSettings, job_environment
-from terry.cluster.actors.pool import RayPool, gcs_address
+import msgspec
+import ray
+
+from terry.cluster.actors.process import log_to, run_for_ever
+from terry.cluster.agent.forkserver import load
 from terry.cluster.agent.job_runtime import TERRY_JOBS, JobRuntime
-from terry.cluster.away.home import mark_of
-from terry.cluster.config.watched import watched_patience, watched_policy
-from terry.cluster.controller.loop import Controller, Hooks
-from terry.cluster.controller.notify import Notifier
-from terry.cluster.errors import LostLease
+from terry.cluster.away.home import Home
 from terry.cluster.files.paths import Workspace
-from terry.cluster.host.versions import installed
-from terry.cluster.nodes.records import Member, Members, write_members
-from terry.cluster.ray.daemons import runtime_folder
-from terry.cluster.ray.head import read_head
+from terry.cluster.ports import LaunchOrder
 
 _log = logging.getLogger(__name__)
 
 
-class SystemClock:
-    """The machine's clock."""
+def home_of(workspace: Workspace, runtime: JobRuntime = TERRY_JOBS) -> Home:
+    """The workspace's side for nodes that do not see it."""
 
-    def now(self) -> datetime:
-        """Now, aware, UTC."""
-        return datetime.now(UTC)
+    def needed(root: str, order: LaunchOrder) -> list[str]:
+        found: list[str] = load(runtime.needs)(root, order) if runtime.needs else []
+        return found
 
-
-def _members(workspace: Workspace, nodes: tuple[Member, ...]) -> None:
-    """Tell those who bring nodes which ones are there."""
-    head = read_head(workspace)
-    if head is not None and (
-        head.foreign or head.address == gcs_address()
-    ):  # else another head serves the workspace by now
-        try:
-            write_members(workspace, Members(life=head.life, nodes=nodes))
-        except OSError as error:
-            _log.warning("the nodes could not be written down: %s", error)
+    return Home(workspace, needed)
 
 
-def run_controller(workspace: Workspace, namespace: str, runtime: JobRuntime = TERRY_JOBS) -> str:
-    """Be the controller until a shutdown is complete (`stopped`) or another one takes over (`superseded`)."""
-    notifier = Notifier(workspace, lambda sweep: controller.state.counts[sweep], job_environment())
-    settings = AgentSettings(
-        workspace=str(workspace.root),
-        runtime=runtime,
-        versions=dict(installed()),
-        mark=mark_of(workspace),
-        namespace=namespace,
-    )
-    head = read_head(workspace)
-    patience = watched_patience(workspace) if head is not None and head.foreign else None
-    pool = RayPool(settings, namespace, members=partial(_members, workspace), idle_after=patience)
-    controller = Controller(
-        workspace,
-        pool,
-        SystemClock(),
-        policy=watched_policy(workspace),
-        lock_file=runtime_folder(workspace) / "controller.lock",
-        hooks=Hooks(finished=notifier.finished),
-        version=version("terry-cluster"),
-        node_is_dead=pool.node_is_dead,
-    )
-    try:
-        controller.run()
-    except LostLease as lost:
-        _log.warning("%s", lost)
-        return "superseded"
-    return "stopped"
+@ray.remote(concurrency_groups={"home": 4})  # type: ignore[call-overload]
+class ControllerActor:
+    """Hosts the controller of a workspace."""
+
+    def __init__(self, workspace: str, namespace: str) -> None:
+        self._state = "running"
+        self._home = home_of(Workspace(Path(workspace)))
+        run_for_ever("controller", lambda: self._serve(Workspace(Path(workspace)), namespace))
+
+    def _serve(self, workspace: Workspace, namespace: str) -> None:
+        from terry.cluster.actors.assembly import run_controller
+
+        log_to(workspace.controller_log)
+        self._state = run_controller(workspace, namespace)
+        _log.info("the controller is %s", self._state)
+
+    @ray.method(concurrency_group="home")
+    def home(self, what: str, given: tuple[Any, ...]) -> Any:
+        """A call of a HomePort, for nodes that do not see the workspace."""
+        if what == "needs":
+            return msgspec.json.encode(self._home.needs(msgspec.json.decode(given[0], type=LaunchOrder)))
+        calls: dict[str, Callable[..., Any]] = {
+            "read": self._home.read,
+            "begin": self._home.begin,
+            "append": self._home.append,
+            "stage": self._home.stage,
+            "publish": self._home.publish,
+            "discard": self._home.discard,
+        }
+        return calls[what](*given)
+
+    def ping(self) -> tuple[str, int, str]:
+        """What it does (`running`, `stopped`: a shutdown was asked for, `superseded`), pid, version of Python."""
+        return self._state, os.getpid(), sys.version.split()[0]

@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from terry.cluster.actors.actors import ControllerActor
+from terry.cluster.actors.controller import ControllerActor
 from terry.cluster.actors.home import CONTROLLER
 from terry.cluster.files.paths import Workspace
 from terry.cluster.host.addresses import own_addresses

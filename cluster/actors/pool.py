@@ -22,7 +22,7 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnschedulableError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from terry.cluster.actors.actors import AgentActor, AgentSettings, Place
+from terry.cluster.actors.agent import AgentActor, AgentSettings, Place
 from terry.cluster.actors.borrowing import Slot, plan_slots
 from terry.cluster.agent.agent import AgentReply, StaleOrder
 from terry.cluster.core.model import Device, DeviceKind, DeviceUse, Progress, StopGoal

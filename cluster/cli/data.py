@@ -168,7 +168,7 @@ def datasets(current: Session) -> None:
 
     Example: terry-cluster datasets --json
     """
-    from terry.logs.text.format import Column, count, short, size, table
+    from terry.logs.format import Column, count, short, size, table
 
     needs_workspace(current)
     found = list(_manifests(current))

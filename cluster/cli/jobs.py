@@ -63,7 +63,7 @@ def _ask(current: Session, selectors: tuple[str, ...], verb: str, **options: Any
     from terry.cluster.client.asking import JOB_REQUESTS, ask_jobs
     from terry.cluster.client.reader import Reader
     from terry.cluster.client.selectors import few
-    from terry.logs.text.format import plural
+    from terry.logs.format import plural
 
     needs_workspace(current)
     reader = Reader(current.workspace)

@@ -28,7 +28,7 @@ from terry.cluster.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from terry.logs.plots import Curve
+    from terry.logs.records.curves import Curve
     from terry.logs.records.results import ResultRow
     from terry.logs.statistics.seeds import Ranked
 

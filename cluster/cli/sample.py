@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from terry.cluster.client.reader import Reader
     from terry.cluster.core.model import JobRecord
     from terry.jobs.sweeps.model_jobs import Mixture
-    from terry.jobs.trained.library import Cast
+    from terry.jobs.trained.members import Cast
 
 
 def _mixture_options(command: Verb) -> Verb:
@@ -67,7 +67,7 @@ def sample(current: Session, /, selectors: tuple[str, ...], **options: Any) -> N
     Example: terry-cluster sample terry --unit sentence --count 100 --min-words 4
     """
     from terry.jobs.sweeps.model_jobs import SampleAsked, TextFormat, WrittenUnit
-    from terry.jobs.trained.library import cast
+    from terry.jobs.trained.members import cast
 
     mixture, records, reader = _choose(current, selectors, options)
     unit = options["unit"]
@@ -106,7 +106,7 @@ def _check_settings(asked: Any) -> None:
 def _sample_here(current: Session, asked: Any, chosen: Cast, device: str, reader: Reader) -> None:
     import msgspec
 
-    from terry.jobs.sample import Writer, produce
+    from terry.jobs.trained.writing import Writer, produce
 
     note(chosen.describe())
     writer = Writer(chosen.ensemble(device), chosen.dataset(), asked)
@@ -155,7 +155,7 @@ def evaluate(current: Session, /, selectors: tuple[str, ...], **options: Any) ->
     """
     from terry.jobs.sweeps.model_jobs import EvaluateAsked
     from terry.jobs.sweeps.spec import EvaluatedSplit
-    from terry.jobs.trained.library import cast
+    from terry.jobs.trained.members import cast
 
     mixture, records, _ = _choose(current, selectors, options)
     split = EvaluatedSplit(options["split"])
@@ -163,7 +163,7 @@ def evaluate(current: Session, /, selectors: tuple[str, ...], **options: Any) ->
     if options["job"]:
         _as_job(current, "evaluate", EvaluateAsked(mixture=mixture, split=split), records, chosen)
         return
-    from terry.jobs.evaluate import evaluate as measure
+    from terry.jobs.trained.evaluation import evaluate as measure
 
     if not current.as_json:
         note(chosen.describe())
@@ -191,7 +191,7 @@ def _shown_progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def _report_lines(document: dict[str, Any]) -> list[str]:
     """The tables for people."""
-    from terry.logs.text.format import Column, count, table
+    from terry.logs.format import Column, count, table
 
     title = f"{document['split']} of {document['dataset']}, {count(document['tokens'])} tokens, {document['reading']}"
     members = [
@@ -222,7 +222,7 @@ def _choose(
     """The members that are meant, with the ensemble's own settings where one is named."""
     from terry.cluster.client.reader import Reader
     from terry.jobs.sweeps.model_jobs import Mixture
-    from terry.jobs.trained.library import CHANGEABLE, changed, ensemble_named
+    from terry.jobs.trained.members import CHANGEABLE, changed, ensemble_named
 
     needs_workspace(current)
     reader = Reader(current.workspace)

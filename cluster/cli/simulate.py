@@ -250,7 +250,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
 
 
 def _lines(outcome: Outcome, world: World) -> list[str]:
-    from terry.logs.text.format import duration, plural
+    from terry.logs.format import duration, plural
 
     told = _document(outcome)
     nodes = len({device.node for device in world.devices})

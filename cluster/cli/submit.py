@@ -91,7 +91,7 @@ def _publish(current: Session, planned: Submission) -> dict[str, Any]:
 
 def _summary(current: Session, planned: Submission) -> list[str]:
     """What was decided, in the first lines."""
-    from terry.logs.text.format import plural
+    from terry.logs.format import plural
 
     there = len(planned.jobs) - planned.new
     lines = [f"{planned.sweep}: {plural(planned.new, 'new job')}" + (f", {there:,} there already" if there else "")]
@@ -111,7 +111,7 @@ def _device_words(planned: Submission) -> str:
 
 def _show_plan(current: Session, planned: Submission) -> None:
     """`--dry-run`."""
-    from terry.logs.text.format import Column, table
+    from terry.logs.format import Column, table
 
     if current.as_json:
         print_json([_job_document(job) for job in planned.jobs])

@@ -21,7 +21,7 @@ from terry.cluster.errors import JournalDamaged, UserError, WorkspaceNewer
 from terry.cluster.files import lease, run_folder, store
 from terry.cluster.files.paths import Workspace
 from terry.cluster.lifecycle.here import keeper_trouble
-from terry.logs.text.format import ago, plural, size
+from terry.logs.format import ago, plural, size
 
 #: Less free space than this is worth a word (bytes).
 _LITTLE = 1 << 30

@@ -10,7 +10,7 @@ from datetime import datetime
 from terry.cluster.client.reader import Reader
 from terry.cluster.core.model import JobRecord, JobState
 from terry.cluster.host.clock import now
-from terry.logs.text.format import plural
+from terry.logs.format import plural
 from terry.logs.text.status import eta_words, in_words
 from terry.logs.view.build import Snapshots
 from terry.logs.view.timeline import of_job

@@ -22,7 +22,8 @@ from terry.cluster.files.paths import Workspace
 from terry.cluster.host.clock import now
 from terry.cluster.scheduling import plan as schedule
 from terry.cluster.slurm import next_head
-from terry.logs.view.build import Known, Outcome
+from terry.logs.records.results import Outcome, read_outcome
+from terry.logs.view.build import Known
 from terry.logs.view.view import ControllerView
 
 #: Why a job waits that no controller has read yet.
@@ -120,8 +121,6 @@ class Reader:
 
     def look_at(self, records: Iterable[JobRecord]) -> None:
         """Find out more about these jobs for the next `read`: figures of those that do not run, why others wait."""
-        from terry.logs.records.results import read_outcome
-
         self._waits = {}
         for record in records:
             if not record.state.is_final and not record.state.holds_device:

@@ -14,7 +14,7 @@ from terry.cluster.files.paths import Run
 from terry.logs.records.results import ResultRow, read_outcome, read_result, result_row
 
 if TYPE_CHECKING:
-    from terry.logs.plots import Curve
+    from terry.logs.records.curves import Curve
     from terry.logs.statistics.comparison import Difference
     from terry.logs.statistics.seeds import Ranked
     from terry.logs.text.compare import Compared
@@ -137,7 +137,7 @@ def _made_of(run: Run) -> dict[str, Any]:
 
 def curves(reader: Reader, records: Sequence[JobRecord]) -> list[Curve]:
     """Loss curves of these jobs, without those that measured none. UserError where none did, or they are too many."""
-    from terry.logs.plots import read_curve
+    from terry.logs.records.curves import read_curve
 
     if len(records) > _CURVES:
         raise UserError(f"{len(records):,} curves are too many for one picture; select {_CURVES} at most")

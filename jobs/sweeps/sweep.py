@@ -24,8 +24,7 @@ from terry.cluster.errors import UserError
 from terry.cluster.files.paths import check_name
 from terry.data_prep.config import DatasetConfig
 from terry.data_prep.config import validate as validate_dataset
-from terry.jobs.process import halving
-from terry.jobs.sweeps import axes, inputs, yaml_source
+from terry.jobs.sweeps import axes, inputs, rungs, yaml_source
 from terry.jobs.sweeps.axes import Point, Setting
 from terry.jobs.sweeps.overrides import Override
 from terry.jobs.sweeps.query import Exclusions, look_up
@@ -123,7 +122,7 @@ def _expand(document: Document, overrides: list[Override], code_hash: Callable[[
         _fill(planned, axes.points(sweep), sweep.exclude)
         if sweep.halving is not None:
             typed_runs = [run.typed for run in planned.runs]
-            planned.notices += halving.explain(sweep.halving, typed_runs, planned.ensembles)
+            planned.notices += rungs.explain(sweep.halving, typed_runs, planned.ensembles)
     return planned
 
 

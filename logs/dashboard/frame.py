@@ -14,8 +14,8 @@ from rich.text import Text
 
 from terry.cluster.core.model import JobState
 from terry.logs.dashboard.screen import Mode, Screen, position
+from terry.logs.format import count, duration, figure, plural, printable, short, size, sparkline
 from terry.logs.text.curve import Series, chart
-from terry.logs.text.format import count, duration, figure, plural, printable, short, size, sparkline
 from terry.logs.text.palette import BAD, BUSY, GOOD, STATES, WARNING
 from terry.logs.text.status import eta_words, remark, settings, steps
 from terry.logs.view.view import (

@@ -17,7 +17,7 @@ from terry.logs.dashboard.feed import Feed, Source, Wanted
 from terry.logs.dashboard.frame import Size, draw, job_rows, page_scroll
 from terry.logs.dashboard.screen import Mode, Request, Screen, press, rows, scrolled
 from terry.logs.dashboard.terminal import Terminal, opened
-from terry.logs.text.format import duration
+from terry.logs.format import duration
 from terry.logs.view.view import ControllerView, JobView, View
 
 #: Frames are at least so far apart (seconds), but for the first one after a key.

@@ -12,8 +12,7 @@ import msgspec
 
 from terry.cluster.core.model import EndReason, JobRecord, JobState
 from terry.cluster.files.paths import Run
-from terry.logs.text.format import Column, count, duration, figure, short, table
-from terry.logs.view.build import Outcome
+from terry.logs.format import Column, count, duration, figure, short, table
 
 #: Figures in the order in which they stand; whatever else a result holds comes after them (not in the table).
 _FIGURES = ("loss", "valid_loss", "test_loss", "perplexity", "steps", "epoch", "seconds", "tokens_per_s")
@@ -23,6 +22,18 @@ _ABOUT = {"job", "attempt", "finished_at", "step"}
 _TAIL_BYTES = 4096
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Figures of a job that does not run now: from its result, else from what it measured last."""
+
+    step: int | None = None
+    total_steps: int | None = None
+    epoch: float | None = None
+    loss: float | None = None
+    valid_loss: float | None = None
+    tokens_per_s: float | None = None
 
 
 def read_result(run: Run) -> dict[str, Any]:

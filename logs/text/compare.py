@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from terry.logs.format import Column, plural, table
 from terry.logs.records.results import ResultRow, figure_cell
-from terry.logs.text.format import Column, plural, table
 
 #: Figures of which less is better: the best is marked.
 _LOSSES = frozenset({"loss", "valid_loss", "test_loss", "best_loss", "perplexity"})

@@ -7,26 +7,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from terry.logs.text.format import count, figure, pad
+from terry.logs.format import count, figure, pad
 
 #: Bit of each dot in a braille character, by (column, row).
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-
-
-def smooth(values: Sequence[float], weight: float) -> list[float]:
-    """Exponential moving average without bias towards zero (TensorBoard's); values that are not finite stay out of it.
-
-    weight: 0 (none) to below 1.
-    """
-    if not 0 <= weight < 1:
-        raise ValueError(f"smoothing must be from 0 to below 1, not {weight}")
-    mean, norm, result = 0.0, 0.0, []
-    for value in values:
-        if math.isfinite(value):
-            mean = mean * weight + (1 - weight) * value
-            norm = norm * weight + (1 - weight)
-        result.append(mean / norm if norm and math.isfinite(value) else value)
-    return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

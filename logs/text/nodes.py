@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from terry.cluster.lifecycle.overview import MachineView
-from terry.logs.text.format import Column, cells, narrowed, table
+from terry.logs.format import Column, cells, narrowed, table
 
 _COLUMNS = (
     Column(title="NODE"),

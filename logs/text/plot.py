@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from terry.logs.plots import Curve
-from terry.logs.text.curve import Piece, Series, chart, smooth
+from terry.logs.records.curves import Curve, smooth
+from terry.logs.text.curve import Piece, Series, chart
 from terry.logs.text.palette import SERIES
 
 #: Puts a text in a style of terry.logs.text.palette.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from terry.cluster.core.model import JobState
-from terry.logs.text.format import Column, count, duration, figure, narrowed, plural, short, size, table
+from terry.logs.format import Column, count, duration, figure, narrowed, plural, short, size, table
 from terry.logs.view.eta import Eta
 from terry.logs.view.view import DeviceCondition, DeviceView, JobView, SweepView, View
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from terry.cluster.core.model import SUCCESSES, Attempt, AttemptEnd, EndReason, JobRecord, JobState
-from terry.logs.text.format import count, duration, plural, printable, size
+from terry.logs.format import count, duration, plural, printable, size
 from terry.logs.view.timeline import end_in_words
 
 #: Lines of a stack or of standard error that are shown; the files have all of them.

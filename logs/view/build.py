@@ -17,6 +17,7 @@ from terry.cluster.core.model import (
     JobState,
     Progress,
 )
+from terry.logs.records.results import Outcome
 from terry.logs.view import eta
 from terry.logs.view.eta import Eta
 from terry.logs.view.forecast import Forecaster
@@ -30,18 +31,6 @@ from terry.logs.view.view import (
     SweepView,
     View,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """Figures of a job that does not run now: from its result, else from what it measured last."""
-
-    step: int | None = None
-    total_steps: int | None = None
-    epoch: float | None = None
-    loss: float | None = None
-    valid_loss: float | None = None
-    tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

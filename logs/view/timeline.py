@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from terry.cluster.core.model import Attempt, EndReason, JobRecord, JobState
-from terry.logs.text.format import count
+from terry.logs.format import count
 from terry.logs.view.view import Happening, Severity
 
 #: What people call the ends of attempts.

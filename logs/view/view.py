@@ -153,7 +153,7 @@ class ControllerView:
     @property
     def sentence(self) -> str:
         """In words, for a status line."""
-        from terry.logs.text.format import duration
+        from terry.logs.format import duration
 
         if self.alive:
             return f"controller on {self.host}"

@@ -62,7 +62,7 @@ class RayLab:
 
     def new_pool(self, **versions: str) -> DevicePool:
         """As the next controller makes it. versions: of the head, where they are to be others."""
-        from terry.cluster.actors.actors import AgentSettings
+        from terry.cluster.actors.agent import AgentSettings
         from terry.cluster.actors.pool import RayPool
 
         settings = AgentSettings(workspace=str(self.workspace.root), runtime=RUNTIME, versions=versions)

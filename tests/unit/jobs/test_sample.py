@@ -11,9 +11,9 @@ import torch
 
 from terry.cluster.cli.main import run as terry
 from terry.cluster.files.paths import Workspace
+from terry.jobs.process.reading import valid_batches
 from terry.jobs.submitting.submission import publish
-from terry.jobs.train import valid_batches
-from terry.jobs.trained.library import Cast, cast, named
+from terry.jobs.trained.members import Cast, cast, named
 from terry.models import Ensemble, load
 from terry.models.evaluate import evaluate
 from tests.helpers.job_processes import orders, start
@@ -236,7 +236,7 @@ def test_members_that_do_not_fit_into_memory(
 ) -> None:
     """Evaluated in turns, to the same figures; refused where all are needed at each word."""
     usual = document(place, capsys, "evaluate", "three")
-    monkeypatch.setattr("terry.jobs.trained.library._free_memory", lambda _: 100)
+    monkeypatch.setattr("terry.jobs.trained.members._free_memory", lambda _: 100)
     assert load_cast(place).at_once("cpu") == 1
     assert document(place, capsys, "evaluate", "three") == usual
     code, out, err = told(place, capsys, "sample", "three")

@@ -18,10 +18,10 @@ from terry.data_prep.batches import ExampleBatches, StreamBatches
 from terry.data_prep.config import Clean, DatasetConfig, SplitConfig, Splitter, Tokenizer
 from terry.data_prep.dataset import Dataset, Split
 from terry.data_prep.prepare import prepare
+from terry.jobs.process.reading import train_batches
 from terry.jobs.submitting.submission import SubmitOptions, prepare_submission
 from terry.jobs.sweeps import sweep
 from terry.jobs.sweeps.spec import RunConfig
-from terry.jobs.train import train_batches
 from terry.models.config import TrainingConfig
 from terry.models.evaluate import evaluate
 from terry.models.trainer import Trainer

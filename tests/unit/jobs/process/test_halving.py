@@ -19,9 +19,10 @@ from terry.cluster.errors import UserError
 from terry.cluster.files.paths import Workspace
 from terry.jobs.process import halving
 from terry.jobs.process.checkpoints import checkpoints, read_manifest
-from terry.jobs.process.halving import Decided, Halving, Mark, passed, rungs_before
+from terry.jobs.process.halving import Decided, Halving, Mark
 from terry.jobs.submitting.submission import publish
 from terry.jobs.sweeps import sweep
+from terry.jobs.sweeps.rungs import passed, rungs_before
 from terry.jobs.sweeps.spec import HalvingConfig, HalvingUnit
 from tests.helpers.job_processes import Attempt, orders, start
 from tests.helpers.sweep_files import BASE, planned, sweep_file, workspace

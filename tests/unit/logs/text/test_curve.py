@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terry.logs.plots import Curve
+from terry.logs.format import cells
+from terry.logs.records.curves import Curve
 from terry.logs.text.curve import Series, chart, curve_lines
-from terry.logs.text.format import cells
 from terry.logs.text.plot import plot_lines
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terry.logs.text import format as text
+from terry.logs import format as text
 
 
 @pytest.mark.parametrize(

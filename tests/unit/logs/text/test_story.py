@@ -14,9 +14,10 @@ from terry.cluster.agent.evidence import judge
 from terry.cluster.core.model import AttemptEnd, EndReason, JobState
 from terry.cluster.files.paths import Run
 from terry.logs import plots
-from terry.logs.plots import Curve, draw, draw_loss_curve, read_curve
+from terry.logs.plots import draw, draw_loss_curve
+from terry.logs.records.curves import Curve, read_curve, smooth
 from terry.logs.records.results import best_first, read_outcome, result_lines, result_row, typed
-from terry.logs.text.curve import curve_lines, smooth
+from terry.logs.text.curve import curve_lines
 from terry.logs.text.story import Evidence, Story, advice, crashed_thread, story_lines
 from terry.logs.view.timeline import end_in_words
 from tests.helpers.job_records import NOW, attempt, record

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from terry.cluster.core.model import DeviceKind, EndReason, JobState, Progress, Resources
-from terry.logs.view.build import Outcome, Snapshots, job_view
+from terry.logs.records.results import Outcome
+from terry.logs.view.build import Snapshots, job_view
 from terry.logs.view.forecast import room
 from terry.logs.view.timeline import latest
 from terry.logs.view.view import Attention, DeviceCondition, Severity

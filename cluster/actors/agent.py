@@ -1,46 +1,28 @@
-"""The two actors: the agent of a device, and the host of the controller. Thin: what they host knows nothing of Ray.
-
-Ray restarts them when their process dies (`max_restarts=-1`), but never after an exception in `__init__`: so `__init__`
-only starts a thread, and whatever goes wrong in it ends the process after a pause.
-"""
+"""The actor of a device: hosts its agent, which knows nothing of Ray."""
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import ray
 
 from terry.cluster.actors.home import RayHome
+from terry.cluster.actors.process import job_environment, log_to, run_for_ever
 from terry.cluster.agent.agent import AgentReply, DeviceAgent
-from terry.cluster.agent.forkserver import load
 from terry.cluster.agent.gpu import NvmlGpu
 from terry.cluster.agent.gpu_lock import lock_of
-from terry.cluster.agent.job_runtime import TERRY_JOBS, JobRuntime
+from terry.cluster.agent.job_runtime import JobRuntime
 from terry.cluster.away.courier import Courier
-from terry.cluster.away.home import Home, is_seen
+from terry.cluster.away.home import is_seen
 from terry.cluster.core.model import Device, DeviceKind, StopGoal
-from terry.cluster.errors import UserError
-from terry.cluster.files.durable import make_way
 from terry.cluster.files.paths import Workspace
 from terry.cluster.host import hardware as node_probe
 from terry.cluster.host import versions
 from terry.cluster.ports import LaunchOrder
 from terry.cluster.ray.daemons import instance, runtime_folder
-
-_log = logging.getLogger(__name__)
-
-_PAUSE_S = 1.0
-_PAUSE_FOR_PEOPLE_S = 20.0
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,44 +41,6 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     node: str  #: its name
     node_id: str  #: Ray's id of its present life
     labels: tuple[str, ...] = ()
-
-
-def log_to(path: Path) -> None:
-    """Send this process's log to a file of its own, at most about 10 MB."""
-    make_way(path)
-    handler = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=1, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("terry")
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-
-
-def run_for_ever(what: str, work: Callable[[], None]) -> None:
-    """Run `work` in a permanent thread. If it fails, log it, pause, and end the process: Ray starts a new one."""
-
-    def body() -> None:
-        pause = _PAUSE_S
-        try:
-            work()
-        except UserError as error:  # a damaged journal, say: a person has to mend it
-            _log.error("%s: %s", what, error)
-            pause = _PAUSE_FOR_PEOPLE_S
-        except BaseException:
-            _log.exception("%s failed", what)
-        else:
-            return
-        time.sleep(pause)
-        os._exit(1)
-
-    threading.Thread(target=body, name=what, daemon=True).start()
-
-
-def job_environment() -> dict[str, str]:
-    """The environment that jobs inherit: ours without Ray's settings, above all without the path of the token."""
-    return {
-        k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TERRY_AGENT", "TERRY_HEAD", "TERRY_INSTANCE"))
-    }
 
 
 @ray.remote
@@ -198,49 +142,3 @@ def describe_device(place: Place, kind: DeviceKind, amount: float, gpu_ids: list
         memory_bytes=gpu.memory_bytes,
         host_cores=node_probe.cpu_cores(),
     )
-
-
-def home_of(workspace: Workspace, runtime: JobRuntime = TERRY_JOBS) -> Home:
-    """The workspace's side for nodes that do not see it."""
-
-    def needed(root: str, order: LaunchOrder) -> list[str]:
-        found: list[str] = load(runtime.needs)(root, order) if runtime.needs else []
-        return found
-
-    return Home(workspace, needed)
-
-
-@ray.remote(concurrency_groups={"home": 4})  # type: ignore[call-overload]
-class ControllerActor:
-    """Hosts the controller of a workspace."""
-
-    def __init__(self, workspace: str, namespace: str) -> None:
-        self._state = "running"
-        self._home = home_of(Workspace(Path(workspace)))
-        run_for_ever("controller", lambda: self._serve(Workspace(Path(workspace)), namespace))
-
-    def _serve(self, workspace: Workspace, namespace: str) -> None:
-        from terry.cluster.actors.controller import run_controller
-
-        log_to(workspace.controller_log)
-        self._state = run_controller(workspace, namespace)
-        _log.info("the controller is %s", self._state)
-
-    @ray.method(concurrency_group="home")
-    def home(self, what: str, given: tuple[Any, ...]) -> Any:
-        """A call of a HomePort, for nodes that do not see the workspace."""
-        if what == "needs":
-            return msgspec.json.encode(self._home.needs(msgspec.json.decode(given[0], type=LaunchOrder)))
-        calls: dict[str, Callable[..., Any]] = {
-            "read": self._home.read,
-            "begin": self._home.begin,
-            "append": self._home.append,
-            "stage": self._home.stage,
-            "publish": self._home.publish,
-            "discard": self._home.discard,
-        }
-        return calls[what](*given)
-
-    def ping(self) -> tuple[str, int, str]:
-        """What it does (`running`, `stopped`: a shutdown was asked for, `superseded`), pid, version of Python."""
-        return self._state, os.getpid(), sys.version.split()[0]

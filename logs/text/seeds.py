@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from terry.logs.format import Column, figure, narrowed, plural, table
 from terry.logs.statistics.comparison import POWER, Difference, Verdict
 from terry.logs.statistics.seeds import Ranked
 from terry.logs.statistics.summary import Summary
-from terry.logs.text.format import Column, figure, narrowed, plural, table
 
 _UNKNOWN = "-"
 #: Stands before a configuration that may be the first as well.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.cli.doctor import examine
+from terry.cluster.client.doctor import examine
 from terry.cluster.core import events as e
 from terry.cluster.core.model import EndReason, Job, JobState
 from terry.cluster.files import inbox, run_folder

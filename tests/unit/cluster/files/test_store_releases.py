@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.cli.doctor import examine
+from terry.cluster.client.doctor import examine
 from terry.cluster.client.reader import Reader
 from terry.cluster.controller.loop import Controller
 from terry.cluster.core.model import JobState

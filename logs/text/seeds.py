@@ -31,7 +31,7 @@ def ranking_lines(ranked: Sequence[Ranked], name: str, *, width: int | None = No
         settings = [each.configuration.labels.get(key, _UNKNOWN) for key in keys]
         rows.append([f"{place}{mark}", *sweep, *settings, *_cells(each.summary)])
     columns, rows = narrowed(columns, rows, width, ("WORST", "BEST", "SD"), last=9)
-    return [*table(columns, rows, width=width), "", *_remarks(ranked)]
+    return [*table(columns, rows, width=width), "", *remarks(ranked)]
 
 
 def _cells(summary: Summary) -> list[str]:
@@ -49,7 +49,7 @@ def interval(low: float | None, high: float | None) -> str:
     return _UNKNOWN if low is None or high is None else f"{figure(low)} to {figure(high)}"
 
 
-def _remarks(ranked: Sequence[Ranked]) -> list[str]:
+def remarks(ranked: Sequence[Ranked]) -> list[str]:
     """What a reader must know of the table: what is tied, what was corrected, what has no interval."""
     said = []
     decided = [each.beside_first for each in ranked if each.beside_first and each.beside_first.p is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib.util
 import secrets
 import shutil
 from pathlib import Path
@@ -71,8 +72,13 @@ def own_source(order: Order, source: str) -> Path:
 @functools.cache
 def terry_hash() -> str:
     """sha256 over Terry's own code that decides a result: models, data preparation, jobs."""
-    root = Path(__file__).parent.parent
-    return folder_hash([root / name for name in ("models", "data_prep", "jobs")])
+    return folder_hash(own_folders())
+
+
+def own_folders() -> list[Path]:
+    """Where the packages stand whose code decides a result; found by import, so that no move of a module loses them."""
+    found = [importlib.util.find_spec(name) for name in ("terry.models", "terry.data_prep", "terry.jobs")]
+    return [Path(spec.origin).parent for spec in found if spec is not None and spec.origin is not None]
 
 
 def folder_hash(folders: list[Path]) -> str:

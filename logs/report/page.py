@@ -144,7 +144,8 @@ def _runs(rows: Sequence[ResultRow]) -> str:
     table = _table(heads, (_run_row(row, settings, figures) for row in shown))
     more = f'<p class="remarks">The first {_MOST_ROWS:,} of {len(rows):,} runs.</p>' if len(rows) > len(shown) else ""
     is_short = " open" if len(rows) <= _SHORT else ""
-    return f"<details{is_short}><summary><h2 class="inline">{plural(len(rows), 'run')}</h2></summary>{table}{more}</details>"
+    head = f'<summary><h2 class="inline">{plural(len(rows), "run")}</h2></summary>'
+    return f"<details{is_short}>{head}{table}{more}</details>"
 
 
 def _run_row(row: ResultRow, settings: Sequence[str], figures: Sequence[str]) -> str:
@@ -183,7 +184,7 @@ def _ensembles(report: Report) -> str:
 
 def _samples(report: Report) -> str:
     told = "".join(
-        f"<h3>{text(sample.model)}</h3>" + "".join(f"<blockquote>{text_lines(one)}</blockquote>" for one in sample.texts)
+        f"<h3>{text(sample.model)}</h3>{''.join(f'<blockquote>{text_lines(t)}</blockquote>' for t in sample.texts)}"
         for sample in report.samples
     )
     return f"<h2>Samples</h2>{told}" if told else ""

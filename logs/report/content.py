@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from terry.logs.plots import Curve
+from terry.logs.records.curves import Curve
 from terry.logs.records.results import ResultRow
 from terry.logs.statistics.seeds import Ranked
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from terry.logs.plots import Curve
+from terry.logs.format import figure, printable
+from terry.logs.records.curves import Curve
 from terry.logs.statistics.summary import summarise
-from terry.logs.text.format import figure, printable
 
 #: Points of a line; no screen shows more of a small picture.
 _POINTS = 120

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from terry.logs.format import figure, plural, printable
 from terry.logs.records.results import ResultRow, figure_cell
 from terry.logs.report.content import Recipe, Report
 from terry.logs.report.curves import COLOURS, svg
 from terry.logs.report.look import SCRIPT, STYLE
 from terry.logs.statistics.seeds import Ranked, score
-from terry.logs.text.format import figure, plural, printable
 from terry.logs.text.seeds import interval, remarks
 
 #: The page may use what it holds, and nothing else.

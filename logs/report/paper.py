@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from terry.logs.format import figure, printable
 from terry.logs.report.content import Report
 from terry.logs.statistics.seeds import Ranked
-from terry.logs.text.format import figure, printable
 from terry.logs.text.seeds import interval, remarks
 
 _LATEX = {

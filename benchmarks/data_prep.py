@@ -263,8 +263,9 @@ def engines(shared: Path, corpus: Path) -> None:
 
 
 def _column(path: Path, place: int = 0) -> list[str]:
+    from terry.data_prep.blocks import ReadReport
     from terry.data_prep.config import DatasetConfig
-    from terry.data_prep.readers import ReadReport, read
+    from terry.data_prep.readers import read
     from terry.data_prep.sources import find_sources
 
     config = DatasetConfig(source=str(path), column=str(place))

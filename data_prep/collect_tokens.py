@@ -13,11 +13,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from terry.data_prep.blocks import Block, ReadReport
 from terry.data_prep.clean import clean_text
 from terry.data_prep.config import Choose, DatasetConfig, Deduplicate, Level
 from terry.data_prep.lexicon import CharacterLexicon, Lexicon, WordLexicon
 from terry.data_prep.mixing import mix
-from terry.data_prep.readers import Block, ReadReport, read
+from terry.data_prep.readers import read
 from terry.data_prep.segment import Segmenter
 from terry.data_prep.sources import Source
 from terry.data_prep.tokens import MARKS

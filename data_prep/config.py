@@ -6,13 +6,16 @@ Standard library only: the command line imports this before anything heavy.
 from __future__ import annotations
 
 import codecs
+import dataclasses
 import math
 import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from terry.data_prep.errors import DataError
+from terry.data_prep.idle import idle_settings
 
 
 class Format(Enum):
@@ -119,6 +122,21 @@ class Clean(Enum):
 DEFAULT_CLEAN = (Clean.deleted, Clean.html_entities, Clean.control, Clean.nfc)
 
 
+#: Formats whose rows have columns, of which `column` names one.
+COLUMNAR = (Format.csv, Format.tsv, Format.jsonl)
+_DELIMITED = (Format.csv, Format.tsv)
+
+
+def _only(needs: str, holds: Callable[[Any], bool]) -> dict[str, Any]:
+    """Metadata of a setting that has an effect only where `holds` says so; see terry.data_prep.idle."""
+    return {"applies": (needs, holds)}
+
+
+def _read_as(*formats: Format) -> dict[str, Any]:
+    """Metadata of a setting that has an effect only on files of these formats."""
+    return {"formats": formats}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitConfig:
     """Shares of train, valid and test; they add up to 1."""
@@ -130,7 +148,9 @@ class SplitConfig:
     #: share that is looked at last
     test: float = 0.05
     #: what is assigned as a whole
-    by: SplitBy = SplitBy.auto
+    by: SplitBy = field(
+        default=SplitBy.auto, metadata=_only("shares of valid or test above 0", lambda c: c.valid > 0 or c.test > 0)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,33 +166,53 @@ class DatasetConfig:
     #: layout of the files
     format: Format = Format.auto
     #: the column (CSV, TSV) or key (JSON lines) with the text; a number counts columns from 0
-    column: str | None = None
+    column: str | None = field(default=None, metadata=_read_as(*COLUMNAR))
     #: whether the first row of a CSV or TSV file names the columns
-    header: bool = True
+    header: bool = field(default=True, metadata=_read_as(*_DELIMITED))
     #: one character between fields; found out unless given
-    delimiter: str | None = None
+    delimiter: str | None = field(default=None, metadata=_read_as(*_DELIMITED))
     #: one quotation character, or "none"; found out unless given
-    quote: str | None = None
+    quote: str | None = field(default=None, metadata=_read_as(*_DELIMITED))
     #: one character that takes the next one literally, as in \" (doubled quotes are always understood)
-    escape: str | None = None
+    escape: str | None = field(default=None, metadata=_read_as(*_DELIMITED))
     #: any name that Python knows; found out unless given
     encoding: str | None = None
     #: what to do with rows that do not fit the header
-    ragged: Ragged = Ragged.skip
+    ragged: Ragged = field(default=Ragged.skip, metadata=_read_as(*COLUMNAR))
     #: what one example is
     unit: Unit = Unit.sentence
     #: what one token is
     level: Level = Level.word
     #: how text becomes words
-    tokenizer: Tokenizer = Tokenizer.words
+    tokenizer: Tokenizer = field(
+        default=Tokenizer.words, metadata=_only("level: word", lambda c: c.level is Level.word)
+    )
     #: how paragraphs become sentences
-    splitter: Splitter = Splitter.rules
+    splitter: Splitter = field(
+        default=Splitter.rules,
+        metadata=_only("unit: sentence, or inner_boundaries: sentence", lambda c: c.in_sentences),
+    )
     #: language code for the sentence splitter (en, de, el, zh ...), which knows a related one where it has no rules
-    language: str = "en"
+    language: str = field(
+        default="en",
+        metadata=_only(
+            "splitter: rules, and unit: sentence or inner_boundaries: sentence",
+            lambda c: c.in_sentences and c.splitter is Splitter.rules,
+        ),
+    )
     #: what ends a paragraph
-    paragraphs: Paragraphs = Paragraphs.auto
+    paragraphs: Paragraphs = field(
+        default=Paragraphs.auto,
+        metadata=_only(
+            "unit: sentence or paragraph, or inner_boundaries other than none",
+            lambda c: c.unit is not Unit.story or c.inner is not Inner.none,
+        ),
+    )
     #: boundaries marked inside paragraphs and stories
-    inner_boundaries: Inner = Inner.auto
+    inner_boundaries: Inner = field(
+        default=Inner.auto,
+        metadata=_only("unit: paragraph or story", lambda c: c.unit is not Unit.sentence),
+    )
     #: lower case; left out: yes for words, no for characters. Sentences are split before.
     lowercase: bool | None = None
     #: cleaning steps
@@ -186,7 +226,7 @@ class DatasetConfig:
     #: examples of `source` to keep, all splits together; 0 = all
     max_examples: int = 0
     #: which examples `max_examples` keeps
-    choose: Choose = Choose.first
+    choose: Choose = field(default=Choose.first, metadata=_only("max_examples above 0", lambda c: c.max_examples > 0))
     #: entries of the vocabulary, the four special tokens included; 0 = all that reach min_count
     vocabulary_size: int = 0
     #: rarer words of the train split become the unknown word
@@ -198,7 +238,16 @@ class DatasetConfig:
     #: shares of train, valid and test
     split: SplitConfig = field(default_factory=SplitConfig)
     #: decides the split and the random choice
-    seed: int = 1
+    seed: int = field(
+        default=1,
+        metadata=_only(
+            "choose: random, or split.by other than order with shares of valid or test above 0",
+            lambda c: (
+                c.choose is Choose.random
+                or (c.split.by is not SplitBy.order and (c.split.valid > 0 or c.split.test > 0))
+            ),
+        ),
+    )
     #: a note that travels with the data
     licence: str | None = None
 
@@ -213,6 +262,11 @@ class DatasetConfig:
         if self.inner_boundaries is not Inner.auto:
             return self.inner_boundaries
         return Inner.sentence if self.level is Level.word else Inner.none
+
+    @property
+    def in_sentences(self) -> bool:
+        """Whether the ends of sentences are looked for."""
+        return self.unit is Unit.sentence or self.inner is Inner.sentence
 
 
 def source_list(source: Any, key: str = "source") -> list[str]:
@@ -241,10 +295,23 @@ def validate(config: DatasetConfig) -> None:
     _check_dialect(config)
     _check_numbers(config)
     _check_split(config)
+    for idle in idle_settings(config):
+        raise DataError(f"{idle.describe()}; leave it out", ".".join(idle.path))
     if config.vocabulary_from is not None and (config.vocabulary_size or config.min_count > 1):
         raise DataError("vocabulary_from takes another vocabulary as it is: leave out vocabulary_size and min_count")
     if config.embeddings is not None and config.level is Level.character:
         raise DataError("embeddings are vectors of words: they cannot be used with level: character")
+
+
+def unread_settings(config: DatasetConfig, formats: Collection[Format]) -> list[tuple[str, str]]:
+    """Settings that were changed and have no effect on files of these formats, each with what would read it."""
+    return [
+        (field.name, " or ".join(read.value for read in field.metadata["formats"]))
+        for field in dataclasses.fields(config)
+        if "formats" in field.metadata
+        and getattr(config, field.name) != field.default
+        and not set(formats) & set(field.metadata["formats"])
+    ]
 
 
 def _check_dialect(config: DatasetConfig) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from terry.data_prep.config import DatasetConfig, Format
-from terry.data_prep.encodings import open_text
+from terry.data_prep.encodings import head_of
 
 _SAMPLE: Final = 1 << 16
 _DELIMITERS: Final = ",\t;|"
@@ -17,8 +17,7 @@ _DELIMITERS: Final = ",\t;|"
 
 def find_dialect(path: Path, layout: Format, encoding: str, config: DatasetConfig) -> tuple[str, str | None]:
     """Delimiter and quotation character (None: quotes mean nothing) of a file, those that `config` gives first."""
-    with open_text(path, encoding, newline="") as (file, _):
-        sample = file.read(_SAMPLE)
+    sample = head_of(path, encoding, _SAMPLE)
     quote = None if config.quote == "none" else config.quote or _find_quote(sample)
     if config.delimiter is not None:
         return config.delimiter, quote

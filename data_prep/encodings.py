@@ -119,6 +119,12 @@ def open_text(path: Path, encoding: str, newline: str | None) -> Iterator[tuple[
         yield io.TextIOWrapper(_unpacked(raw), encoding=encoding, errors="terry-replace", newline=newline), raw.tell
 
 
+def head_of(path: Path, encoding: str, size: int) -> str:
+    """The first `size` characters of a file, to look at: what cannot be decoded is replaced but not counted."""
+    with _open(path) as raw, io.TextIOWrapper(_unpacked(raw), encoding=encoding, errors="replace", newline="") as text:
+        return text.read(size)
+
+
 #: Control characters that have no place in text; zero bytes and escapes do occur, a few of them.
 _CONTROLS = bytes(b for b in range(32) if b not in b"\t\n\v\f\r") + b"\x7f"
 

@@ -41,7 +41,7 @@ from terry.data_prep.manifest import (
 )
 from terry.data_prep.publish import building, publish, remove_stale, turn
 from terry.data_prep.report import Report
-from terry.data_prep.sources import Source, find_sources, fingerprint, state_of
+from terry.data_prep.sources import Source, find_sources, fingerprint, left_out, state_of
 from terry.data_prep.summary import samples_of, summarise, why_nothing
 from terry.data_prep.tokens import SPECIAL
 from terry.data_prep.vocabulary import Vocabulary
@@ -300,6 +300,7 @@ class _Preparation:
             chosen.distinct,
             rate,
             samples,
+            left_out(config, self._base),
         )
         files[REPORT_NAME] = write_file(folder, REPORT_NAME, encode(report))
         manifest = self._manifest(key, entries, vocabulary, written, files, rate)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from terry.data_prep.config import DatasetConfig, Format, source_list
+from terry.data_prep.config import DatasetConfig, Format, source_list, unread_settings
 from terry.data_prep.errors import DataError
 
 _PACKED: Final = (".gz", ".bz2", ".xz")
@@ -26,6 +28,10 @@ _FORMATS: Final = {
 }
 
 
+#: Endings that are told one by one of a folder's files.
+_SHOWN: Final = 6
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """One file to read."""
@@ -38,6 +44,8 @@ class Source:
     split: str | None
     #: size on disk
     bytes: int
+    #: whether it is the only file of the data set
+    alone: bool = True
 
 
 def find_sources(config: DatasetConfig, base: Path) -> list[Source]:
@@ -50,7 +58,15 @@ def find_sources(config: DatasetConfig, base: Path) -> list[Source]:
     twice = next((path for path in paths if paths.count(path) > 1), None) if len(set(paths)) < len(paths) else None
     if twice is not None:
         raise DataError(f"{twice} is both in source and in valid_source or test_source")
-    return found
+    for key, readers in unread_settings(config, {source.format for source in found}):
+        first = found[0]
+        why = "" if config.format is not Format.auto or _known(first.path) else ", as its name says nothing else"
+        raise DataError(
+            f"{first.path} is read as {first.format.value}{why}, where `{key}` does nothing: it is for {readers}. "
+            f"Say which `format` the file has, or leave {key} out",
+            key,
+        )
+    return found if len(found) == 1 else [dataclasses.replace(source, alone=False) for source in found]
 
 
 def _matching(value: Any, split: str | None, layout: Format, base: Path) -> list[Source]:
@@ -82,6 +98,33 @@ def _expand(pattern: str, base: Path) -> list[Path]:
     if not matched:
         raise DataError(f"{pattern!r}: there is no such file, and it matches none (looked for {path})")
     return matched
+
+
+def left_out(config: DatasetConfig, base: Path) -> list[str]:
+    """For each folder of `config`: what was taken from it and what was left, where something was; in words."""
+    values = [value for value in (config.source, config.valid_source, config.test_source) if value is not None]
+    folders = [base / Path(p).expanduser() for value in values for p in source_list(value)]
+    return [text for folder in folders if folder.is_dir() and (text := _left_in(folder))]
+
+
+def _left_in(folder: Path) -> str:
+    every = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in every if not _hidden(path, folder)]
+    taken = Counter(_plain_suffix(path) for path in files if _known(path))
+    left = Counter(path.suffix.lower() or "no ending" for path in files if not _known(path))
+    hidden = len(every) - len(files)
+    if not left and len({_FORMATS[suffix] for suffix in taken}) < 2:
+        return ""
+    text = f"of the folder {folder} were read: {_tally(taken)}"
+    text += f"; left out, as their names say no format that is read: {_tally(left)}" if left else ""
+    return text + (f"; hidden ones, left out: {hidden:,}" if hidden else "")
+
+
+def _tally(found: Counter[str]) -> str:
+    most = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]
+    shown = ", ".join(f"{count:,} {name}" for name, count in most)
+    others = found.total() - sum(count for _, count in most)
+    return shown + (f" and {others:,} others" if others else "")
 
 
 def _hidden(path: Path, root: Path) -> bool:

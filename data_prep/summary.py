@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from terry.data_prep.blocks import ReadReport, plural
 from terry.data_prep.build import Written
 from terry.data_prep.collect_tokens import SAMPLES, Collected
 from terry.data_prep.config import DatasetConfig, Level, Ragged
 from terry.data_prep.filter_rows import Selection
 from terry.data_prep.manifest import SPLITS
-from terry.data_prep.readers import ReadReport, plural
 from terry.data_prep.report import FileReport, Report, Sample, histogram, median
 from terry.data_prep.tokens import SPECIAL
 from terry.data_prep.vocabulary import Vocabulary
@@ -22,10 +22,15 @@ from terry.data_prep.vocabulary import Vocabulary
 
 def why_nothing(collected: Collected, selection: Selection) -> str:
     left_out = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in selection.dropped.items() if n)
-    rows = sum(report.rows for report in collected.reports)
-    return f"{rows:,} rows read, {collected.empty_stories:,} without text, {collected.examples:,} examples" + (
-        f", of these left out: {left_out}" if left_out else ""
-    )
+    reports = collected.reports
+    rows, ragged = sum(report.rows for report in reports), sum(report.ragged for report in reports)
+    text = f"{rows:,} rows read, {collected.empty_stories:,} without text, {collected.examples:,} examples"
+    text += f", of these left out: {left_out}" if left_out else ""
+    if ragged:
+        first = next(report for report in reports if report.ragged)
+        text += f"; {plural(ragged, 'row')} did not fit or could not be decoded, the first: {first.path}, "
+        text += first.first_ragged
+    return "; ".join([text, *(f"{report.path}: {note}" for report in reports[:1] for note in report.notes)])
 
 
 def samples_of(collected: Collected, final: NDArray[np.uint32], vocabulary: Vocabulary) -> list[Sample]:
@@ -57,6 +62,7 @@ def summarise(
     distinct: int,
     rate: float | None,
     samples: list[Sample],
+    folders: list[str],
 ) -> Report:
     pairs = list(zip(vocabulary.tokens, vocabulary.counts, strict=True))[len(SPECIAL) :]
     kept = sum(selection.examples)
@@ -96,13 +102,13 @@ def summarise(
         most_frequent=pairs[:10],
         rarest=pairs[-10:],
         samples=samples,
-        warnings=_warnings(config, collected, written),
+        warnings=_warnings(config, collected, written, folders),
     )
 
 
-def _warnings(config: DatasetConfig, collected: Collected, written: Written) -> list[str]:
+def _warnings(config: DatasetConfig, collected: Collected, written: Written, folders: list[str]) -> list[str]:
     """What a person should look at: first the files, then the whole."""
-    out = [line for report in collected.reports for line in _file_warnings(config, report)]
+    out = [*folders, *(line for report in collected.reports for line in _file_warnings(config, report))]
     if collected.marks_removed:
         out.append(f"{collected.marks_removed:,} zero bytes and the like were taken out")
     if collected.ended_early:
@@ -117,6 +123,8 @@ def _warnings(config: DatasetConfig, collected: Collected, written: Written) -> 
 
 
 def _file_warnings(config: DatasetConfig, report: ReadReport) -> Iterator[str]:
+    for note in report.notes:
+        yield f"{report.path}: {note}"
     if report.ragged:
         what = "were used as far as they go" if config.ragged is Ragged.keep else "were left out"
         yield (

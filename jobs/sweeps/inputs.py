@@ -21,7 +21,7 @@ def check(config: DatasetConfig, base: Path, place: tuple[str, ...]) -> None:
     try:
         sources = find_sources(config, base)
     except DataError as error:
-        raise Problem(str(error), (*place, "source")) from None
+        raise Problem(str(error), (*place, error.key or "source")) from None
     for source in sources:
         try:
             with source.path.open("rb") as stream:

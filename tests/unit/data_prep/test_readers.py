@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terry.data_prep import readers
+from terry.data_prep import readers, tables
+from terry.data_prep.blocks import ReadReport
 from terry.data_prep.config import DatasetConfig, Format, Paragraphs, Ragged
 from terry.data_prep.errors import DataError
-from terry.data_prep.readers import ReadReport, read
+from terry.data_prep.readers import read
 from terry.data_prep.sources import find_sources
 
 
@@ -266,7 +267,7 @@ def test_lines_behind_malformed_rows_are_all_read(tmp_path_factory: pytest.TempP
 
 
 def test_a_field_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "FIELD_LIMIT", 200_000)
+    monkeypatch.setattr(tables, "FIELD_LIMIT", 200_000)
     path = written(tmp_path, 'id,body\n1,fine\n2,"opened\n' + "3,fine\n" * 40_000)
     with pytest.raises(DataError, match=r"file\.csv:3: a field of more than 200,000 characters .* `quote: none`"):
         texts(path)
@@ -289,7 +290,7 @@ def test_file_cut_short_in_its_last_row(tmp_path: Path) -> None:
 
 
 def test_stray_quote_that_swallows_the_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "LONGEST_LAST_ROW", 100)
+    monkeypatch.setattr(tables, "LONGEST_LAST_ROW", 100)
     path = written(tmp_path, 'id,body\n1,"opened\n' + "2,fine\n" * 100)
     with pytest.raises(DataError, match=r"file\.csv:2: .* 710 characters"):
         texts(path)

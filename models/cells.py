@@ -7,13 +7,12 @@ after the last step. Parameters are named and ordered as in torch.nn.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from terry.models import torch_kernels
 from terry.models.config import Nonlinearity
 from terry.models.errors import ConfigError
 from terry.models.recurrence import GruSequence, LstmSequence, RnnSequence
@@ -82,17 +81,17 @@ class _BuiltIn(RecurrentLayer):
             return functional.embedding(x, self.project(table, bias, None))
         return functional.linear(x, self.weight_ih, bias).to(self.weight_hh.dtype)
 
-    def by_torch(self, kernel: Callable[..., Any], x: Tensor, state: State) -> tuple[Tensor, State]:
+    def by_torch(self, kernel: str, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The same by torch's own kernel (cuDNN, or oneDNN on a CPU), all steps in one call."""
         weights = [self.weight_ih, self.recurrent(), self.bias_ih, self.bias_hh]
         first = tuple(part.unsqueeze(0).to(x.dtype) for part in state)
         hx = first if self.states > 1 else first[0]
-        outputs, *last = kernel(x, hx, weights, True, 1, 0.0, self.training, False, False)
+        outputs, *last = getattr(torch, kernel)(x, hx, weights, True, 1, 0.0, self.training, False, False)
         return outputs, tuple(part.squeeze(0) for part in last)
 
 
-def _on_cudnn(x: Tensor) -> bool:
-    return x.is_cuda and x.dtype != torch.int64
+def _on_cudnn(kernel: str, x: Tensor) -> bool:
+    return x.is_cuda and x.dtype != torch.int64 and torch_kernels.runs(kernel, x.device)
 
 
 class Rnn(_BuiltIn):
@@ -112,10 +111,12 @@ class Rnn(_BuiltIn):
         self.relu = nonlinearity is Nonlinearity.relu
 
     def forward(self, x: Tensor, state: State, table: Tensor | None = None) -> tuple[Tensor, State]:
-        if _on_cudnn(x):
-            return self.by_torch(torch.rnn_relu if self.relu else torch.rnn_tanh, x, state)
+        kernel = "rnn_relu" if self.relu else "rnn_tanh"
+        if _on_cudnn(kernel, x):
+            return self.by_torch(kernel, x, state)
         projected = self.project(x, self.bias_ih + self.bias_hh, table)
-        outputs = RnnSequence.apply(projected, state[0], self.recurrent(), self.relu)  # type: ignore[no-untyped-call]
+        first = state[0].to(projected.dtype)  # under autocast torch's kernels leave bfloat16
+        outputs = RnnSequence.apply(projected, first, self.recurrent(), self.relu)  # type: ignore[no-untyped-call]
         return outputs, (outputs[-1],)
 
 
@@ -125,12 +126,13 @@ class Gru(_BuiltIn):
     gates = 3
 
     def forward(self, x: Tensor, state: State, table: Tensor | None = None) -> tuple[Tensor, State]:
-        if _on_cudnn(x):
-            return self.by_torch(torch.gru, x, state)
+        if _on_cudnn("gru", x):
+            return self.by_torch("gru", x, state)
         split = 2 * self.hidden_size
         inside = torch.cat((self.bias_ih[:split] + self.bias_hh[:split], self.bias_ih[split:]))
         projected = self.project(x, inside, table)
-        outputs = GruSequence.apply(projected, state[0], self.recurrent(), self.bias_hh[split:])  # type: ignore[no-untyped-call]
+        first = state[0].to(projected.dtype)
+        outputs = GruSequence.apply(projected, first, self.recurrent(), self.bias_hh[split:])  # type: ignore[no-untyped-call]
         return outputs, (outputs[-1],)
 
 
@@ -146,10 +148,11 @@ class Lstm(_BuiltIn):
         return super().prefers_ids(rows, time, batch) and work >= _LSTM_WORK * torch.get_num_threads() ** 2
 
     def forward(self, x: Tensor, state: State, table: Tensor | None = None) -> tuple[Tensor, State]:
-        if x.dtype != torch.int64:  # torch's kernel for CPUs is the fastest here, unlike those of RNN and GRU
-            return self.by_torch(torch.lstm, x, state)
+        # torch's kernel for CPUs is the fastest here, unlike those of RNN and GRU
+        if x.dtype != torch.int64 and torch_kernels.runs("lstm", x.device):
+            return self.by_torch("lstm", x, state)
         projected = self.project(x, self.bias_ih + self.bias_hh, table)
-        first = (part.to(projected.dtype) for part in state)  # under autocast torch's kernel leaves bfloat16
+        first = (part.to(projected.dtype) for part in state)
         outputs, memory = LstmSequence.apply(projected, *first, self.recurrent())  # type: ignore[no-untyped-call]
         return outputs, (outputs[-1], memory)
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from terry.data_prep.batches import ExampleBatches, StreamBatches
+from terry.models import torch_kernels
 from terry.models.config import ModelConfig, OptimizerConfig, TrainingConfig
 from terry.models.protocols import BatchSource, Hooks, StepRecord, ValidRecord
 from terry.models.trainer import Trainer
@@ -101,6 +102,12 @@ def trainer(
         device,
         hooks or Hooks(),
     )
+
+
+def has_bfloat16_lstm() -> bool:
+    """Whether torch's own LSTM knows bfloat16 on this processor: not on every one."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return torch_kernels.runs("lstm", torch.device("cpu"))
 
 
 def differences(one: Snapshot, other: Snapshot) -> list[str]:

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from terry.models import cells
+from terry.models import cells, torch_kernels
 from terry.models.config import Init, Input, ModelConfig
 from terry.models.dropout import drop, drop_words
 from terry.models.errors import ConfigError
 from terry.models.language_model import LanguageModel, detached
+from tests.helpers.toy import has_bfloat16_lstm
 
 IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
 
@@ -89,12 +90,28 @@ def test_in_bfloat16_a_state_from_a_short_batch_is_taken_up_by_a_long_one(monkey
     one = model(10, cell="lstm").train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         _, _, state = one.loss(ids[:, :3], ids[:, 1:4], None, one.initial_state(4))
-        assert state[0][1].dtype == torch.bfloat16
+        assert state[0][1].dtype == (torch.bfloat16 if has_bfloat16_lstm() else torch.float32)
         long, _, _ = one.loss(ids[:, :20], ids[:, 1:], None, state)
     long.backward()
     assert one.layers[0].weight_hh.grad is not None
     exact, _, _ = one.loss(ids[:, :20], ids[:, 1:], None, one.initial_state(4))
     assert long.item() == pytest.approx(exact.item(), rel=0.02)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_a_state_in_bfloat16_is_taken_up_whoever_left_it(monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
+    """A run goes on where torch has no kernel in bfloat16, after one where it has."""
+    monkeypatch.setattr(torch_kernels, "_works", lambda *_: False)
+    monkeypatch.setattr(torch_kernels, "_tried", {})
+    ids = torch.randint(0, 10, (4, 21), generator=torch.Generator().manual_seed(3))
+    one = model(10, cell=cell).train()
+    state = tuple(tuple(part.bfloat16() for part in layer) for layer in one.initial_state(4))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        total, _, after = one.loss(ids[:, :20], ids[:, 1:], None, state)
+    total.backward()
+    assert after[0][0].dtype == torch.float32, "by the own loop"
+    exact, _, _ = one.loss(ids[:, :20], ids[:, 1:], None, one.initial_state(4))
+    assert total.item() == pytest.approx(exact.item(), rel=0.02)
 
 
 def test_the_forget_gate_may_begin_open() -> None:

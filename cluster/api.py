@@ -225,7 +225,7 @@ class Workspace:
 
 def _override(key: str, value: Any) -> str:
     """`key=value` as on the command line; JSON is YAML."""
-    from terry.jobs.sweeps.yaml_source import of_values
+    from terry.cluster.config.yaml_file import of_values
 
     document, _ = of_values({key: value}, Path(), "settings")
     return f"{key}={json.dumps(document.value[key])}"

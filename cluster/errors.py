@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -38,3 +39,19 @@ class InvalidTransition(RuntimeError):
 
 class LostLease(RuntimeError):
     """Another controller with a higher epoch has taken the workspace: this one must stop at once."""
+
+
+def close(name: str, valid: Iterable[str]) -> str:
+    """The one of `valid` that is most like `name`; empty where none is like it."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, list(valid), n=1)), "")
+
+
+def nearest(name: str, valid: Iterable[str], default: str = "; valid here: {}") -> str:
+    """`; did you mean ...?`, or the list of what would be valid, to be put behind what is wrong with a name."""
+    names = list(valid)
+    found = close(name, names)
+    if found:
+        return f"; did you mean {found!r}?"
+    return default.format(", ".join(names)) if names else ""

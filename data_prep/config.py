@@ -158,11 +158,11 @@ class DatasetConfig:
     """What to read and what to make of it. Paths are relative to the sweep file; `~` is the home folder."""
 
     #: a path, a folder, a glob, or a list of them
-    source: Any = None
+    source: Any = field(default=None, metadata={"text": True})
     #: files that are the valid split as they are; `split` then divides the rest
-    valid_source: Any = None
+    valid_source: Any = field(default=None, metadata={"text": True})
     #: files that are the test split as they are
-    test_source: Any = None
+    test_source: Any = field(default=None, metadata={"text": True})
     #: layout of the files
     format: Format = Format.auto
     #: the column (CSV, TSV) or key (JSON lines) with the text; a number counts columns from 0

@@ -80,7 +80,8 @@ def settings_lines(config: type, prefix: str = "") -> list[str]:
     lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
     comments, hints = field_comments(config), typing.get_type_hints(config)
     for field in dataclasses.fields(config):
-        key = field.metadata.get("key", field.name)
+        rest = field.metadata.get("rest")
+        key = f"{rest}*" if rest else field.metadata.get("key", field.name)
         own = field.name in inspect.get_annotations(config)
         if not key or not field.compare or not own:  # nothing that stands in a file, or stands there already
             continue

@@ -156,7 +156,7 @@ def _dataset_names(file: Path) -> list[str]:
 
 def _settings(kind: type) -> Iterator[str]:
     """`model.cell=gru` for each choice of a setting; `optimizer.lr=` where there is none."""
-    from terry.jobs.sweeps.typed import choices_at, fields_of
+    from terry.cluster.config.typed import choices_at, fields_of
 
     def below(kind: Any, path: tuple[str, ...]) -> Iterator[str]:
         for name, inner in fields_of(kind).items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import gc
 import itertools
@@ -24,6 +23,7 @@ from terry.cluster.cli.sample import evaluate, sample
 from terry.cluster.cli.simulate import simulate
 from terry.cluster.cli.submit import submit
 from terry.cluster.cli.views import explain, status, wait, watch
+from terry.cluster.errors import nearest
 from terry.cluster.files.paths import Workspace
 
 PROGRAM = "terry-cluster"
@@ -52,9 +52,8 @@ class _Verbs(click.Group):
         """The verb that is meant."""
         name = args[0]
         if not name.startswith("-") and name not in self.commands:
-            near = difflib.get_close_matches(name, self.commands, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the verbs are {', '.join(self.commands)}"
-            raise click.UsageError(f"there is no verb {name!r}; {hint}", ctx)
+            hint = nearest(name, self.commands, "; the verbs are {}")
+            raise click.UsageError(f"there is no verb {name!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
 

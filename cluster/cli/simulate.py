@@ -78,7 +78,7 @@ def simulate(
 def _time(text: str | None, option: str) -> float | None:
     if text is None:
         return None
-    from terry.jobs.sweeps.spec import seconds
+    from terry.cluster.config.words import seconds
 
     try:
         value = seconds(text)

@@ -8,7 +8,7 @@ from typing import Any
 
 from terry.cluster.client.reader import Reader
 from terry.cluster.core.model import JobRecord, JobState
-from terry.cluster.errors import UserError
+from terry.cluster.errors import UserError, nearest
 from terry.cluster.files import inbox
 from terry.cluster.files.paths import Workspace
 
@@ -69,12 +69,9 @@ def ask_job(workspace: Workspace, verb: str, job_id: str) -> str:
 
 def ask_device(reader: Reader, message: inbox.Drain | inbox.Undrain) -> None:
     """Send a request for a device. Raises UserError where nobody has seen it, OSError."""
-    import difflib
-
     reader.jobs()
     known = list(reader.state.devices)
     if message.device not in known:
-        near = difflib.get_close_matches(message.device, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"there is no device {message.device!r}; {hint}Known: {', '.join(known) or 'none yet'}")
+        hint = nearest(message.device, known, "") or "."
+        raise UserError(f"there is no device {message.device!r}{hint} Known: {', '.join(known) or 'none yet'}")
     inbox.send(reader.workspace, message)

@@ -92,7 +92,7 @@ def compared(reader: Reader, selectors: Sequence[str]) -> list[Compared]:
 
 def _compared(reader: Reader, record: JobRecord) -> Compared:
     """What a run was made of, and what came of it: so far, where it has not ended."""
-    from terry.jobs.sweeps.typed import flatten
+    from terry.cluster.config.typed import flatten
     from terry.logs.text.compare import Compared
 
     run = reader.workspace.run(record.job.id)
@@ -155,7 +155,7 @@ def groups(reader: Reader, records: Sequence[JobRecord], by: str | None) -> dict
     known = list(dict.fromkeys(key for record in records for key in record.job.labels))
     if by in known:
         return {record.job.id: f"{by}={record.job.labels.get(by, '-')}" for record in records}
-    from terry.jobs.sweeps.typed import flatten
+    from terry.cluster.config.typed import flatten
 
     settings = {record.job.id: flatten(_config(reader, record)) for record in records}
     if not any(by in of_run for of_run in settings.values()):

@@ -7,12 +7,11 @@ Names are united; `state:` then keeps those in one of the given states: `cells s
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from terry.cluster.core.model import JobRecord, JobState
-from terry.cluster.errors import UserError
+from terry.cluster.errors import UserError, nearest
 
 #: Ensemble name -> ids of its members.
 Ensembles = Mapping[str, Collection[str]]
@@ -53,8 +52,7 @@ def _state(selector: str) -> JobState:
     try:
         return JobState(name)
     except ValueError:
-        near = difflib.get_close_matches(name, list(JobState), n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ";"
+        hint = nearest(name, map(str, JobState), "") or "."
         raise UserError(f"{name!r} is no state{hint} The states are {', '.join(JobState)}") from None
 
 
@@ -88,8 +86,7 @@ def _nothing(name: str, jobs: Mapping[str, JobRecord], ensembles: Ensembles) -> 
     if not jobs:
         return f"{name!r} means no job: nothing was submitted in this workspace yet"
     sweeps = list(dict.fromkeys(record.job.sweep for record in jobs.values()))
-    near = difflib.get_close_matches(name, [*sweeps, *ensembles, *jobs], n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    hint = nearest(name, [*sweeps, *ensembles, *jobs], "") or "."
     there = f"sweeps: {few(sweeps)}" + (f"; ensembles: {few(ensembles)}" if ensembles else "")
     return (
         f"no job, sweep, ensemble or glob is {name!r}{hint} There are these {there}; `terry-cluster status --all` "

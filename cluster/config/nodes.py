@@ -28,20 +28,37 @@ nodes:
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from terry.cluster.config.node_values import HOST, READERS, DeviceChoice, node_name, option
-from terry.cluster.config.section import Section
+from terry.cluster.config.node_values import (
+    Address,
+    Count,
+    CountFrom1,
+    DeviceChoice,
+    Duration,
+    Hosts,
+    Interface,
+    Labels,
+    Line,
+    Lines,
+    Option,
+    Ports,
+    SlurmTime,
+    node_name,
+)
+from terry.cluster.config.typed import build, leaf, show, typed
+from terry.cluster.config.yaml_file import Problem, Where
 from terry.cluster.files.paths import NAME
 
 _OPTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 #: Options of `sbatch` and of submitit that have a key of their own, and those by which a node would be none.
 _GIVEN = {"time", "setup"}
+#: Options that are counted with here.
+_NUMBERS = {"signal_delay_s", "cpus_per_task"}
 _OURS = {
     *(
         "job_name",
@@ -79,19 +96,19 @@ class NodeSetup:
     """How a machine is to be used: what all groups have in common."""
 
     #: lines of shell that are run on the machine before Python, such as `module load cuda`
-    setup: tuple[str, ...] = ()
+    setup: Lines = ()
     #: the Python of the environment with terry-cluster on these machines; left out: the same path as here
-    python: str | None = None
+    python: Line | None = None
     #: the devices to be used
     devices: DeviceChoice = field(default_factory=DeviceChoice)
     #: CPU cores to be used; left out: all that the system grants
-    cpus: int | None = None
+    cpus: CountFrom1 | None = None
     #: names that jobs may ask for by `run.resources.node`
-    labels: tuple[str, ...] = ()
+    labels: Labels = ()
     #: interface, address or network (`eth0`, `10.0.0.0/24`) to be used; left out: the one that leads to the head
-    interface: str | None = None
+    interface: Interface | None = None
     #: the only ports on which Ray listens there, 20 at least: `20000-20100`; left out: any that are free
-    ports: str | None = None
+    ports: Ports | None = None
 
     @property
     def port_range(self) -> tuple[int, int] | None:
@@ -114,7 +131,7 @@ class SshGroup(NodeSetup):
     """Machines by the user's own ssh."""
 
     name: str = field(metadata={"key": ""})
-    hosts: tuple[str, ...]  #: names by which your own `ssh` reaches the machines without asking for anything
+    hosts: Hosts  #: names by which your own `ssh` reaches the machines without asking for anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,17 +139,18 @@ class SlurmGroup(NodeSetup):
     """Jobs of a Slurm cluster, each a node. Any other `slurm_*` key is handed to `sbatch` as `--*`."""
 
     name: str = field(metadata={"key": ""})
-    partition: str | None = None  #: Slurm's partition
-    gres: str | None = None  #: generic resources of each node, such as `gpu:2`
-    time: str | None = None  #: time limit of each job, as Slurm writes it
-    account: str | None = None  #: Slurm's account
+    partition: Line | None = None  #: Slurm's partition
+    gres: Line | None = None  #: generic resources of each node, such as `gpu:2`
+    time: SlurmTime | None = None  #: time limit of each job, to the letter as `sbatch` takes it: `120` are minutes
+    account: Line | None = None  #: Slurm's account
     #: nodes that are kept even when nothing waits
-    least: int = field(default=0, metadata={"key": "min"})
+    least: Count = field(default=0, metadata={"key": "min"})
     #: nodes at most
-    most: int = field(default=1, metadata={"key": "max"})
+    most: Count = field(default=1, metadata={"key": "max"})
     #: a node above `min` on which nothing has run for so long is given back
-    idle_after: float = 600.0
-    options: dict[str, str | int | bool] = field(default_factory=dict, metadata={"key": ""})  #: `slurm_*`
+    idle_after: Duration = 600.0
+    #: `slurm_*`, to the letter; True: the bare option
+    options: dict[str, Option] = field(default_factory=dict, metadata={"rest": "slurm_"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,9 +158,9 @@ class RayGroup(NodeSetup):
     """A Ray cluster that runs already. `up` is called on one of its machines, or on one that joins it (kind local)."""
 
     name: str = field(metadata={"key": ""})
-    address: str  #: `host:port` of its head
+    address: Address  #: `host:port` of its head
     #: a device of its machines on which nothing has run for so long is given back while nothing waits for it
-    idle_after: float = 600.0
+    idle_after: Duration = 600.0
 
 
 Group = LocalGroup | SshGroup | SlurmGroup | RayGroup
@@ -191,101 +209,78 @@ class NodesConfig:
         return any(isinstance(group, kinds) for group in self.groups)
 
 
-def nodes_of(root: Section) -> NodesConfig:
-    """What terry.yaml says of nodes. Raises UserError: file, line, what would be right."""
-    groups: list[Group] = []
-    if root.values.get("nodes") is not None:
-        table = root.part("nodes")
-        for name in table.values:
-            groups.append(_group(table, name))
-            _check_apart(table, str(name), groups)
-    found = NodesConfig(groups=tuple(groups), head=_head(root))
-    if found.is_head_in_slurm and not any(isinstance(group, SlurmGroup) for group in groups):
-        raise root.error("head", "can be `slurm` only where a group of kind slurm says how to ask for jobs")
-    return found
-
-
-def _head(root: Section) -> str | None:
-    if not root.has("head"):
-        return None
-    value = root.values["head"]
-    if not isinstance(value, str) or not HOST.fullmatch(value):
-        raise root.error("head", f"must be the name of a host, not {value!r}")
-    return value
-
-
-def _group(table: Section, name: object) -> Group:
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise table.error(str(name), "cannot be a group's name; A-Z a-z 0-9 . _ - can be used")
-    section = table.part(name)
-    kind = _kind(section)
+def group_of(value: Any, path: Where) -> Group:
+    """A group of a file's values; its name is the path's end. Raises Problem."""
+    name = str(path[-1])
+    if not NAME.fullmatch(name):
+        raise Problem("cannot be a group's name; A-Z a-z 0-9 . _ - can be used", path)
+    if not isinstance(value, Mapping):
+        raise Problem(f"must be a mapping of settings (`key: value`), not {show(value)}", path)
+    kind = NodeKind(leaf(value.get("kind"), NodeKind, (*path, "kind")))
     owner = GROUPS[kind]
-    options = {k: v for k, v in section.values.items() if kind is NodeKind.SLURM and str(k).startswith("slurm_")}
-    keys = {f.metadata.get("key", f.name): f for f in fields(owner) if f.metadata.get("key") != ""}
-    section.allow(["kind", *keys, *options, *(["slurm_*"] if kind is NodeKind.SLURM else [])])
-    given: dict[str, Any] = {f.name: READERS[key](section, key) for key, f in keys.items() if section.has(key)}
-    for key, f in keys.items():
-        if f.default is MISSING and f.default_factory is MISSING and f.name not in given:
-            raise section.error(key, f"is missing: a group of kind {kind} needs it")
+    given = typed({key: item for key, item in value.items() if key != "kind"}, owner, path)
     if kind is NodeKind.SLURM:
-        given["options"] = {str(k).removeprefix("slurm_"): option(section, str(k)) for k in options}
-        _check_options(section, given)
+        _check_options(given, path)
         if given.get("least", 0) > given.get("most", 1):
-            raise section.error("min", "must not be above `max`")
-    return owner(name=name, **given)
+            raise Problem("must not be above `max`", (*path, "min"))
+    group: Group = build({"name": name, **given}, owner, path)
+    return group
 
 
-def _check_options(section: Section, given: Mapping[str, Any]) -> None:
-    """Raise UserError for what would turn a Slurm job into something that is no node."""
-    options: Mapping[str, object] = given["options"]
-    for key in options:
+def nodes_of(groups: Mapping[str, Group], head: str | None) -> NodesConfig:
+    """All groups together. Raises Problem for what does not go together."""
+    found: list[Group] = []
+    for name, group in groups.items():
+        found.append(group)
+        _check_apart(("nodes", name), found)
+    nodes = NodesConfig(groups=tuple(found), head=head)
+    if nodes.is_head_in_slurm and not any(isinstance(group, SlurmGroup) for group in found):
+        raise Problem("can be `slurm` only where a group of kind slurm says how to ask for jobs", ("head",))
+    return nodes
+
+
+def _check_options(given: Mapping[str, Any], path: Where) -> None:
+    """Raise Problem for what would turn a Slurm job into something that is no node."""
+    for key in given.get("options", ()):
+        where = (*path, f"slurm_{key}")
         if not _OPTION.fullmatch(key):
-            raise section.error(f"slurm_{key}", "is no option of sbatch: `slurm_mem: 32G` is `--mem=32G`")
-    for key in options.keys() & given.keys():
-        raise section.error(f"slurm_{key}", f"is given as `{key}:` already")
-    for key in options.keys() & _GIVEN:
-        raise section.error(f"slurm_{key}", f"is to be given as `{key}:`")
-    for key in options.keys() & _OURS:
-        raise section.error(f"slurm_{key}", "cannot be chosen: Terry sets it for its nodes")
+            raise Problem("is no option of sbatch: `slurm_mem: 32G` is `--mem=32G`", where)
+        if key in given:
+            raise Problem(f"is given as `{key}:` already", where)
+        if key in _GIVEN:
+            raise Problem(f"is to be given as `{key}:`", where)
+        if key in _NUMBERS and not str(given["options"][key]).isdecimal():
+            raise Problem(f"must be a whole number, not {show(given['options'][key])}", where)
+        if key in _OURS:
+            raise Problem("cannot be chosen: Terry sets it for its nodes", where)
 
 
-def _kind(section: Section) -> NodeKind:
-    value = section.values.get("kind")
-    try:
-        return NodeKind(value)  # type: ignore[arg-type]
-    except ValueError:
-        near = difflib.get_close_matches(str(value), [*map(str, NodeKind)], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise section.error("kind", f"must be one of {', '.join(NodeKind)}, not {value!r}{hint}") from None
-
-
-def _check_apart(table: Section, name: str, groups: list[Group]) -> None:
+def _check_apart(path: Where, groups: list[Group]) -> None:
     """A machine belongs to one group: otherwise nobody knows which settings count."""
     new = groups[-1]
     theirs = next((group for group in groups if isinstance(group, RayGroup)), None)
     if theirs is not None and len(groups) > 1:
-        _check_beside(table, name, theirs, groups)
+        _check_beside(path, theirs, groups)
     for old in groups[:-1]:
         if isinstance(new, LocalGroup) and isinstance(old, LocalGroup):
-            raise table.error(name, f"is of kind local, as {old.name} is: this machine is one")
+            raise Problem(f"is of kind local, as {old.name} is: this machine is one", path)
         for slurm, ssh in ((new, old), (old, new)):
             if isinstance(slurm, SlurmGroup) and isinstance(ssh, SshGroup) and (same := _like_jobs(slurm, ssh)):
-                raise table.error(name, f"cannot be used: nodes of {slurm.name} are called like the host {same[0]}")
+                raise Problem(f"cannot be used: nodes of {slurm.name} are called like the host {same[0]}", path)
         if isinstance(new, SshGroup) and isinstance(old, SshGroup) and (twice := _names(new) & _names(old)):
-            raise table.error(name, f"has the host {min(twice)}, which {old.name} has already")
+            raise Problem(f"has the host {min(twice)}, which {old.name} has already", path)
 
 
-def _check_beside(table: Section, name: str, theirs: RayGroup, groups: list[Group]) -> None:
-    """Raise UserError for what cannot join a Ray cluster of others."""
+def _check_beside(path: Where, theirs: RayGroup, groups: list[Group]) -> None:
+    """Raise Problem for what cannot join a Ray cluster of others."""
     if sum(isinstance(group, RayGroup) for group in groups) > 1:
-        raise table.error(name, f"is of kind ray, as {theirs.name} is: jobs can run on one Ray cluster at a time")
+        raise Problem(f"is of kind ray, as {theirs.name} is: jobs can run on one Ray cluster at a time", path)
     if any(isinstance(group, SlurmGroup) for group in groups):
-        raise table.error(
-            name, "cannot be used: groups of kind ssh and local can join a Ray cluster of others, slurm cannot"
-        )
+        text = "cannot be used: groups of kind ssh and local can join a Ray cluster of others, slurm cannot"
+        raise Problem(text, path)
     if theirs.address.startswith(("127.", "localhost:")):
         wrong = f"cannot be used: no other machine reaches the Ray cluster at {theirs.address}; give its other address"
-        raise table.error(name, wrong)
+        raise Problem(wrong, path)
 
 
 def _like_jobs(slurm: SlurmGroup, ssh: SshGroup) -> list[str]:

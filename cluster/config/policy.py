@@ -17,91 +17,87 @@ policy:
 
 from __future__ import annotations
 
-from terry.cluster.config.section import Section, seconds
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import msgspec
+
+from terry.cluster.config.node_values import Count, CountFrom1, Duration, Pause
+from terry.cluster.config.typed import Reads, convert
+from terry.cluster.config.yaml_file import Problem, Where
 from terry.cluster.core.policy import HALF_LIFE_S, Limit, Policy, Preemption
 
-_KEYS = ("fair_share", "limits", "aging", "backfill", "longest_first", "preemption")
+_Weights = dict[str, Annotated[float, msgspec.Meta(gt=0)]]
+_Share = Annotated[float, msgspec.Meta(ge=0)]
 
 
-def policy_of(section: Section) -> Policy:
-    """The policy that a section is. Raises UserError: file, line, what would be right."""
-    section.allow(_KEYS)
-    half_life, users, sweeps = _fair_share(section)
-    limits = section.part("limits") if section.has("limits") else None
-    if limits is not None:
-        limits.allow(("users", "sweeps", "nodes"))
-    return Policy(
-        half_life_s=half_life,
-        user_weights=users,
-        sweep_weights=sweeps,
-        user_limits=_limits(limits, "users"),
-        sweep_limits=_limits(limits, "sweeps"),
-        node_limits=_limits(limits, "nodes", keys=("jobs",)),
-        aging_s=seconds(section, "aging", 86_400.0),
-        backfill=_yes_or_no(section, "backfill"),
-        longest_first=_yes_or_no(section, "longest_first"),
-        preemption=_preemption(section),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NodeLimit:
+    jobs: Count | None = None
 
 
-def _fair_share(section: Section) -> tuple[float, dict[str, float], dict[str, float]]:
-    if not section.has("fair_share"):
-        return HALF_LIFE_S, {}, {}
-    part = section.part("fair_share")
-    part.allow(("half_life", "users", "sweeps"))
-    return seconds(part, "half_life", HALF_LIFE_S), _weights(part, "users"), _weights(part, "sweeps")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limit(_NodeLimit):
+    gpus: _Share | None = None
+    cpus: _Share | None = None
 
 
-def _weights(section: Section, key: str) -> dict[str, float]:
-    if not section.has(key):
-        return {}
-    table = section.part(key)
-    return {str(name): _number(table, name, "a weight above 0", least=1e-6) for name in table.values}
+def _limit(kind: type[_NodeLimit]) -> Reads:
+    def read(value: Any, path: Where) -> Limit:
+        found = msgspec.to_builtins(convert(value, kind, path))
+        if all(given is None for given in found.values()):
+            raise Problem(f"must say how many {', '.join(found)} may be in use at once", path)
+        return Limit(**found)
+
+    return Reads(read)
 
 
-def _limits(section: Section | None, key: str, keys: tuple[str, ...] = ("jobs", "gpus", "cpus")) -> dict[str, Limit]:
-    if section is None or not section.has(key):
-        return {}
-    table = section.part(key)
-    return {str(name): _limit(table.part(name), keys) for name in table.values}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _FairShare:
+    half_life: Duration = HALF_LIFE_S
+    users: _Weights = field(default_factory=dict)
+    sweeps: _Weights = field(default_factory=dict)
 
 
-def _limit(section: Section, keys: tuple[str, ...]) -> Limit:
-    section.allow(keys)
-    if not section.values:
-        raise section.error(keys[0], "is missing: a limit says how many " + ", ".join(keys) + " may be in use at once")
-    given = {str(key): _number(section, key, "a number, 0 or more", least=0.0) for key in section.values}
-    if "jobs" in given and given["jobs"] != int(given["jobs"]):
-        raise section.error("jobs", f"must be a whole number, not {given['jobs']:g}")
-    jobs = int(given["jobs"]) if "jobs" in given else None
-    return Limit(jobs=jobs, gpus=given.get("gpus"), cpus=given.get("cpus"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limits:
+    users: dict[str, Annotated[Limit, _limit(_Limit)]] = field(default_factory=dict)
+    sweeps: dict[str, Annotated[Limit, _limit(_Limit)]] = field(default_factory=dict)
+    nodes: dict[str, Annotated[Limit, _limit(_NodeLimit)]] = field(default_factory=dict)
 
 
-def _preemption(section: Section) -> Preemption | None:
-    if section.values.get("preemption", False) is False:
-        return None
-    if section.values["preemption"] is True:
-        return Preemption()
-    part = section.part("preemption")
-    part.allow(("difference", "after", "at_most"))
-    values = {}
-    for key, least in (("difference", 1), ("at_most", 0)):
-        value = part.values.get(key, getattr(Preemption(), key))
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise part.error(key, f"must be a whole number, {least} or more, not {value!r}")
-        values[key] = value
-    return Preemption(**values, after_s=seconds(part, "after", Preemption().after_s, least=0.0))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Preemption:
+    difference: CountFrom1 = 1
+    after: Pause = Preemption().after_s
+    at_most: Count = Preemption().at_most
 
 
-def _number(section: Section, key: str, what: str, *, least: float) -> float:
-    value = section.values[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < 1e9:
-        raise section.error(key, f"must be {what}, not {value!r}")
-    return float(value)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyFile:
+    """`policy:` as it stands in the file."""
 
+    fair_share: _FairShare = field(default_factory=_FairShare)
+    limits: _Limits = field(default_factory=_Limits)
+    aging: Duration = 86_400.0
+    backfill: bool = True
+    longest_first: bool = True
+    preemption: _Preemption | bool | None = None
 
-def _yes_or_no(section: Section, key: str) -> bool:
-    value = section.values.get(key, True)
-    if not isinstance(value, bool):
-        raise section.error(key, f"must be true or false, not {value!r}")
-    return value
+    @property
+    def policy(self) -> Policy:
+        """What the scheduler decides by."""
+        share, limits, asked = self.fair_share, self.limits, self.preemption
+        made = (_Preemption() if asked is True else asked) or None
+        return Policy(
+            half_life_s=share.half_life,
+            user_weights=share.users,
+            sweep_weights=share.sweeps,
+            user_limits=limits.users,
+            sweep_limits=limits.sweeps,
+            node_limits=limits.nodes,
+            aging_s=self.aging,
+            backfill=self.backfill,
+            longest_first=self.longest_first,
+            preemption=made and Preemption(difference=made.difference, after_s=made.after, at_most=made.at_most),
+        )

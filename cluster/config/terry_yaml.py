@@ -10,34 +10,21 @@ notify:
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
-import yaml
-
-from terry.cluster.config.nodes import NodesConfig, nodes_of
-from terry.cluster.config.policy import policy_of
-from terry.cluster.config.section import Section
+from terry.cluster.config.node_values import Head, Patience
+from terry.cluster.config.nodes import NodesConfig, group_of, nodes_of
+from terry.cluster.config.policy import PolicyFile
+from terry.cluster.config.typed import Reads, convert, keys_of, show
+from terry.cluster.config.yaml_file import Document, Problem, Where
+from terry.cluster.config.yaml_file import parse as parse_yaml
+from terry.cluster.config.yaml_file import read as read_yaml
 from terry.cluster.core.policy import Policy
-from terry.cluster.errors import UserError
+from terry.cluster.errors import close
 from terry.cluster.files.paths import Workspace
-
-#: Keys of the file.
-KEYS = ("nodes", "head", "policy", "notify")
-_NOTIFY_KEYS = ("command", "timeout", "on")
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's, which lets a ValueError through where something looks like a date or a number and is none."""
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001 - theirs
-        try:
-            return super().construct_object(node, deep=deep)
-        except ValueError as error:
-            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
 
 
 class Occasion(StrEnum):
@@ -47,14 +34,45 @@ class Occasion(StrEnum):
     FAILURE = "failure"  #: a job has failed for good
 
 
+def _command(value: Any, _: Where) -> tuple[str, ...]:
+    if isinstance(value, str) and value.strip():
+        return ("/bin/sh", "-c", str(value))
+    if isinstance(value, list) and value and all(isinstance(word, str) and word for word in value):
+        return tuple(str(word) for word in value)
+    raise ValueError(f"must be a line of shell, or a list of a program and its arguments, not {show(value)}")
+
+
+def _occasions(value: Any, _: Where) -> list[str]:
+    found = [str(name) for name in (value if isinstance(value, list) else [value])]
+    if not set(found) <= {*Occasion}:
+        raise ValueError(f"must be a list of {', '.join(Occasion)}, not {show(value)}")
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notify:
     """Whom to tell, and how."""
 
-    command: tuple[str, ...]  #: a program and its arguments; or a line of shell, which is given to `/bin/sh -c`
-    timeout_s: float = field(default=30.0, metadata={"key": "timeout"})  #: seconds; then it is ended
+    #: a program and its arguments; or a line of shell, which is given to `/bin/sh -c`
+    command: Annotated[tuple[str, ...], Reads(_command)]
+    #: seconds; then it is ended
+    timeout_s: Patience = field(default=30.0, metadata={"key": "timeout"})
     #: when somebody is told
-    occasions: frozenset[Occasion] = field(default=frozenset(Occasion), metadata={"key": "on"})
+    occasions: Annotated[frozenset[Occasion], Reads(_occasions)] = field(
+        default=frozenset(Occasion), metadata={"key": "on"}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """The file as it is written."""
+
+    nodes: dict[str, Annotated[Any, Reads(group_of)]] = field(default_factory=dict)
+    head: Head = None
+    policy: PolicyFile = field(default_factory=PolicyFile)
+    notify: Notify | None = None
+
+    ALSO_CALLED: ClassVar = {"machines": "nodes", "hosts": "nodes", "notifications": "notify", "scheduling": "policy"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,79 +94,32 @@ def read(workspace: Workspace) -> WorkspaceConfig:
 
 def read_file(file: Path) -> WorkspaceConfig:
     """The configuration that a file is. Raises UserError (file:line, the nearest key), OSError."""
-    return parse(_text(file), file)
+    return _config(read_yaml(file))
 
 
 def read_nodes(workspace: Workspace) -> NodesConfig:
     """Where its machines are, whatever is wrong with the rest of the file. Raises UserError, OSError."""
     try:
-        section = _section(_text(workspace.config), workspace.config)
+        document = read_yaml(workspace.config)
     except FileNotFoundError:
-        section = None
-    if section is None:
         return NodesConfig()
-    if not section.has("nodes") or any(_is_meant_for_nodes(key) for key in section.values):
-        section.allow(KEYS)  # else a mistyped `nodes` would be a file without machines
-    return nodes_of(section)
-
-
-def _is_meant_for_nodes(key: str) -> bool:
-    return key not in KEYS and bool(difflib.get_close_matches(key, ("nodes", "head"), n=1))
+    given = document.value
+    if isinstance(given, dict) and ("nodes" in given or not given):
+        # What is mistyped may be `head`: then it is an error here, too.
+        unknown = [key for key in given if key not in keys_of(File) and not close(key, ("nodes", "head"))]
+        document.value = {key: item for key, item in given.items() if key not in {*unknown, "policy", "notify"}}
+    return _config(document).nodes
 
 
 def parse(text: str, file: Path) -> WorkspaceConfig:
     """The configuration that `text` is. Raises UserError."""
-    section = _section(text, file)
-    if section is None:
-        return WorkspaceConfig()
-    section.allow(KEYS)
-    notify = _notify(section.part("notify")) if section.has("notify") else None
-    policy = policy_of(section.part("policy")) if section.values.get("policy") is not None else Policy()
-    return WorkspaceConfig(notify=notify, policy=policy, nodes=nodes_of(section))
+    return _config(parse_yaml(text, str(file)))
 
 
-def _text(file: Path) -> str:
+def _config(document: Document) -> WorkspaceConfig:
     try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"this is not UTF-8: {error.reason}", file=file, line=line) from error
-
-
-def _section(text: str, file: Path) -> Section | None:
-    """The whole file; None where nothing stands in it."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
-    except (yaml.YAMLError, UnicodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise UserError(f"this is not YAML: {problem}", file=file, line=mark.line + 1 if mark else None) from error
-    return None if root is None else Section(root, values, file, "terry.yaml")
-
-
-def _notify(section: Section) -> Notify:
-    section.allow(_NOTIFY_KEYS)
-    timeout = section.values.get("timeout", 30.0)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 3600:
-        raise section.error("timeout", f"must be seconds, above 0 and at most 3600, not {timeout!r}")
-    return Notify(command=_command(section), timeout_s=float(timeout), occasions=_occasions(section))
-
-
-def _command(section: Section) -> tuple[str, ...]:
-    command = section.values.get("command")
-    if isinstance(command, str) and command.strip():
-        return ("/bin/sh", "-c", command)
-    if isinstance(command, list) and command and all(isinstance(word, str) and word for word in command):
-        return tuple(command)
-    raise section.error(
-        "command", f"must be a line of shell, or a list of a program and its arguments, not {command!r}"
-    )
-
-
-def _occasions(section: Section) -> frozenset[Occasion]:
-    given: Any = section.values.get("on", list(Occasion))
-    try:
-        return frozenset(Occasion(name) for name in (given if isinstance(given, list) else [given]))
-    except (ValueError, TypeError):
-        raise section.error("on", f"must be a list of {', '.join(Occasion)}, not {given!r}") from None
+        found = convert(document.value, File)
+        nodes = nodes_of(found.nodes, found.head)
+    except Problem as problem:
+        raise document.about(problem) from None
+    return WorkspaceConfig(notify=found.notify, policy=found.policy.policy, nodes=nodes)

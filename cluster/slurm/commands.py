@@ -78,7 +78,7 @@ class Slurm:
         after: id of the job that has to end first.
         """
         kept = {k: v for k, v in group.options.items() if k in {"qos", "time", "reservation", "constraint", "wckey"}}
-        options = {**kept, "cpus_per_task": 1, **({"dependency": f"afterany:{after}"} if after else {})}
+        options = {**kept, "cpus_per_task": "1", **({"dependency": f"afterany:{after}"} if after else {})}
         plain = replace(group, gres=None, options=options)
         return self._ask(plain, HEAD_NODE, ["-m", "terry.cluster.lifecycle.slurm_head", str(self._workspace.root)])
 
@@ -172,15 +172,18 @@ def parameters(group: SlurmGroup, name: str) -> dict[str, Any]:
 def warning_s(group: SlurmGroup) -> int:
     """How many seconds before the end of its time a job is told: a quarter of it at the most."""
     asked = group.options.get("signal_delay_s")
-    if isinstance(asked, int) and not isinstance(asked, bool):
-        return max(1, asked)
+    if str(asked).isdecimal():
+        return max(1, int(str(asked)))
     limit = limit_s(group.time)
     return WARN_S if limit is None else max(5, min(WARN_S, limit // 4))
 
 
 def limit_s(text: str | None) -> int | None:
-    """A time limit as Slurm writes it (`30`, `4:00`, `4:00:00`, `2-12`, `2-12:30`) in seconds."""
-    if text is None:
+    """A time limit as Slurm writes it (`30`, `4:00`, `4:00:00`, `2-12`, `2-12:30`) in seconds; None where it is none.
+
+    Zero and the words UNLIMITED and INFINITE are no limit.
+    """
+    if text is None or not text[:1].isdigit():
         return None
     days, dash, rest = text.rpartition("-")
     parts = [int(part) for part in rest.split(":")]
@@ -190,7 +193,7 @@ def limit_s(text: str | None) -> int | None:
         hours, minutes, seconds = parts
     else:  # minutes[:seconds]
         hours, (minutes, seconds) = 0, (*parts, 0)[:2]
-    return (int(days) if dash else 0) * 86_400 + hours * 3600 + minutes * 60 + seconds
+    return ((int(days) if dash else 0) * 86_400 + hours * 3600 + minutes * 60 + seconds) or None
 
 
 def _job(line: str, prefix: str) -> SlurmJob | None:

@@ -161,8 +161,8 @@ def expected_cores(group: SlurmGroup) -> int:
     """CPU cores of each node, by what is asked of Slurm; 0 where none are to be used."""
     if "cpu" in group.devices.leave_out:
         return 0
-    asked = group.options.get("cpus_per_task", 1)
-    return group.cpus or (asked if isinstance(asked, int) else 1)
+    asked = str(group.options.get("cpus_per_task", 1))
+    return group.cpus or (int(asked) if asked.isdecimal() else 1)
 
 
 def _could_run(

@@ -15,6 +15,7 @@ import msgspec
 
 from terry.cluster.agent.evidence import ErrorReport
 from terry.cluster.agent.pulse import Pulse
+from terry.cluster.config.words import seconds
 from terry.cluster.core.model import EndReason
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable
@@ -24,7 +25,7 @@ from terry.jobs.process.order import Order
 from terry.jobs.process.progress import ProgressWriter, Rate
 from terry.jobs.process.stop import StopFlag, Stopped
 from terry.jobs.submitting.records import JobLine
-from terry.jobs.sweeps.spec import HalvingUnit, RunConfig, seconds
+from terry.jobs.sweeps.spec import HalvingUnit, RunConfig
 from terry.logs.records.metrics import FROM_SCRATCH, MetricsWriter
 from terry.logs.records.tensorboard import EventWriter
 

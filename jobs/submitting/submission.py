@@ -22,20 +22,21 @@ from typing import Any
 
 import msgspec
 
+from terry.cluster.config.typed import flatten
+from terry.cluster.config.words import seconds
+from terry.cluster.config.yaml_file import Document, of_values
 from terry.cluster.core.model import DeviceKind, Resources, RetryPolicy
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable, inbox
 from terry.cluster.files.paths import Workspace
 from terry.jobs.submitting import source
 from terry.jobs.submitting.records import JobLine, Known, NewJob, SubmissionInfo, keeping
-from terry.jobs.sweeps import ensembles, sweep, yaml_source
+from terry.jobs.sweeps import ensembles, sweep
 from terry.jobs.sweeps.ensembles import PlannedEnsemble
 from terry.jobs.sweeps.labels import labels
 from terry.jobs.sweeps.model_jobs import EvaluateAsked, Mixture
-from terry.jobs.sweeps.spec import EVALUATE, PREPARE, RunConfig, seconds
+from terry.jobs.sweeps.spec import EVALUATE, PREPARE, RunConfig
 from terry.jobs.sweeps.sweep import Sweep
-from terry.jobs.sweeps.typed import flatten
-from terry.jobs.sweeps.yaml_source import Document
 
 FORMAT_VERSION = 1
 
@@ -142,11 +143,7 @@ def prepare_submission(
 
 def _document(file: Path | Mapping[str, Any], here: Path) -> tuple[Document, bytes]:
     """What the file says, and its bytes."""
-    if not isinstance(file, Path):
-        return yaml_source.of_values(file, here)
-    file = file.resolve()
-    document = yaml_source.read(file)
-    return document, file.read_bytes()
+    return sweep.read_sweep(file.resolve()) if isinstance(file, Path) else of_values(file, here)
 
 
 def publish(workspace: Workspace, submission: Submission) -> int:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from terry.cluster.config.typed import flatten
+from terry.cluster.config.yaml_file import Problem, Where
+from terry.cluster.errors import nearest
 from terry.jobs.sweeps.spec import RandomConfig, SweepConfig
-from terry.jobs.sweeps.typed import Problem, flatten, nearest
-from terry.jobs.sweeps.yaml_source import Where
 
 #: More runs than this in one file are taken for a mistake.
 LIMIT = 200_000
@@ -24,7 +25,6 @@ class Setting:
     key: str  #: dotted, relative to `run:`
     value: Any
     where: Where  #: of the value in the sweep file
-    shared: bool = True  #: the same value for every point that has this `where`
 
 
 #: What one run takes beyond the base, in the file's order.
@@ -150,16 +150,16 @@ def _random(config: RandomConfig | None) -> list[list[Point]]:
         [
             tuple(
                 # A generator of its own for each draw: a larger count, or another key, leaves all others as they were.
-                Setting(key, draw(random.Random(f"{config.seed}/{key}/{i}").random()), _where_random(key), shared=False)
+                Setting(
+                    key,
+                    draw(random.Random(f"{config.seed}/{key}/{i}").random()),
+                    ("sweep", "random", "distributions", key),
+                )
                 for key, draw in draws.items()
             )
             for i in range(config.count)
         ]
     ]
-
-
-def _where_random(key: str) -> Where:
-    return ("sweep", "random", "distributions", key)
 
 
 def _draw_function(key: str, distribution: dict[str, Any]) -> Callable[[float], Any]:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from terry.cluster.config.typed import convert, put
+from terry.cluster.config.yaml_file import Problem, parse_value
 from terry.cluster.errors import UserError
 from terry.cluster.files.paths import NAME
 from terry.data_prep.config import DatasetConfig, validate
 from terry.jobs.sweeps import inputs
-from terry.jobs.sweeps.typed import Problem, convert
-from terry.jobs.sweeps.yaml_source import parse_value
 
 
 def from_files(files: Sequence[str], settings: Sequence[str], base: Path) -> DatasetConfig:
@@ -22,11 +22,7 @@ def from_files(files: Sequence[str], settings: Sequence[str], base: Path) -> Dat
     values: dict[str, Any] = {"source": list(files)}
     for text in settings:
         key, _, value = text.partition("=")
-        place = values
-        *parents, last = key.strip().split(".")
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = parse_value(value)
+        put(values, tuple(key.strip().split(".")), parse_value(value))
     try:
         config = convert(values, DatasetConfig)
         validate(config)
@@ -34,7 +30,7 @@ def from_files(files: Sequence[str], settings: Sequence[str], base: Path) -> Dat
     except UserError:
         raise
     except Problem as problem:
-        raise UserError(f"{'.'.join(problem.path)}: {problem.message}" if problem.path else problem.message) from None
+        raise UserError(str(problem)) from None
     except ValueError as error:
         raise UserError(str(error)) from None
     return config

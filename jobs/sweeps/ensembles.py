@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from terry.cluster.config.typed import flatten, put, type_at
+from terry.cluster.config.yaml_file import Problem
 from terry.cluster.files.paths import NAME
 from terry.jobs.sweeps.axes import Setting
 from terry.jobs.sweeps.query import Query, look_up
 from terry.jobs.sweeps.spec import EnsembleConfig, RunConfig
 from terry.jobs.sweeps.sweep import PlannedRun, Sweep, digest
-from terry.jobs.sweeps.typed import Problem, flatten, put, type_at
 
 #: Settings of an ensemble that change what comes out; the others choose the members, or say when to go on.
 _DECISIVE = ("best", "average", "weights", "snapshots", "average_weights", "split")
@@ -82,7 +83,7 @@ def _vocabulary_of(sweep: Sweep, dataset: str) -> str:
 
 
 def _members(sweep: Sweep, name: str, config: EnsembleConfig) -> list[PlannedRun]:
-    query = Query(config.members, ("members",))
+    query = Query(config.members)
     found = [run for run in sweep.runs if query.match(run.config)]
     if config.size is None:
         if not found:
@@ -104,7 +105,7 @@ def _members(sweep: Sweep, name: str, config: EnsembleConfig) -> list[PlannedRun
     base = _settings(found[0] if found else None, config)
     while len(found) < config.size:
         value = _next(used, sweep, base, config)
-        run = sweep.expander.run((*base, Setting(config.vary, value, ("ensembles", name, "vary"), shared=False)))
+        run = sweep.expander.run((*base, Setting(config.vary, value, ("ensembles", name, "vary"))))
         used.append(value)
         found.append(_added(sweep, run))
     if len({run.identity for run in found}) < len(found):
@@ -130,7 +131,7 @@ def _settings(like: PlannedRun | None, config: EnsembleConfig) -> tuple[Setting,
     """What members share: the settings of the run that matched, or those that `members` names."""
     where = ("ensembles",)
     if like is None:
-        return tuple(Setting(key, value, where, shared=False) for key, value in flatten(config.members).items())
+        return tuple(Setting(key, value, where) for key, value in flatten(config.members).items())
     return tuple(setting for setting in like.point if setting.key != config.vary)
 
 

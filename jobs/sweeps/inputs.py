@@ -6,11 +6,12 @@ import csv
 import io
 from pathlib import Path
 
+from terry.cluster.config.yaml_file import Problem
+from terry.cluster.errors import nearest
 from terry.data_prep.config import DatasetConfig, Format
 from terry.data_prep.encodings import open_unpacked
 from terry.data_prep.errors import DataError
 from terry.data_prep.sources import Source, find_sources
-from terry.jobs.sweeps.typed import Problem, nearest
 
 _HEADER_BYTES = 1 << 16
 _PACKED = (b"\x1f\x8b", b"BZ", b"\xfd7")  #: first bytes of gzip, bzip2, xz

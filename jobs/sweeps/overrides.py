@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from terry.cluster.config.typed import options, type_at, typed, unknown
+from terry.cluster.config.words import Plain
+from terry.cluster.config.yaml_file import Problem, Where, parse_value
 from terry.cluster.errors import UserError
 from terry.jobs.sweeps.spec import RunConfig, SweepFile
-from terry.jobs.sweeps.typed import nearest
-from terry.jobs.sweeps.yaml_source import parse_value
 
 _ROOT = tuple(f.name for f in fields(SweepFile))
 _RUN = tuple(f.name for f in fields(RunConfig))
@@ -33,17 +34,33 @@ class Override:
         parts = tuple(key.strip().split("."))
         if not sign or not all(parts):
             raise UserError(f"{text!r} is not an override; write key=value, such as training.epochs=3")
+        if parts[0] not in _RUN and parts[0] not in _ROOT:
+            raise UserError(f"{text}: {unknown(parts[:1], RunConfig, RunConfig).message}")
+        in_run = parts[0] in _RUN or (parts[0] == "run" and len(parts) > 1)
+        path = _path(parts) if not in_run else parts[1:] if parts[0] == "run" else parts
+        return cls(text, path, _value(text, value, path, in_run=in_run), in_run=in_run)
+
+    def error(self, problem: Problem) -> UserError:
+        """The error of a problem that it brings."""
+        return UserError(f"{self.text}: {problem.message}")
+
+
+def _value(text: str, value: str, path: Where, *, in_run: bool) -> Any:
+    """The value, typed where it is one of the run: text to the letter, whatever YAML would make of it."""
+    try:
+        kind = type_at(RunConfig, path) if in_run else Any
+        is_text = str in options(kind)
         try:
             parsed = parse_value(value)
         except UserError as error:
-            raise UserError(f"{text}: the value is not valid YAML ({error})") from None
-        if parts[0] == "run" and len(parts) > 1:
-            return cls(text, parts[1:], parsed, in_run=True)
-        if parts[0] in _RUN:
-            return cls(text, parts, parsed, in_run=True)
-        if parts[0] not in _ROOT:
-            raise UserError(f"{text}: unknown key{nearest(parts[0], (*_RUN, *_ROOT))}")
-        return cls(text, _path(parts), parsed, in_run=False)
+            if not is_text:
+                raise UserError(f"{text}: {error}") from None
+            parsed = Plain(value.strip())
+        if not in_run:
+            return parsed
+        return typed(Plain(value.strip()) if is_text and isinstance(parsed, Plain) else parsed, kind, path, RunConfig)
+    except Problem as problem:
+        raise UserError(f"{text}: {problem.message}") from None
 
 
 def _path(parts: tuple[str, ...]) -> tuple[str, ...]:

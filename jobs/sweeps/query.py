@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from terry.jobs.sweeps import axes
-from terry.jobs.sweeps.axes import Setting
-from terry.jobs.sweeps.spec import RunConfig
-from terry.jobs.sweeps.typed import Problem, type_at
-from terry.jobs.sweeps.yaml_source import Document
+from terry.cluster.config.yaml_file import Document
 
 
 class Exclusions:
@@ -17,7 +13,7 @@ class Exclusions:
 
     def __init__(self, entries: list[dict[str, Any]], document: Document) -> None:
         self._document = document
-        self._entries = [Query(entry, ("exclude", str(i))) for i, entry in enumerate(entries)]
+        self._entries = [Query(entry) for entry in entries]
         self._hits = [0] * len(entries)
 
     def match(self, config: dict[str, Any]) -> bool:
@@ -38,19 +34,10 @@ class Exclusions:
 
 
 class Query:
-    """Settings by which runs are chosen: dotted keys or nested ones; a list of values matches any of them."""
+    """Settings by which runs are chosen, by dotted keys; a list of values matches any of them."""
 
-    def __init__(self, settings: Mapping[str, Any], place: tuple[str, ...]) -> None:
-        self._wanted: list[tuple[tuple[str, ...], Any]] = []
-        for key, value in settings.items():
-            for setting in axes.keys_of(Setting(key, value, ())):
-                path = tuple(setting.split("."))
-                try:
-                    type_at(RunConfig, path)
-                except Problem as problem:
-                    raise Problem(problem.message, (*place, key)) from None
-                rest = path[len(key.split(".")) :]
-                self._wanted.append((path, look_up(value, rest) if rest else value))
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._wanted = [(tuple(key.split(".")), value) for key, value in settings.items()]
 
     def match(self, config: Mapping[str, Any]) -> bool:
         """True where a resolved configuration has all the settings."""

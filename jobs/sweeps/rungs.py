@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from terry.cluster.config.yaml_file import Problem
 from terry.jobs.sweeps.spec import TRAIN, EnsembleConfig, HalvingConfig, HalvingUnit, RunConfig
-from terry.jobs.sweeps.typed import Problem
 
 #: Epochs are sums and quotients of floats.
 _ALMOST = 1e-9

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
+from terry.cluster.config.typed import Reads, flatten, show, type_at, typed
+from terry.cluster.config.words import seconds
+from terry.cluster.config.yaml_file import Problem, Where
 from terry.cluster.core.model import DeviceKind, Resources, RetryPolicy
 from terry.data_prep.config import DatasetConfig
 from terry.models.averages import Average, Weighting
@@ -17,21 +21,7 @@ PREPARE = "terry.jobs.prepare:main"
 EVALUATE = "terry.jobs.evaluate:main"
 SAMPLE = "terry.jobs.sample:main"
 
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)?\s*", re.IGNORECASE)
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _ENTRYPOINT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-
-
-def seconds(value: float | str) -> float:
-    """A duration in seconds: a number, or text such as `90 s`, `5 min`, `2 h`, `1 day`. Raises ValueError."""
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value)
-        if not match:
-            raise ValueError(f"{value!r} is not a duration; write 90, '90 s', '5 min' or '2 h'")
-        value = float(match[1]) * _UNITS[(match[2] or "s")[0].lower()]
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"a duration cannot be {value}")
-    return float(value)
 
 
 class Batches(StrEnum):
@@ -130,6 +120,40 @@ class HalvingConfig:
             raise ValueError(f"factor must be at least 2, not {self.factor}: one run in so many goes on")
 
 
+#: What people write who come from elsewhere, and the key that they mean.
+ALSO_CALLED = {
+    **dict.fromkeys(("learning_rate", "learningrate", "step_size", "eta", "lrs"), "lr"),
+    **dict.fromkeys(("hidden", "units", "hidden_units", "hidden_dim", "n_hidden", "rnn_size", "nhid"), "hidden_size"),
+    **dict.fromkeys(("num_units", "num_hidden", "dim", "width"), "hidden_size"),
+    **dict.fromkeys(("num_layers", "n_layers", "nlayers", "depth"), "layers"),
+    **dict.fromkeys(("embedding", "embedding_dim", "emb_dim", "emb_size", "emsize"), "embedding_size"),
+    **dict.fromkeys(("batch", "batchsize", "minibatch", "mini_batch"), "batch_size"),
+    **dict.fromkeys(("sequence_length", "seq_len", "seq_length", "unroll", "context"), "bptt"),
+    **dict.fromkeys(("epoch", "num_epochs", "n_epochs", "max_epochs", "iterations"), "epochs"),
+    **dict.fromkeys(("steps", "num_steps", "max_iterations"), "max_steps"),
+    **dict.fromkeys(("clip", "grad_clip", "gradient_clipping", "max_grad_norm", "clip_grad_norm"), "clip_norm"),
+    **dict.fromkeys(("wd", "l2", "l2_regularization"), "weight_decay"),
+    **dict.fromkeys(("scheduler", "lr_schedule", "lr_scheduler"), "schedule"),
+    **dict.fromkeys(("optim", "optimiser"), "optimizer"),
+    **dict.fromkeys(("random_seed", "seeds"), "seed"),
+    **dict.fromkeys(("early_stopping", "early_stop"), "patience"),
+    **dict.fromkeys(("warmup", "warm_up", "warmup_epochs"), "warmup_steps"),
+    **dict.fromkeys(("warm_start", "init_from", "pretrained", "checkpoint_path", "resume_from"), "start_from"),
+    **dict.fromkeys(("gpu", "num_gpus", "n_gpus", "ngpus"), "gpus"),
+    **dict.fromkeys(("cpu", "num_cpus", "cores"), "cpus"),
+    **dict.fromkeys(("timeout", "walltime", "max_time"), "time_limit"),
+    **dict.fromkeys(("retries", "max_retries"), "retry"),
+    **dict.fromkeys(("save_every", "checkpoint_every"), "every"),
+    **dict.fromkeys(("data_set", "corpus"), "dataset"),
+    **dict.fromkeys(("text_column", "field"), "column"),
+    **dict.fromkeys(("file", "files", "path", "csv"), "source"),
+    **dict.fromkeys(("vocab_size", "vocab", "max_vocab"), "vocabulary_size"),
+    **dict.fromkeys(("params", "args", "arguments", "kwargs"), "parameters"),
+    **dict.fromkeys(("main", "script", "function", "entry_point"), "entrypoint"),
+    **dict.fromkeys(("product", "axes", "search_space"), "grid"),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """All that one run is made of."""
@@ -149,7 +173,15 @@ class RunConfig:
     threads: int | None = None  #: CPU threads; left out: as many as its share of the CPU
     priority: int = 0  #: higher goes first
     #: comes from `sweep.halving`, since it decides what comes out
-    halving: HalvingConfig | None = field(default=None, metadata={"key": ""})
+    halving: HalvingConfig | None = field(
+        default=None,
+        metadata={
+            "key": "",
+            "instead": "belongs below `sweep:`, as in sweep.halving.factor: runs are compared with each other",
+        },
+    )
+
+    ALSO_CALLED: ClassVar = ALSO_CALLED
 
     def __post_init__(self) -> None:
         for name in ("time_limit", "hang_after"):
@@ -173,25 +205,78 @@ class RunConfig:
 UNIDENTIFYING = ("checkpoint", "resources", "retry", "time_limit", "hang_after", "threads", "priority")
 
 
+def _kind(key: str, path: Where) -> Any:
+    try:
+        return type_at(RunConfig, tuple(key.split(".")))
+    except Problem as problem:
+        raise Problem(problem.message, path) from None
+
+
+def _setting(value: Any, key: str, path: Where) -> Any:
+    """A value that the sweep gives to a setting of the run, typed as that setting is."""
+    return typed(value, _kind(key, path), path, RunConfig)
+
+
+def _axis(values: Any, path: Where) -> list[Any]:
+    key = str(path[-1])
+    if not isinstance(values, list):
+        example = show(values) if isinstance(values, str) else "a, b"
+        raise Problem(f"must be a list of values, such as [{example.strip(chr(39))}], not {show(values)}", path)
+    return [_setting(value, key, (*path, i)) for i, value in enumerate(values)]
+
+
+def _point(values: Any, path: Where) -> dict[str, Any]:
+    return {str(key): _setting(value, str(key), (*path, str(key))) for key, value in _mapping(values, path).items()}
+
+
+def _query(values: Any, path: Where) -> dict[str, Any]:
+    """Settings by which runs are chosen, as dotted keys; a list means any of its values."""
+    found = {}
+    for key, value in _mapping(values, path).items():
+        for name, item in (flatten(value, f"{key}.") if isinstance(value, Mapping) and value else {key: value}).items():
+            where = (*path, str(key))
+            several = isinstance(item, list)
+            typed_items = [_setting(each, str(name), where) for each in (item if several else [item])]
+            found[str(name)] = typed_items if several else typed_items[0]
+    return found
+
+
+def _distribution(values: Any, path: Where) -> dict[str, Any]:
+    given: dict[str, Any] = typed(values, dict[str, Any], path)
+    if isinstance(given.get("choice"), list):
+        key, choices = str(path[-1]), values["choice"]
+        given["choice"] = [_setting(value, key, (*path, "choice", i)) for i, value in enumerate(choices)]
+    _kind(str(path[-1]), path)
+    return given
+
+
+def _mapping(value: Any, path: Where) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise Problem(f"must be a mapping of settings (`key: value`), not {show(value)}", path)
+    return value
+
+
+#: By names of their own: inside SweepConfig the word `list` is a field.
+Axes = dict[str, Annotated[list[Any], Reads(_axis)]]
+Points = list[Annotated[dict[str, Any], Reads(_point)]]
+Queries = list[Annotated[dict[str, Any], Reads(_query)]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomConfig:
     """`sweep.random`: points drawn from distributions."""
 
     count: int = 10  #: points
     seed: int = 1  #: the same seed gives the same points; a larger count only adds some
-    distributions: dict[str, dict[str, Any]] = field(default_factory=dict)  #: key: {uniform: [low, high]}, ...
+    #: key: {uniform: [low, high]}, ...
+    distributions: dict[str, Annotated[dict[str, Any], Reads(_distribution)]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"count must be at least 1, not {self.count}")
 
 
-#: By names of their own: inside SweepConfig the word `list` is a field.
-Values = list[Any]
-Entries = list[dict[str, Any]]
-
-
-def _no_entries() -> Entries:
+def _none() -> list[dict[str, Any]]:
     return []
 
 
@@ -199,11 +284,11 @@ def _no_entries() -> Entries:
 class SweepConfig:
     """What varies. The parts given are multiplied with each other."""
 
-    grid: dict[str, Values] = field(default_factory=dict)  #: every combination of the values
-    zip: dict[str, Values] = field(default_factory=dict)  #: first values together, second values together, ...
-    list: Entries = field(default_factory=_no_entries)  #: the points, one by one
+    grid: Axes = field(default_factory=dict)  #: every combination of the values
+    zip: Axes = field(default_factory=dict)  #: first values together, second values together, ...
+    list: Points = field(default_factory=_none)  #: the points, one by one
     random: RandomConfig | None = None  #: points drawn from distributions
-    exclude: Entries = field(default_factory=_no_entries)  #: points that match all keys of an entry are left out
+    exclude: Queries = field(default_factory=_none)  #: points that match all keys of an entry are left out
     halving: HalvingConfig | None = None  #: poor runs end early; left out: every run goes to its end
 
 
@@ -219,7 +304,8 @@ class EvaluatedSplit(StrEnum):
 class EnsembleConfig:
     """Runs whose predicted probabilities are averaged. Members are runs of the sweep like any other."""
 
-    members: dict[str, Any] = field(default_factory=dict)  #: settings by which runs are chosen; none = all
+    #: settings by which runs are chosen; none = all
+    members: Annotated[dict[str, Any], Reads(_query)] = field(default_factory=dict)
     size: int | None = None  #: so many members, alike but for the key `vary`
     vary: str = "training.seed"  #: what tells members of one configuration apart
     best: int | None = None  #: only so many, those with the lowest validation loss, once all are done
@@ -240,15 +326,23 @@ class EnsembleConfig:
             raise ValueError("average_weights needs `snapshots:` of 2 or more to average")
 
 
+def _dataset(value: Any, path: Where) -> Any:
+    """Typed as far as that can be before interpolation, which may bring all of it."""
+    return value if isinstance(value, str) and "${" in value else typed(value, DatasetConfig, path, SweepFile)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepFile:
     """A sweep file, every default filled in."""
 
     name: str = ""  #: of the sweep, needed: it becomes the beginning of its jobs' ids
-    datasets: dict[str, DatasetConfig] = field(default_factory=dict)  #: text to prepare
+    #: text to prepare
+    datasets: dict[str, Annotated[DatasetConfig, Reads(_dataset)]] = field(default_factory=dict)
     run: RunConfig = field(default_factory=RunConfig)  #: what every run starts from
     sweep: SweepConfig = field(default_factory=SweepConfig)  #: what varies
     ensembles: dict[str, EnsembleConfig] = field(default_factory=dict)  #: runs whose predictions are averaged
+
+    ALSO_CALLED: ClassVar = ALSO_CALLED
 
 
 def default_kind(known_gpus: int, local_gpus: int) -> DeviceKind:

@@ -11,6 +11,7 @@ runs expand in about a second. Rules that the file's author relies on:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,12 +21,16 @@ from typing import Any
 
 import msgspec
 
-from terry.cluster.errors import UserError
+from terry.cluster.config.typed import build, convert, put, typed
+from terry.cluster.config.words import NO, YES, Plain
+from terry.cluster.config.yaml_file import Document, Problem, dotted, leaves, parse
+from terry.cluster.errors import UserError, nearest
 from terry.cluster.files.paths import check_name
 from terry.data_prep.config import DatasetConfig
 from terry.data_prep.config import validate as validate_dataset
-from terry.jobs.sweeps import axes, inputs, rungs, yaml_source
-from terry.jobs.sweeps.axes import Point, Setting
+from terry.jobs.sweeps import axes, inputs, rungs
+from terry.jobs.sweeps.axes import Point
+from terry.jobs.sweeps.interpolation import Interpolation, is_open
 from terry.jobs.sweeps.overrides import Override
 from terry.jobs.sweeps.query import Exclusions, look_up
 from terry.jobs.sweeps.spec import (
@@ -37,8 +42,6 @@ from terry.jobs.sweeps.spec import (
     SweepConfig,
     SweepFile,
 )
-from terry.jobs.sweeps.typed import Problem, convert, convert_known, known, nearest, put, type_at
-from terry.jobs.sweeps.yaml_source import Document, Where
 from terry.models.config import Input
 
 
@@ -88,7 +91,18 @@ def load(path: Path, overrides: Iterable[str] = (), code_hash: Callable[[str], s
 
     code_hash: the hash of the user's own code behind an entry point, part of the identity of its runs.
     """
-    return expand(yaml_source.read(path), overrides, code_hash)
+    return expand(read_sweep(path)[0], overrides, code_hash)
+
+
+def read_sweep(path: Path) -> tuple[Document, bytes]:
+    """A sweep file and its bytes. UserError where it cannot be read or is not YAML."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError("there is no such file", file=path) from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror or error}", file=path) from None
+    return parse(content, str(path)), content
 
 
 def expand(document: Document, overrides: Iterable[str], code_hash: Callable[[str], str] = lambda _: "") -> Sweep:
@@ -99,25 +113,27 @@ def expand(document: Document, overrides: Iterable[str], code_hash: Callable[[st
     for override in given:
         if not override.in_run:
             put(document.value, override.path, override.value)
-    return _expand(document, [o for o in given if o.in_run], code_hash)
-
-
-def _expand(document: Document, overrides: list[Override], code_hash: Callable[[str], str]) -> Sweep:
-    errors = Errors(document, overrides)
+    errors = Errors(document, given)
     with errors.at():
-        for key in document.value:
-            type_at(SweepFile, (str(key),))
-    name = _name(document)
-    datasets = _datasets(document, errors)
+        file = typed(document.value, SweepFile)
+    return _expand(document, file, errors, code_hash)
+
+
+def _expand(document: Document, file: Mapping[str, Any], errors: Errors, code_hash: Callable[[str], str]) -> Sweep:
+    """Runs of a file whose values are typed."""
+    name = _name(document, file.get("name"))
+    interpolation = Interpolation(document)
+    datasets = _datasets(document, errors, file.get("datasets", {}), interpolation)
     with errors.at("sweep"):
-        _refuse_empty_grid(document.value.get("sweep"))
-        sweep = convert(document.value.get("sweep"), SweepConfig) if document.value.get("sweep") else SweepConfig()
+        if document.value.get("sweep") and "grid" in document.value["sweep"] and not file["sweep"]["grid"]:
+            text = "an empty grid varies nothing; name a setting and its values, or leave the key out"
+            raise Problem(text, ("grid",))
+        sweep = build(file.get("sweep", {}), SweepConfig)
     with errors.at("ensembles"):
-        ensembles = known(document.value.get("ensembles") or {}, dict[str, EnsembleConfig])
-        ensembles = msgspec.convert(ensembles, dict[str, Any])
-        typed = {key: convert(value, EnsembleConfig, (key,)) for key, value in ensembles.items()}
-    expander = Expander(document, errors, overrides, datasets, code_hash, sweep.halving)
-    planned = Sweep(name=name, document=document, datasets=datasets, runs=[], ensembles=typed, expander=expander)
+        asked = {key: build(value, EnsembleConfig, (key,)) for key, value in file.get("ensembles", {}).items()}
+    expander = Expander(document, errors, file.get("run", {}), datasets, code_hash, interpolation, sweep.halving)
+    planned = Sweep(name=name, document=document, datasets=datasets, runs=[], ensembles=asked, expander=expander)
+    planned.notices += words_of_old(document)
     with errors.at("sweep"):
         _fill(planned, axes.points(sweep), sweep.exclude)
         if sweep.halving is not None:
@@ -126,9 +142,22 @@ def _expand(document: Document, overrides: list[Override], code_hash: Callable[[
     return planned
 
 
-def _refuse_empty_grid(sweep: Any) -> None:
-    if isinstance(sweep, Mapping) and "grid" in sweep and not sweep["grid"]:
-        raise Problem("an empty grid varies nothing; name a setting and its values, or leave the key out", ("grid",))
+def words_of_old(document: Document) -> list[str]:
+    """For people: `yes`, `no`, `on` and `off` among free-form settings, which are text; YAML 1.1 had them otherwise."""
+    base = [(("run", "parameters"), (document.value.get("run") or {}).get("parameters"))]
+    varied = [
+        (("sweep", part, key), values)
+        for part, axes_of in (document.value.get("sweep") or {}).items()
+        if part in {"grid", "zip"}
+        for key, values in axes_of.items()
+        if key.split(".")[0] == "parameters"
+    ]
+    return [
+        f"{document.file}:{document.line(where)}: {dotted(where)} is the text {str(word)!r}; a switch is true or false"
+        for start, value in (*base, *varied)
+        for where, word in leaves(value, start)
+        if isinstance(word, Plain) and word in YES | NO
+    ]
 
 
 def _fill(planned: Sweep, points: Iterator[Point], exclude: list[dict[str, Any]]) -> None:
@@ -152,9 +181,8 @@ def _fill(planned: Sweep, points: Iterator[Point], exclude: list[dict[str, Any]]
         raise Problem("every run is excluded: nothing would be left to do", ("exclude",))
 
 
-def _name(document: Document) -> str:
-    name = document.value.get("name")
-    if not isinstance(name, str) or not name:
+def _name(document: Document, name: str | None) -> str:
+    if not name:
         raise document.error("a sweep needs a name, such as `name: cells-by-optimizers`", ("name",))
     try:
         check_name(name, "the sweep name")
@@ -169,18 +197,17 @@ def _name(document: Document) -> str:
     return name
 
 
-def _datasets(document: Document, errors: Errors) -> dict[str, DatasetConfig]:
+def _datasets(
+    document: Document, errors: Errors, entries: Mapping[str, Any], interpolation: Interpolation
+) -> dict[str, DatasetConfig]:
     datasets: dict[str, DatasetConfig] = {}
     with errors.at("datasets"):
-        entries = document.value.get("datasets") or {}
-        if not isinstance(entries, Mapping):
-            raise Problem("must be a mapping: the name of each data set and what it is made of", ())
         for name, value in entries.items():
-            if not isinstance(name, str) or len(name) > 40:
-                raise Problem("the name of a data set must be text of at most 40 characters", (str(name),))
+            if len(name) > 40:
+                raise Problem("the name of a data set must be text of at most 40 characters", (name,))
             try:
                 check_name(name, "the data set name")
-                datasets[name] = convert(_resolved(document, ("datasets", name), value), DatasetConfig, (name,))
+                datasets[name] = convert(interpolation.resolve(("datasets", name), value), DatasetConfig, (name,))
                 validate_dataset(datasets[name])
             except Problem:
                 raise
@@ -193,43 +220,32 @@ def _datasets(document: Document, errors: Errors) -> dict[str, DatasetConfig]:
 class Errors:
     """Turns problems into UserErrors with the file and line, or the override, that they come from."""
 
-    def __init__(self, document: Document, overrides: list[Override]) -> None:
+    def __init__(self, document: Document, given: list[Override]) -> None:
         self._document = document
-        self._overrides = overrides
+        self.overrides = [override for override in given if override.in_run]  #: of settings of the run
+        self._others = [override for override in given if not override.in_run]
 
-    def at(self, *section: str) -> _At:
+    @contextlib.contextmanager
+    def at(self, *section: str) -> Iterator[None]:
         """A context in which a Problem's path is relative to `section` of the file."""
-        return _At(self, section)
-
-    def error(self, problem: Problem, where: Where) -> UserError:
-        """The error of a problem at a place of the file."""
-        name = ".".join(str(part) for part in where)
-        return self._document.error(f"{name}: {problem.message}" if name else problem.message, where)
+        try:
+            yield
+        except Problem as problem:
+            path = (*section, *problem.path)
+            by = next((o for o in reversed(self._others) if path[: len(o.path)] == o.path), None)
+            raise self._document.about(problem, section) if by is None else by.error(problem) from None
 
     def in_run(self, problem: Problem, point: Point) -> UserError:
         """The error of a problem in a run: by override, by the point's setting, or in the base."""
         path = problem.path
-        text = f"{'.'.join(path)}: {problem.message}" if path else problem.message
-        for override in reversed(self._overrides):
+        for override in reversed(self.overrides):
             if path[: len(override.path)] == override.path:
-                return UserError(f"{override.text}: {problem.message}")
+                return override.error(problem)
         for setting in sorted(point, key=lambda s: -s.key.count(".")):
             parts = tuple(setting.key.split("."))
             if path[: len(parts)] == parts:
-                return self._document.error(text, (*setting.where, *path[len(parts) :]))
-        return self._document.error(f"run.{text}" if path else text, ("run", *path))
-
-
-class _At:
-    def __init__(self, errors: Errors, section: tuple[str, ...]) -> None:
-        self._errors, self._section = errors, section
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Problem):
-            raise self._errors.error(error, (*self._section, *error.path)) from None
+                return self._document.error(str(problem), (*setting.where, *path[len(parts) :]))
+        return self._document.about(problem, ("run",)) if path else self._document.error(problem.message, ("run",))
 
 
 class Expander:
@@ -239,23 +255,23 @@ class Expander:
         self,
         document: Document,
         errors: Errors,
-        overrides: list[Override],
+        base: dict[str, Any],
         datasets: dict[str, DatasetConfig],
         code_hash: Callable[[str], str],
+        interpolation: Interpolation,
         rule: HalvingConfig | None = None,
     ) -> None:
+        """base: `run:`, typed."""
         self._halving = None if rule is None else msgspec.to_builtins(rule)
-        self._document, self.errors, self._overrides, self._code_hash = document, errors, overrides, code_hash
-        self._datasets = datasets
+        self._document, self.errors, self._code_hash = document, errors, code_hash
+        self._base, self._datasets, self._interpolation = base, datasets, interpolation
         self._vector_sizes: dict[str, int | None] = {}
-        self._interpolates = _has_interpolation(document.value) or _has_interpolation([o.value for o in overrides])
+        self._interpolates = is_open(document.value) or is_open([o.value for o in errors.overrides])
         self._defaults = msgspec.to_builtins(RunConfig())
-        self._values: dict[Where, Any] = {}
         self._pruned_datasets = {
             name: pruned(msgspec.to_builtins(config), msgspec.to_builtins(DatasetConfig()))
             for name, config in datasets.items()
         }
-        self._base = self._known_base()
 
     def dataset_settings(self, name: str) -> dict[str, Any]:
         """What decides a data set's content: its settings, and those of the one whose vocabulary it takes."""
@@ -264,18 +280,6 @@ class Expander:
         if other != name and other in self._pruned_datasets:
             settings["vocabulary_of"] = self._pruned_datasets[other]
         return settings
-
-    def _known_base(self) -> dict[str, Any]:
-        try:
-            base = known(self._document.value.get("run"), RunConfig)
-            for key in (*base, *(override.path[0] for override in self._overrides)):
-                _refuse_halving(key)
-            for override in self._overrides:
-                known(override.value, type_at(RunConfig, override.path), override.path)
-        except Problem as problem:
-            raise self.errors.in_run(problem, ()) from None
-        assert isinstance(base, dict)
-        return base
 
     def run(self, point: Point) -> PlannedRun:
         """One run. UserError with the line of what is wrong with it."""
@@ -290,29 +294,16 @@ class Expander:
 
     def _typed(self, point: Point) -> RunConfig:
         raw = dict(self._base)
-        if self._halving is not None:
-            raw["halving"] = self._halving
         # Whole sections first, so that a single key of one is set on top of it.
         for setting in sorted(point, key=lambda s: s.key.count(".")):
-            put(raw, tuple(setting.key.split(".")), self._value(setting))
-        for override in self._overrides:
+            put(raw, tuple(setting.key.split(".")), setting.value)
+        for override in self.errors.overrides:
             put(raw, override.path, override.value)
         if len(self._datasets) == 1 and not look_up(raw, ("data", "dataset")):
             put(raw, ("data", "dataset"), next(iter(self._datasets)))  # the only one is the one that is meant
         if self._interpolates:
-            return convert(_resolved(self._document, ("run",), raw), RunConfig)
-        return convert_known(raw, RunConfig)
-
-    def _value(self, setting: Setting) -> Any:
-        """A varied value with its keys checked; each once."""
-        if setting.where not in self._values:
-            path = tuple(setting.key.split("."))
-            _refuse_halving(path[0])
-            value = known(setting.value, type_at(RunConfig, path), path)
-            if not setting.shared:
-                return value
-            self._values[setting.where] = value
-        return self._values[setting.where]
+            raw = typed(self._interpolation.resolve(("run",), raw), RunConfig)
+        return build(raw if self._halving is None else {**raw, "halving": self._halving}, RunConfig)
 
     def _check_dataset(self, config: RunConfig) -> None:
         name, names = config.data.dataset, list(self._datasets)
@@ -346,11 +337,6 @@ class Expander:
         return digest(settings)
 
 
-def _refuse_halving(key: str) -> None:
-    if key == "halving":
-        raise Problem("belongs below `sweep:`, as in sweep.halving.factor: runs are compared with each other", (key,))
-
-
 def pruned(value: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """What differs from the defaults: a setting added to Terry later leaves the identity of old runs as it was."""
     result: dict[str, Any] = {}
@@ -369,29 +355,3 @@ def digest(value: Any) -> str:
     """sha256 of the canonical JSON of plain values."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _has_interpolation(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(_has_interpolation(item) for item in value.values())
-    if isinstance(value, list):
-        return any(_has_interpolation(item) for item in value)
-    return isinstance(value, str) and "${" in value
-
-
-def _resolved(document: Document, path: tuple[str, ...], value: Any) -> Any:
-    """`value`, which stands at `path` of the file, with its interpolations resolved by OmegaConf."""
-    if not _has_interpolation(value):
-        return value
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    root = {key: item for key, item in document.value.items() if key not in {"sweep", "ensembles"}}
-    put(root, path, value)
-    try:
-        node = OmegaConf.select(OmegaConf.create(root), ".".join(path))
-        return OmegaConf.to_container(node, resolve=True)
-    except OmegaConfBaseException as error:
-        full = tuple((getattr(error, "full_key", "") or "").split("."))
-        relative = full[len(path) :] if full[: len(path)] == path else ()
-        raise Problem(str(error).splitlines()[0], relative) from None

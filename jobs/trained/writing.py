@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import secrets
@@ -14,7 +13,7 @@ from typing import IO, Any
 
 import msgspec
 
-from terry.cluster.errors import UserError
+from terry.cluster.errors import UserError, close
 from terry.cluster.files import durable
 from terry.data_prep.clean import clean_text
 from terry.data_prep.config import Level, Unit
@@ -154,8 +153,8 @@ def encode_seed(vocabulary: Vocabulary, text: str) -> list[int]:
     cleaned = cleaned.lower() if vocabulary.lowercase else cleaned
     pieces = list(cleaned) if vocabulary.level is Level.character else words(cleaned, vocabulary.tokenizer)
     lacking = list(dict.fromkeys(piece for piece in pieces if vocabulary.id_of(piece) == vocabulary.unknown))
-    near = {piece: difflib.get_close_matches(piece, vocabulary.tokens[len(SPECIAL) :], n=2) for piece in lacking[:5]}
-    hints = [f"{piece!r}" + (f" (it has {', '.join(found)})" if found else "") for piece, found in near.items()]
+    near = {piece: close(piece, vocabulary.tokens[len(SPECIAL) :]) for piece in lacking[:5]}
+    hints = [f"{piece!r}" + (f" (it has {found})" if found else "") for piece, found in near.items()]
     kind = "characters" if vocabulary.level is Level.character else "words"
     raise UserError(
         f"the seed text has {kind} that the model's vocabulary of {len(vocabulary):,} lacks: {', '.join(hints)}"

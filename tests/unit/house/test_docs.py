@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from terry.cluster.cli.main import VERBS
-from terry.cluster.config import node_values as nodes_values
-from terry.cluster.config import policy as policy_file
 from terry.cluster.config import terry_yaml as config
+from terry.cluster.config.nodes import GROUPS
+from terry.cluster.config.typed import all_keys
 from terry.jobs.sweeps.spec import SweepFile
 from tests.helpers.doc_blocks import Block, Command, agrees, blocks, like_page
 
@@ -76,7 +76,9 @@ def test_every_setting_of_a_sweep_file_is_in_the_reference(generate: ModuleType)
 
 def test_every_key_of_terry_yaml_is_in_the_reference(generate: ModuleType) -> None:
     text = page(generate, "reference/terry-yaml.md")
-    for key in {*config.KEYS, *config._NOTIFY_KEYS, *policy_file._KEYS, *nodes_values.READERS}:
+    keys = [key for kind in (config.File, *GROUPS.values()) for key in all_keys(kind)]
+    assert len(keys) > 40
+    for key in {key.rpartition(".")[2] for key in keys}:
         assert f"{key}:" in text or f"`{key}`" in text, key
 
 

@@ -27,7 +27,7 @@ def test_where_the_machines_are_is_known_whatever_is_wrong_with_the_rest(tmp_pat
         read(place)
     assert list(read_nodes(place).hosts) == ["seawolf"]
     place.config.write_text("nodes: [b\n")
-    with pytest.raises(UserError, match="not YAML"):
+    with pytest.raises(UserError, match="not valid YAML"):
         read_nodes(place)
 
 
@@ -40,18 +40,21 @@ def test_a_line_of_shell_or_a_list_of_arguments() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("nodes: {}\nnotfiy: {}\n", "terry.yaml:2: terry.yaml has no key 'notfiy'; did you mean 'notify'?"),
-        ("notify:\n  comand: x\n", "terry.yaml:2: notify has no key 'comand'; did you mean 'command'?"),
-        ("notify:\n  timeout: 3\n", "terry.yaml:2: notify.command must be a line of shell"),
-        ("notify: {command: [1, 2]}\n", "terry.yaml:1: notify.command must be"),
-        ("notify:\n  command: x\n  timeout: -1\n", "terry.yaml:3: notify.timeout must be seconds"),
-        ("notify:\n  command: x\n  timeout: true\n", "terry.yaml:3: notify.timeout must be seconds"),
-        ("notify:\n  command: x\n  on: [sunday]\n", "terry.yaml:3: notify.on must be a list of sweep, failure"),
-        ("notify: {}\n", "notify.command must be"),
-        ("notify: 3\n", "terry.yaml:1: notify must be made of `key: value`"),
-        ("- a\n", "terry.yaml:1: terry.yaml must be made of"),
-        ("notify: {command: x}\nnotify: {command: y}\n", "terry.yaml:2: terry.yaml has the key 'notify' twice"),
-        ("a: [\n", "this is not YAML"),
+        ("nodes: {}\nnotfiy: {}\n", "terry.yaml:2: notfiy: unknown key; did you mean 'notify'?"),
+        ("notify:\n  comand: x\n", "terry.yaml:2: notify.comand: unknown key; did you mean 'command'?"),
+        ("notify:\n  timeout: 3\n", "terry.yaml:1: notify.command: is missing"),
+        ("notify:\n  command: [a, [b]]\n", "terry.yaml:2: notify.command: must be a line of shell, or a list"),
+        ("notify:\n  command: x\n  timeout: -1\n", "terry.yaml:3: notify.timeout: must be a duration"),
+        ("notify:\n  command: x\n  timeout: true\n", "terry.yaml:3: notify.timeout: must be a duration"),
+        (
+            "notify:\n  command: x\n  on: [sunday]\n",
+            "terry.yaml:3: notify.on: must be a list of sweep, failure, not ['sunday']",
+        ),
+        ("notify: {}\n", "notify.command: is missing"),
+        ("notify: 3\n", "terry.yaml:1: notify: must be a mapping of settings (`key: value`), not 3"),
+        ("- a\n", "terry.yaml:1: must be a mapping of settings"),
+        ("notify: {command: x}\nnotify: {command: y}\n", "terry.yaml:2: 'notify' stands twice (first in line 1)"),
+        ("a: [\n", "not valid YAML: the list is not closed"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(text: str, said: str) -> None:

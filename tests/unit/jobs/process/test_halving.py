@@ -200,7 +200,7 @@ def test_members_that_may_end_early_are_spoken_of(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("sweep.halving.factor=1", "factor must be at least 2, not 1"),
-        ("sweep.halving.factor=third", "must be a whole number, not text"),
+        ("sweep.halving.factor=third", "must be a whole number, not 'third'"),
         ("sweep.halving.after=0", "after must be more than 0, not 0"),
         ("sweep.halving.unit=epochs", "unknown value 'epochs'"),
         ("sweep.halving.faktor=3", "did you mean 'factor'"),

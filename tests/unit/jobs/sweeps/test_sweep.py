@@ -161,7 +161,7 @@ def test_an_override_reaches_the_rest_of_the_file(tmp_path: Path) -> None:
     [
         ("training.epoch=3", "did you mean 'training.epochs'"),
         ("trainig.epochs=3", "did you mean 'training'"),
-        ("training.epochs=many", "training.epochs=many: must be a whole number, not text"),
+        ("training.epochs=many", "training.epochs=many: must be a whole number, not 'many'"),
         ("training.epochs", "write key=value"),
         ("training.epochs=[1", "not valid YAML"),
     ],

@@ -267,6 +267,10 @@ class _Dumper(yaml.SafeDumper):
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     style = None if value not in NOTHING and isinstance(meaning(value), str) else "'"
+    if not {"\x85", "\u2028", "\u2029"}.isdisjoint(
+        value
+    ):  # PyYAML 6.0.3 writes them as they are: read, they are blanks
+        style = '"'
     return dumper.represent_scalar(_TEXT, value, style=style)
 
 

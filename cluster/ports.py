@@ -20,7 +20,11 @@ class Clock(Protocol):
     """Time, as an argument."""
 
     def now(self) -> datetime:
-        """Now, aware, UTC."""
+        """Now, aware, UTC: for people, and for the times of events."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds by a clock that nobody sets: for pace and patience."""
         ...
 
 
@@ -122,8 +126,11 @@ class DevicePool(Protocol):
     A report is offered again to the next controller until `acknowledge`d.
     """
 
-    def attach(self, epoch: int) -> None:
-        """Take over all agents for the controller of this epoch; each answers with an Appeared report."""
+    def attach(self, epoch: int, holder: str = "") -> None:
+        """Take over all agents for the controller of this epoch; each answers with an Appeared report.
+
+        holder: tells two controllers of one number apart (a restored backup counts epochs anew); the first is obeyed.
+        """
         ...
 
     def poll(self, timeout_s: float) -> Poll:

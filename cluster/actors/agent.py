@@ -86,9 +86,9 @@ class AgentActor:
             raise TimeoutError("the agent has not started within 30 s")
         return self._agent
 
-    def hello(self, epoch: int) -> bytes:
+    def hello(self, epoch: int, holder: str = "") -> bytes:
         """See DeviceAgent."""
-        return _encode(self._hosted().hello(epoch))
+        return _encode(self._hosted().hello(epoch, holder))
 
     def poll(self, epoch: int, life: str, acknowledged: int, seen: int, timeout_s: float) -> bytes:
         """See DeviceAgent."""

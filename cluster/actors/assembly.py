@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 
@@ -17,6 +17,7 @@ from terry.cluster.controller.loop import Controller, Hooks
 from terry.cluster.controller.notify import Notifier
 from terry.cluster.errors import LostLease
 from terry.cluster.files.paths import Workspace
+from terry.cluster.host import clock
 from terry.cluster.host.versions import installed
 from terry.cluster.nodes.records import Member, Members, write_members
 from terry.cluster.ray.daemons import runtime_folder
@@ -30,7 +31,11 @@ class SystemClock:
 
     def now(self) -> datetime:
         """Now, aware, UTC."""
-        return datetime.now(UTC)
+        return clock.now()
+
+    def monotonic(self) -> float:
+        """Seconds by a clock that nobody sets."""
+        return clock.monotonic()
 
 
 def _members(workspace: Workspace, nodes: tuple[Member, ...]) -> None:

@@ -90,7 +90,7 @@ def _is_idle(slot: Slot, need: Need, idle_after: float) -> bool:
     since = slot.taken_at
     if slot.device:
         since = next((load.idle_since for load in need.loads if load.device_id == slot.device), None)
-    return since is not None and since <= need.time - timedelta(seconds=idle_after)
+    return since is not None and not since <= need.time < since + timedelta(seconds=idle_after)
 
 
 def _suits(slot: Slot, jobs: WaitingJobs, devices: Collection[Device]) -> bool:

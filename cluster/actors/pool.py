@@ -37,7 +37,9 @@ _log = logging.getLogger(__name__)
 _SCAN_NODES_S = 1.0
 _POLL_S = 30.0
 _RETRY_S = 0.3
-_SILENT_S = 60.0  # longer than a restart takes, on a machine under load, with torch to import
+#: Whoever has not looked for so long (stopped, frozen, a machine's snapshot) was away himself: others were not silent.
+_AWAY_S = 10.0
+_SILENT_S = 120.0  # longer than a restart takes under load, with torch to import, and than a pause of its process
 
 
 @dataclass(slots=True, eq=False)
@@ -82,20 +84,21 @@ class RayPool:
         self._told: set[str] = set()  # devices of slots of which it was said that they were given back
         self._tell = members
         self._namespace = namespace
-        self._epoch = 0
+        self._epoch, self._holder = 0, ""
         self._agents: dict[str, _Agent] = {}  # by actor name
         self._nodes: dict[str, Member] = {}  # by node id, those alive
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._scanned = 0.0
+        self._looked = time.monotonic()
         self._reports: list[Report] = []
         self._progress: dict[str, Progress] = {}
         self._uses: dict[str, DeviceUse] = {}
 
     # DevicePool
 
-    def attach(self, epoch: int) -> None:
+    def attach(self, epoch: int, holder: str = "") -> None:
         """Take over all agents; create those that are missing."""
-        self._epoch = epoch
+        self._epoch, self._holder = epoch, holder
         if self._idle_after is not None:
             self._found = _agents_there(self._namespace)
         self._scan_nodes()
@@ -160,6 +163,9 @@ class RayPool:
 
     def _keep_asking(self) -> None:
         now = time.monotonic()
+        away, self._looked = now - self._looked, now
+        if away > _AWAY_S:
+            self._was_away(away)
         if now - self._scanned >= _SCAN_NODES_S:
             self._scan_nodes()
         for agent in self._agents.values():
@@ -169,6 +175,12 @@ class RayPool:
             waits = name in self._slots and agent.device is None  # in Ray: somebody else holds the device
             if agent.asking and not waits and now - agent.asked_at > _POLL_S + _SILENT_S:
                 self._replace(name, agent)
+
+    def _was_away(self, away_s: float) -> None:
+        """Begin to wait anew for answers that were asked for before."""
+        _log.warning("this process was away for %.0f s: waiting for its agents anew", away_s)
+        for agent in self._agents.values():
+            agent.asked_at += away_s
 
     def _scan_nodes(self) -> None:
         self._scanned = time.monotonic()
@@ -286,7 +298,7 @@ class RayPool:
             assert agent.device is not None
             ref = agent.handle.poll.remote(self._epoch, agent.device.agent, agent.acknowledged, agent.seen, _POLL_S)
         elif agent.launches == 0:  # its answer must know of every launch that was sent
-            ref = agent.handle.hello.remote(self._epoch)
+            ref = agent.handle.hello.remote(self._epoch, self._holder)
         else:
             return
         agent.asking, agent.asked_at = True, time.monotonic()

@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 #: A start, and progress, are told so late at most (seconds), and what follows goes with it, in one answer; an end is
 #: told at once. With many agents these answers are most of what the controller has to do.
 START_S, PROGRESS_S = 0.05, 0.5
+#: Whoever has not looked for so long (stopped, frozen, in a snapshot) was away himself: his jobs were not silent.
+AWAY_S = 10.0
 #: Marks all processes of an agent, for the successor that has to make sure that they are gone.
 AGENT_VARIABLE = "TERRY_AGENT"
 
@@ -88,7 +90,7 @@ class DeviceAgent:
         self._meter = DeviceMeter(self._device, gpu)
         self._occupancy = Occupancy(device.id, gpu, lock, self._own_pids) if gpu is not None else None
         self._changed = threading.Condition()
-        self._epoch = 0
+        self._epoch, self._holder = 0, ""
         self._jobs: dict[tuple[str, int], AgentJob] = {}
         self._reports: deque[tuple[int, Report]] = deque()
         self._counter = 0
@@ -101,6 +103,7 @@ class DeviceAgent:
         self._forkserver_retry_at = 0.0
         self._forkserver_failures = 0
         self._closed = False
+        self._checked = time.monotonic()
 
     @property
     def forkserver_pid(self) -> int | None:
@@ -109,10 +112,13 @@ class DeviceAgent:
 
     # asked by the controller, from any thread
 
-    def hello(self, epoch: int) -> AgentReply:
-        """The controller of `epoch` takes over; older ones are refused from now on."""
+    def hello(self, epoch: int, holder: str = "") -> AgentReply:
+        """The controller of `epoch` takes over; older ones are refused from now on, and others of the same number."""
         with self._changed:
+            if epoch == self._epoch and self._holder and holder and holder != self._holder:
+                raise StaleOrder(f"another controller of epoch {epoch} has taken this agent")
             self._check_epoch(epoch)
+            self._holder = holder
             self._changed.notify_all()  # polls of an older controller end
             return self._reply()
 
@@ -380,6 +386,11 @@ class DeviceAgent:
         return 0.25 if self._jobs else idle if self._forkserver else 0.1
 
     def _check_jobs(self, now: float) -> None:
+        away, self._checked = now - self._checked, now
+        if away > AWAY_S:
+            _log.warning("this process was away for %.0f s: waiting for its jobs anew", away)
+            for job in self._jobs.values():
+                job.was_away(away)
         if self._forkserver is None and now >= self._forkserver_retry_at:
             self._start_forkserver()
             for job in [j for j in self._jobs.values() if j.waits_for_forkserver]:

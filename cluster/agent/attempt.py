@@ -183,6 +183,12 @@ class AgentJob:
             self._signal(signal.SIGTERM)
             self._signal(signal.SIGCONT)  # a stopped process could not leave
 
+    def was_away(self, away_s: float) -> None:
+        """Nobody looked after it for so long: what it has said since is not heard yet, so it has as much more time."""
+        self._moved += away_s
+        if self._kill_at is not None:
+            self._kill_at += away_s
+
     def enforce_limits(self, now: float) -> None:
         """Time limit, hang, and the end of a grace period."""
         if self._pid is None:

@@ -111,7 +111,7 @@ def nodes(current: Session, *, machines: bool) -> None:
     from terry.logs.view.build import Snapshots
 
     needs_workspace(current)
-    known = list_machines(current.workspace, now())
+    known = list_machines(current.workspace)
     if current.as_json and machines:
         print_json(known)
         return

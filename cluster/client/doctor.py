@@ -19,8 +19,10 @@ from terry.cluster.core.state import State
 from terry.cluster.core.state_document import BadSnapshot, UnknownSnapshot, from_snapshot
 from terry.cluster.errors import JournalDamaged, UserError, WorkspaceNewer
 from terry.cluster.files import lease, run_folder, store
+from terry.cluster.files.lease import Liveness
 from terry.cluster.files.paths import Workspace
 from terry.cluster.lifecycle.here import keeper_trouble
+from terry.cluster.lifecycle.liveness import LOOK_S, liveness
 from terry.logs.format import ago, plural, size
 
 #: Less free space than this is worth a word (bytes).
@@ -111,13 +113,17 @@ def _space(workspace: Workspace) -> Iterator[Finding]:
 
 def _controller(workspace: Workspace, now: datetime) -> Iterator[Finding]:
     held = lease.read(workspace)
-    trouble = "" if held is not None and held.alive(now) else keeper_trouble(workspace)
+    found = liveness(workspace, LOOK_S)
+    trouble = "" if found is Liveness.ALIVE else keeper_trouble(workspace)
     if trouble:
         yield Finding(what="controller", good=False, text=f"it cannot be started: {trouble} ({workspace.keeper_log})")
     elif held is None:
         yield Finding(what="controller", good=True, text="none has run yet; `terry-cluster up` starts one")
-    elif held.alive(now):
+    elif found is Liveness.ALIVE:
         yield Finding(what="controller", good=True, text=f"epoch {held.epoch} on {held.host}, pid {held.pid}")
+    elif found is Liveness.UNKNOWN:
+        text = f"epoch {held.epoch} on {held.host} gave no sign of life in {LOOK_S:g} s; ask again"
+        yield Finding(what="controller", good=False, text=text)
     else:
         how = "stopped" if held.stopped else "died"
         text = f"epoch {held.epoch} on {held.host} {how} {ago(held.heartbeat, now)}; `terry-cluster up` starts the next"
@@ -127,8 +133,7 @@ def _controller(workspace: Workspace, now: datetime) -> Iterator[Finding]:
 def _inbox(workspace: Workspace, now: datetime) -> Iterator[Finding]:
     waiting = list((workspace.inbox / "new").glob("*.json"))
     bad = list((workspace.inbox / "done").glob("*.bad"))
-    held = lease.read(workspace)
-    stuck = bool(waiting) and held is not None and held.alive(now)
+    stuck = bool(waiting) and liveness(workspace) is Liveness.ALIVE
     old = [path for path in waiting if now.timestamp() - path.stat().st_mtime > 30]
     yield Finding(what="inbox", good=not (stuck and old), text=f"{plural(len(waiting), 'request')} waiting")
     for path in bad:

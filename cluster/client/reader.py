@@ -19,6 +19,7 @@ from terry.cluster.errors import InvalidTransition, JournalDamaged, UserError
 from terry.cluster.files import lease, live, store
 from terry.cluster.files.journal import read, segments
 from terry.cluster.files.paths import Workspace
+from terry.cluster.host import clock
 from terry.cluster.host.clock import now
 from terry.cluster.scheduling import plan as schedule
 from terry.cluster.slurm import next_head
@@ -58,11 +59,13 @@ class Reader:
         self._outcomes: dict[str, tuple[JobRecord, Outcome]] = {}
         self._waits: dict[str, str] = {}
         self._policy = watched_policy(workspace)
+        self._watch: lease.Watch | None = None  # of the lease
+        self._figures: tuple[object, float] | None = None  # live.json, and since when it is as it is (monotonic)
 
     def stamp(self) -> object:
         """Changes whenever what a view shows has changed on disk. Costs a few system calls."""
         held = lease.read(self.workspace)  # its heartbeat is no news, but its holder's death is
-        return (self._queue_stamp(), _stat(self.workspace.live), held and (held.epoch, held.alive(self._clock())))
+        return (self._queue_stamp(), _stat(self.workspace.live), held and (held.epoch, self._liveness(held)))
 
     def read(self) -> Known:
         """All that the files say, but for the figures of jobs that do not run: see `look_at`."""
@@ -145,14 +148,15 @@ class Reader:
         if held is None:
             starting = self._is_kept()
             return ControllerView(alive=False, starting=starting, trouble=self._trouble() if starting else "")
-        last = max(held.heartbeat, heard.time) if heard and heard.epoch == held.epoch else held.heartbeat
-        age = max(0.0, (moment - last).total_seconds())
-        alive = held.alive(moment)
+        found = self._liveness(held)
+        alive = found is lease.Liveness.ALIVE
+        age = self._age_s(moment, held, heard, alive=alive)
         starting = not alive and self._is_kept()
         trouble = self._trouble() if starting else ""
         coming = None if alive else next_head.read(self.workspace)
         return ControllerView(
             alive=alive,
+            unsure=found is lease.Liveness.UNKNOWN,
             starting=starting,
             trouble=trouble,
             successor=coming.job if coming else "",
@@ -160,6 +164,30 @@ class Reader:
             epoch=held.epoch,
             age_s=age,
         )
+
+    def _liveness(self, held: lease.Lease) -> lease.Liveness:
+        """The first look may take as long as a controller of another machine needs to show that it lives."""
+        from terry.cluster.lifecycle.liveness import LOOK_S, liveness, watch
+
+        if self._watch is None:
+            found = liveness(self.workspace, LOOK_S)
+            self._watch = watch(self.workspace)
+            return found
+        return self._watch.look(held)
+
+    def _age_s(self, moment: datetime, held: lease.Lease, heard: live.Live | None, *, alive: bool) -> float:
+        """How old the figures are, in seconds. Of one that lives: as seen from here, where its clock is another's."""
+        stamp, now = _stat(self.workspace.live), clock.monotonic()
+        if self._figures is None or self._figures[0] != stamp:
+            self._figures = (stamp, now)
+        seen = now - self._figures[1]
+        if alive and not held.is_here:
+            return seen
+        mine = heard is not None and heard.epoch == held.epoch
+        last = heard.time if mine and heard is not None and alive else held.heartbeat
+        if mine and heard is not None and not alive:
+            last = max(last, heard.time)
+        return max(seen, (moment - last).total_seconds())  # a clock that was set back says nothing
 
     def _trouble(self) -> str:
         from terry.cluster.lifecycle.here import keeper_trouble

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from terry.cluster.controller import requests
@@ -28,6 +28,7 @@ from terry.cluster.files.inbox import Letter
 from terry.cluster.files.live import LiveWriter
 from terry.cluster.files.paths import Workspace
 from terry.cluster.files.store import Snapshots, load
+from terry.cluster.host.clock import Pace
 from terry.cluster.ports import Clock, DevicePool, LaunchOrder, NodeDied
 from terry.cluster.scheduling.demand import IdleWatch
 from terry.cluster.scheduling.plan import Policy, plan
@@ -35,13 +36,13 @@ from terry.cluster.scheduling.plan import Policy, plan
 #: A turn of the loop waits so long (seconds) for reports before it looks into the inbox again.
 TURN_S = 0.2
 #: How often the lease says that its holder lives.
-HEARTBEAT = timedelta(seconds=2)
+HEARTBEAT_S = 1.0
 #: How often what is left in the inbox is tidied up.
-TIDY = timedelta(hours=1)
+TIDY_S = 3600.0
 #: How often the pool is asked whether a silent node is dead.
-ASK_FOR_NODES = timedelta(seconds=10)
+ASK_FOR_NODES_S = 10.0
 #: How often the pool is told what is needed.
-TELL_NEED = timedelta(seconds=1)
+TELL_NEED_S = 1.0
 #: How long a predecessor on this machine that is being killed may still hold the lock.
 LOCK_WAIT_S = 10.0
 
@@ -84,16 +85,17 @@ class Controller:
         self._hooks = hooks or Hooks()
         self._version = version
         self._node_is_dead = node_is_dead
-        self._asked_at: datetime | None = None
-        self._tidied_at: datetime | None = None
-        self._told_at: datetime | None = None
+        self._beats = Pace(HEARTBEAT_S)
+        self._asks = Pace(ASK_FOR_NODES_S)
+        self._tidies = Pace(TIDY_S)
+        self._tells = Pace(TELL_NEED_S)
         self._idle = IdleWatch()
         self._calls = calls
         self._resources = ExitStack()
         self._commands: list[Command] = []
         self._planned_seq = -1
         self._planned_by: Policy | None = None
-        self._wake_at: datetime | None = None
+        self._wake_at: float | None = None  # monotonic
         self._ending = False
         self._stopped = False
 
@@ -135,9 +137,10 @@ class Controller:
         if self.state.epoch >= self._lease.epoch:
             self._lease.raise_epoch(self.state.epoch, now)
         self._journal.epoch = self._lease.epoch
-        self._snapshots = Snapshots(self._workspace, self.state.seq, now, self._calls)
+        self._snapshots = Snapshots(self._workspace, self.state.seq, self._clock.monotonic(), self._calls)
         self._live = LiveWriter(self._workspace, self._lease.epoch)
         self._begin(now)
+        self._beats.due(self._clock.monotonic())
 
     def _begin(self, now: datetime) -> None:
         held = self._lease.lease
@@ -147,7 +150,7 @@ class Controller:
         self._apply_policy(self._policy_now(), now)
         self._commit()
         self._perform()
-        self._pool.attach(held.epoch)
+        self._pool.attach(held.epoch, held.holder)
         _log.info("controller of epoch %d: %d jobs, event %d", held.epoch, len(self.state.jobs), self.state.seq)
 
     def turn(self, timeout_s: float) -> None:
@@ -155,7 +158,7 @@ class Controller:
         poll = self._pool.poll(self._patience(timeout_s))
         now = self._clock.now()
         self._beat(now)
-        for report in (*poll.reports, *self._silent_deaths(now)):
+        for report in (*poll.reports, *self._silent_deaths()):
             for found in events_of(self.state, self._workspace, report, now):
                 self._take(found)
         letters = [letter for letter in inbox.take(self._workspace) if self._answer(letter, now)]
@@ -173,7 +176,7 @@ class Controller:
         self._live.measured(poll.uses)
         self._show(now)
         self._tidy(now)
-        self._snapshots.save_if_due(self.state, self._journal, now)
+        self._snapshots.save_if_due(self.state, self._journal, self._clock.monotonic())
         self._end_if_done(now)
 
     def let_go(self) -> None:
@@ -238,7 +241,7 @@ class Controller:
         policy = self._policy_now()
         self._apply_policy(policy, now)
         unchanged = self.state.seq == self._planned_seq and policy == self._planned_by
-        if unchanged and (self._wake_at is None or now < self._wake_at):
+        if unchanged and (self._wake_at is None or self._clock.monotonic() < self._wake_at):
             return
         made = plan(self.state, now, policy)
         for placement in made.placements:
@@ -246,7 +249,8 @@ class Controller:
             self._record(e.Placed(time=now, job_id=placement.job_id, attempt=attempt, allocation=placement.allocation))
         for leave in made.preemptions:
             self._record(e.PreemptRequested(time=now, job_id=leave.job_id, reason=leave.reason))
-        self._wake_at, self._planned_by = made.wake_at, policy
+        pause = None if made.wake_at is None else (made.wake_at - now).total_seconds()
+        self._wake_at, self._planned_by = None if pause is None else self._clock.monotonic() + pause, policy
         # A plan that was cut short is gone on with at the next turn.
         self._planned_seq = self.state.seq if len(made.placements) < policy.placements_per_turn else -1
 
@@ -321,10 +325,10 @@ class Controller:
             return 0.0
         if self._wake_at is None:
             return timeout_s
-        return max(0.0, min(timeout_s, (self._wake_at - self._clock.now()).total_seconds()))
+        return max(0.0, min(timeout_s, self._wake_at - self._clock.monotonic()))
 
     def _beat(self, now: datetime) -> None:
-        if now - self._lease.lease.heartbeat < HEARTBEAT:
+        if not self._beats.due(self._clock.monotonic()):
             return
         try:
             self._lease.heartbeat(now)
@@ -332,8 +336,7 @@ class Controller:
             _log.warning("the lease could not be renewed: %s", error)
 
     def _tidy(self, now: datetime) -> None:
-        if self._tidied_at is None or now - self._tidied_at >= TIDY:
-            self._tidied_at = now
+        if self._tidies.due(self._clock.monotonic()):
             inbox.tidy(self._workspace, now.timestamp())
 
     def _tell_need(self, now: datetime) -> None:
@@ -343,29 +346,27 @@ class Controller:
         """
         if not self._pool.borrows or self._ending:
             return
-        if self._told_at is None or now - self._told_at >= TELL_NEED:
-            self._told_at = now
+        if self._tells.due(self._clock.monotonic()):
             self._pool.need(self._idle.need(self.state, now, self._policy_now()))
 
-    def _silent_deaths(self, now: datetime) -> list[NodeDied]:
+    def _silent_deaths(self) -> list[NodeDied]:
         """Nodes that died while no controller was there to hear of it, with jobs on them. Asked for now and then."""
-        if self._node_is_dead is None or (self._asked_at is not None and now - self._asked_at < ASK_FOR_NODES):
+        if self._node_is_dead is None or not self._asks.due(self._clock.monotonic()):
             return []
-        self._asked_at = now
         silent = [self.state.devices[d] for d in self.state.on_device if not self.state.devices[d].online]
         lives = {(known.device.node, known.device.node_id) for known in silent}
         return [NodeDied(node=node, node_id=life) for node, life in sorted(lives) if self._node_is_dead(life)]
 
     def _show(self, now: datetime) -> None:
         self._live.keep_only(record.job.id for record in self.state.active())
-        self._live.write(now, self.state, self._planned_by)
+        self._live.write(now, self._clock.monotonic(), self.state, self._planned_by)
 
     def _end_if_done(self, now: datetime) -> None:
         """After a shutdown was asked for: end when nothing runs on any device that answers."""
         busy = [d for d in self.state.on_device if self.state.devices[d].online]
         if not self._ending or busy:
             return
-        self._snapshots.save(self.state, self._journal, now)
+        self._snapshots.save(self.state, self._journal, self._clock.monotonic())
         self._journal.close()
         self._lease.release(now)
         self._stopped = True

@@ -281,6 +281,12 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Attempts after the first."""
         return max(0, self.attempt - 1)
 
+    def backs_off(self, now: datetime) -> bool:
+        """Whether it is too early to place it. Not where the clock says that it began to wait in the future."""
+        if self.not_before is None or now >= self.not_before:
+            return False
+        return self.changed_at is None or now >= self.changed_at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRecord:

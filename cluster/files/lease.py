@@ -1,7 +1,12 @@
-"""Who is the controller: `lease.json` with an epoch that only grows, and a lock file on the machine's own disk.
+"""Who is the controller: `lease.json`, an epoch that is taken once and for all, and a lock on the machine's own disk.
 
-The lock keeps two controllers on one machine apart. Between machines the epoch does: whoever took the lease last has
-the highest, all others stop at their next `check`, and agents refuse orders of an older one.
+The lock keeps two controllers on one machine apart. Between machines the epoch does: it is a file `epochs/<number>`
+that only one can make (O_EXCL), so that no two controllers ever have the same, whatever their clocks say and however
+near they start. Whoever took the highest is the controller; all others stop at their next `check`, and agents refuse
+their orders.
+
+Whether a controller of another machine lives no clock can say: two machines' never agree. It is watched (`Watch`):
+it lives as long as it is seen to change its lease, by the monotonic clock of whoever watches.
 """
 
 from __future__ import annotations
@@ -10,19 +15,25 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
+import secrets
 import socket
 import time
+from collections.abc import Callable
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
 from terry.cluster.errors import LostLease
-from terry.cluster.files.durable import SYSTEM, Calls, make_folder, write_json
+from terry.cluster.files.durable import SYSTEM, Calls, inherited_mode, make_folder, opened, write_all, write_json
 from terry.cluster.files.paths import Workspace
 
-#: A controller of another machine that has not written for so long (seconds) counts as dead.
+#: A controller of another machine that was not seen to change its lease for so long (seconds) is dead.
 DEAD_AFTER_S = 20.0
+#: So many epochs are kept on disk: the newest is all that counts.
+_KEPT_EPOCHS = 3
 
 _log = logging.getLogger(__name__)
 
@@ -34,21 +45,90 @@ class LockHeld(RuntimeError):
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """What lease.json says."""
 
-    epoch: int  #: grows by one with each controller
+    epoch: int  #: grows with each controller
     host: str
     pid: int
     started: str  #: start time of the process, in the host's own terms: tells a reused pid
-    heartbeat: datetime
+    heartbeat: datetime  #: by the clock of its host: for people, and nothing is decided by it
     version: str = ""  #: of terry-cluster
     stopped: bool = False  #: it ended on purpose
+    holder: str = ""  #: another with each controller
+    beat: int = 0  #: grows while it lives
 
-    def alive(self, now: datetime, host: str | None = None) -> bool:
-        """True where this controller seems to live: on its own machine by its process, elsewhere by its heartbeat."""
-        if self.stopped:
-            return False
-        if self.host == (host or socket.gethostname()) and Path("/proc/self/stat").exists():
-            return process_started(self.pid) == self.started
-        return (now - self.heartbeat).total_seconds() < DEAD_AFTER_S
+    @property
+    def is_here(self) -> bool:
+        """True where it is of this machine, so that its process tells whether it lives."""
+        return self.host == socket.gethostname() and Path("/proc/self/stat").exists()
+
+    @property
+    def sign(self) -> str:
+        """What changes while its holder lives."""
+        return f"{self.epoch} {self.holder} {self.host} {self.pid} {self.beat} {self.heartbeat.isoformat()}"
+
+
+class Liveness(StrEnum):
+    """Whether a controller lives, as far as its observer can tell."""
+
+    ALIVE = "alive"
+    UNKNOWN = "unknown"  #: it was not watched for long enough
+    DEAD = "dead"
+
+
+class Sight(msgspec.Struct, frozen=True, kw_only=True):
+    """What an observer has seen of another machine's lease, by the observer's monotonic clock (seconds)."""
+
+    sign: str
+    first: float  #: when the lease was first seen as it is
+    last: float  #: when it was looked at last
+    changed_after: float | None = None  #: it changed at some time after this
+
+
+class Watch:
+    """Watches a workspace's lease: it lives as long as it changes. What was seen before may come from elsewhere."""
+
+    def __init__(
+        self,
+        monotonic: Callable[[], float] = time.monotonic,
+        sight: Sight | None = None,
+        away_s: float = DEAD_AFTER_S / 2,
+    ) -> None:
+        """away_s: whoever has not looked for so long was away himself, and begins to watch anew."""
+        self._monotonic = monotonic
+        self.sight = sight
+        self._away_s = away_s
+
+    def look(self, lease: Lease | None) -> Liveness:
+        """Whether its holder lives, by what was seen until now."""
+        if lease is None or lease.stopped:
+            return Liveness.DEAD
+        self._see(lease.sign)
+        if lease.is_here:
+            return Liveness.ALIVE if process_started(lease.pid) == lease.started else Liveness.DEAD
+        return self._judged()
+
+    def silent_s(self, lease: Lease) -> float:
+        """For how long it was watched without a change."""
+        self._see(lease.sign)
+        assert self.sight is not None
+        return self.sight.last - self.sight.first
+
+    def _see(self, sign: str) -> None:
+        now, before = self._monotonic(), self.sight
+        if before is None or not 0 <= now - before.last <= self._away_s:
+            changed = before is not None and before.sign != sign and now >= before.last
+            after = before.last if before is not None and changed else None
+            self.sight = Sight(sign=sign, first=now, last=now, changed_after=after)
+        elif before.sign == sign:
+            self.sight = msgspec.structs.replace(before, last=now)
+        else:
+            self.sight = Sight(sign=sign, first=now, last=now, changed_after=before.last)
+
+    def _judged(self) -> Liveness:
+        assert self.sight is not None
+        seen = self.sight
+        if seen.changed_after is not None and seen.last - seen.changed_after < DEAD_AFTER_S:
+            return Liveness.ALIVE
+        return Liveness.DEAD if seen.last - seen.first >= DEAD_AFTER_S else Liveness.UNKNOWN
 
 
 def process_started(pid: int) -> str:
@@ -78,6 +158,7 @@ class HeldLease:
         self._workspace = workspace
         self._lock = lock
         self._calls = calls
+        self._queue = workspace.queue.stat().st_ino
         self.lease = lease
 
     @property
@@ -86,7 +167,12 @@ class HeldLease:
         return self.lease.epoch
 
     def check(self) -> None:
-        """Raise LostLease if another controller has taken the workspace since."""
+        """Raise LostLease if another controller has taken the workspace since, or another queue stands in its place."""
+        newest = newest_epoch(self._workspace)
+        if newest > self.epoch:
+            raise LostLease(f"controller {newest}{_whose(self._workspace, newest)} took over from {self.epoch}")
+        if self._workspace.queue.stat().st_ino != self._queue:
+            raise LostLease(f"{self._workspace.queue} was replaced under controller {self.epoch}")
         other = read(self._workspace)
         if other is None or other.epoch < self.epoch:
             return
@@ -96,17 +182,18 @@ class HeldLease:
 
     def raise_epoch(self, beyond: int, now: datetime) -> None:
         """Take an epoch higher than `beyond`: the journal may know of later ones than a lost lease file."""
-        self._write(msgspec.structs.replace(self.lease, epoch=beyond + 1, heartbeat=now))
+        epoch = _take_epoch(self._workspace, beyond, self.lease, self._calls)
+        self._write(msgspec.structs.replace(self.lease, epoch=epoch, heartbeat=now))
 
     def heartbeat(self, now: datetime) -> None:
         """Say that this controller lives. Raises LostLease, OSError."""
         self.check()
-        self._write(msgspec.structs.replace(self.lease, heartbeat=now))
+        self._write(msgspec.structs.replace(self.lease, heartbeat=now, beat=self.lease.beat + 1))
 
     def release(self, now: datetime) -> None:
         """Say that this controller ended on purpose, and let go of the lock. Raises LostLease, OSError."""
         self.check()
-        self._write(msgspec.structs.replace(self.lease, heartbeat=now, stopped=True))
+        self._write(msgspec.structs.replace(self.lease, heartbeat=now, beat=self.lease.beat + 1, stopped=True))
         self.let_go()
 
     def let_go(self) -> None:
@@ -136,23 +223,67 @@ def acquire(
     """
     lock = None if lock_file is None else _lock(lock_file, wait_s)
     try:
+        make_folder(workspace.queue, calls)
         before = read(workspace)
         lease = Lease(
-            epoch=1 if before is None else before.epoch + 1,
+            epoch=0 if before is None else before.epoch,
             host=socket.gethostname(),
             pid=os.getpid(),
             started=process_started(os.getpid()),
             heartbeat=now,
             version=version,
+            holder=secrets.token_hex(8),
         )
-        make_folder(workspace.queue, calls)
         held = HeldLease(workspace, lease, lock, calls)
-        held.raise_epoch(lease.epoch - 1, now)
+        held.raise_epoch(lease.epoch, now)
     except BaseException:
         if lock is not None:
             os.close(lock)
         raise
     return held
+
+
+# epochs
+
+
+def newest_epoch(workspace: Workspace) -> int:
+    """The highest epoch that was ever taken; 0 where none is on record."""
+    try:
+        names = os.listdir(workspace.epochs)  # noqa: PTH208  (asked for at each commit)
+    except FileNotFoundError:
+        return 0
+    return max((int(name) for name in names if re.fullmatch(r"\d{8,}", name)), default=0)
+
+
+def _take_epoch(workspace: Workspace, beyond: int, lease: Lease, calls: Calls) -> int:
+    """An epoch that nobody else has or will have: the file of its number is made by one alone."""
+    make_folder(workspace.epochs, calls)
+    about = msgspec.json.encode({"host": lease.host, "pid": lease.pid, "holder": lease.holder})
+    epoch = max(beyond, newest_epoch(workspace)) + 1
+    while True:
+        path = workspace.epochs / f"{epoch:08d}"
+        try:
+            mode = inherited_mode(workspace.epochs)
+            with opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode, calls) as descriptor:
+                write_all(descriptor, about, calls)
+                calls.fsync(descriptor)
+        except FileExistsError:
+            epoch += 1
+            continue
+        with opened(workspace.epochs, os.O_RDONLY | os.O_DIRECTORY, calls=calls) as descriptor:
+            calls.fsync(descriptor)
+        for number in range(epoch - _KEPT_EPOCHS - 2, epoch - _KEPT_EPOCHS + 1):
+            with contextlib.suppress(OSError):
+                calls.unlink(workspace.epochs / f"{number:08d}")
+        return epoch
+
+
+def _whose(workspace: Workspace, epoch: int) -> str:
+    """` on seawolf (pid 4711)`; empty where its file does not tell."""
+    with contextlib.suppress(OSError, msgspec.DecodeError, KeyError):
+        about = msgspec.json.decode((workspace.epochs / f"{epoch:08d}").read_bytes(), type=dict[str, object])
+        return f" on {about['host']} (pid {about['pid']})"
+    return ""
 
 
 def _lock(path: Path, wait_s: float) -> int:

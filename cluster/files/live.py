@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
@@ -16,7 +16,7 @@ from terry.cluster.files.paths import Workspace
 from terry.cluster.scheduling.demand import DeviceLoad, IdleWatch, WaitingJobs, waiting_jobs
 
 #: Written at most so often, and at least so often even if nothing changed.
-SHORTEST, LONGEST = timedelta(seconds=1), timedelta(seconds=5)
+SHORTEST_S, LONGEST_S = 1.0, 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class LiveWriter:
         self._epoch = epoch
         self._progress: dict[str, Progress] = {}
         self._uses: dict[str, DeviceUse] = {}
-        self._written_at: datetime | None = None
+        self._written_at: float | None = None
         self._changed = True
         self._idle = IdleWatch()
         self._seq = 0
@@ -67,11 +67,11 @@ class LiveWriter:
             del self._progress[job_id]
             self._changed = True
 
-    def write(self, now: datetime, state: State, policy: Policy | None = None) -> None:
-        """Write the file if it is time to. A failure is logged and does no harm."""
+    def write(self, now: datetime, monotonic: float, state: State, policy: Policy | None = None) -> None:
+        """Write the file if it is time to, by the monotonic clock (seconds). A failure is logged and does no harm."""
         self._changed = self._changed or state.seq != self._seq
-        age = LONGEST if self._written_at is None else now - self._written_at
-        if age < SHORTEST or (age < LONGEST and not self._changed):
+        age = LONGEST_S if self._written_at is None else monotonic - self._written_at
+        if age < SHORTEST_S or (age < LONGEST_S and not self._changed):
             return
         live = Live(
             time=now,
@@ -82,7 +82,7 @@ class LiveWriter:
             waiting=waiting_jobs(state, now, policy or Policy()),
             loads=self._idle.look(state, now),
         )
-        self._written_at, self._changed, self._seq = now, False, state.seq
+        self._written_at, self._changed, self._seq = monotonic, False, state.seq
         try:
             write_json(self._workspace.live, live, sync=False)
         except OSError as error:

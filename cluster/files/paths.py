@@ -85,6 +85,11 @@ class Workspace:
         return self.queue / "lease.json"
 
     @property
+    def epochs(self) -> Path:
+        """Folder of epochs that were taken: a file each, which one controller alone can make."""
+        return self.queue / "epochs"
+
+    @property
     def live(self) -> Path:
         """Progress of what runs now; replaced once a second."""
         return self.queue / "live.json"

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import logging
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 
 from terry.cluster.core.state_document import BadSnapshot, UnknownSnapshot, from_snapshot, to_snapshot
 from terry.cluster.core.state_machine import State, apply
@@ -16,7 +15,7 @@ from terry.cluster.files.journal import Journal, epoch_at, read
 from terry.cluster.files.paths import Workspace
 
 #: Snapshots are taken after so many events, or once so much time has passed since the last and anything happened.
-SNAPSHOT_EVENTS, SNAPSHOT_AGE = 2000, timedelta(seconds=60)
+SNAPSHOT_EVENTS, SNAPSHOT_AGE_S = 2000, 60.0
 #: A snapshot costs as much as there are jobs: there is one event at least for so many jobs.
 JOBS_PER_EVENT = 5
 #: Older ones are removed.
@@ -106,20 +105,24 @@ def _no_collection() -> Iterator[None]:
 class Snapshots:
     """Saves the state now and then, so that starting and reading stay quick, and removes what two snapshots cover."""
 
-    def __init__(self, workspace: Workspace, seq: int, now: datetime, calls: Calls = SYSTEM) -> None:
+    def __init__(self, workspace: Workspace, seq: int, now: float, calls: Calls = SYSTEM) -> None:
         self._workspace = workspace
         self._calls = calls
         self._seq = seq
         self._at = now
 
-    def save_if_due(self, state: State, journal: Journal, now: datetime) -> None:
-        """Save the committed state if it is time to. A full disk is logged: the journal alone is enough."""
+    def save_if_due(self, state: State, journal: Journal, now: float) -> None:
+        """Save the committed state if it is time to; now: monotonic, seconds.
+
+        A full disk is logged: the journal alone is enough.
+        """
         events = state.seq - self._seq
         enough = max(SNAPSHOT_EVENTS, len(state.jobs) // JOBS_PER_EVENT)
-        if events >= enough or (now - self._at >= SNAPSHOT_AGE and events * JOBS_PER_EVENT >= max(1, len(state.jobs))):
+        old = now - self._at >= SNAPSHOT_AGE_S
+        if events >= enough or (old and events * JOBS_PER_EVENT >= max(1, len(state.jobs))):
             self.save(state, journal, now)
 
-    def save(self, state: State, journal: Journal, now: datetime) -> None:
+    def save(self, state: State, journal: Journal, now: float) -> None:
         """Save the committed state, close the journal's segment, and remove what is covered twice."""
         self._seq, self._at = state.seq, now
         try:

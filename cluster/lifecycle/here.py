@@ -10,18 +10,19 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from terry.cluster.agent.agent import AGENT_VARIABLE
 from terry.cluster.config import terry_yaml as config
 from terry.cluster.config.nodes import NodesConfig
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable, inbox, lease, live
+from terry.cluster.files.lease import Liveness
 from terry.cluster.files.paths import Workspace
 from terry.cluster.files.store import read_state
 from terry.cluster.host.locks import holder
 from terry.cluster.host.processes import Process, find, kill, kill_all, with_environment_prefix
 from terry.cluster.lifecycle.keeper import keeper_lock
+from terry.cluster.lifecycle.liveness import liveness
 from terry.cluster.lifecycle.providers import head_place
 from terry.cluster.nodes.member import leave
 from terry.cluster.ray.daemons import foreign_environment, runtime_folder
@@ -47,7 +48,7 @@ class ClusterStatus:
 def cluster_status(workspace: Workspace) -> ClusterStatus:
     """Look at pids, a port and the lease; asks nobody and takes about a millisecond."""
     head, held, shown = read_head(workspace), lease.read(workspace), live.read(workspace)
-    alive = held is not None and held.alive(datetime.now(UTC))
+    alive = liveness(workspace) is Liveness.ALIVE
     return ClusterStatus(
         keeper_pid=holder(keeper_lock(workspace)),
         ray=is_well(head),

@@ -12,13 +12,11 @@ import logging
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from terry.cluster.config import terry_yaml as config
@@ -65,6 +63,7 @@ class Keeper:
         self._head: Head | None = None
         self._failures = 0
         self._probe = DiskProbe(workspace.cluster)
+        self._lease = lease.Watch()
 
     def run(self) -> None:
         """Until another machine takes over. A failure is logged, and tried again after a pause that grows."""
@@ -178,7 +177,7 @@ class Keeper:
     def _is_served(self, head: Head) -> bool:
         """Whether a foreign cluster answers and has a controller: nobody tells us of the death of its processes."""
         held = lease.read(self._workspace)
-        return is_well(head) and (held is None or held.alive(datetime.now(UTC)))
+        return is_well(head) and (held is None or self._lease.look(held) is not lease.Liveness.DEAD)
 
     def _disk_answers(self) -> bool:
         """False where the controller's silence is its disk's: ending it would help nobody."""
@@ -193,10 +192,9 @@ class Keeper:
     def _silent_controller(self) -> Process | None:
         """The controller's process on this machine, if it lives and has not renewed its lease for too long."""
         held = lease.read(self._workspace)
-        if held is None or not held.alive(datetime.now(UTC)) or held.host != socket.gethostname():
+        if held is None or not held.is_here or self._lease.look(held) is not lease.Liveness.ALIVE:
             return None
-        silent_s = (datetime.now(UTC) - held.heartbeat).total_seconds()
-        return find(held.pid) if silent_s > _SILENT_S else None
+        return find(held.pid) if self._lease.silent_s(held) > _SILENT_S else None
 
 
 def _first_to_end(pids: Iterable[int], timeout_s: float) -> int | None:

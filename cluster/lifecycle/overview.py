@@ -10,8 +10,8 @@ from enum import StrEnum
 from terry.cluster.config import terry_yaml as config
 from terry.cluster.config.node_values import node_name
 from terry.cluster.config.nodes import NodesConfig, SlurmGroup
-from terry.cluster.files import lease
 from terry.cluster.files.paths import Workspace
+from terry.cluster.lifecycle.liveness import is_alive
 from terry.cluster.nodes.records import read_members, reports
 from terry.cluster.ports import NodeFacts, NodeReport, NodeState
 from terry.cluster.ray.daemons import own_name
@@ -48,14 +48,14 @@ class MachineView:
     labels: tuple[str, ...] = ()
 
 
-def machines(workspace: Workspace, now: datetime) -> list[MachineView]:
+def machines(workspace: Workspace) -> list[MachineView]:
     """All machines of terry.yaml and those that took part. Empty where it is this machine alone. Raises UserError."""
     nodes = config.read_nodes(workspace)
     known, head = reports(workspace), read_head(workspace)
     hosts = {node_name(host): (host, group.labels) for host, group in nodes.hosts.items()}
     if not nodes.has_others:
         return []
-    alive = _is_alive(workspace, now)
+    alive = is_alive(workspace)
     members = (read_members(workspace, head.life) if head else None) or frozenset()
     found = []
     for name in dict.fromkeys([*([head.name] if head and head.name and alive else []), *hosts, *known]):
@@ -90,11 +90,6 @@ def _is_here(name: str, nodes: NodesConfig, head: Head | None) -> bool:
 def _standby(workspace: Workspace) -> Iterator[MachineView]:
     if (known := next_head.read(workspace)) is not None:
         yield MachineView(name="next head", host=f"Slurm job {known.job}", condition=Condition.STANDBY)
-
-
-def _is_alive(workspace: Workspace, now: datetime) -> bool:
-    held = lease.read(workspace)
-    return held is not None and held.alive(now)
 
 
 def _condition(

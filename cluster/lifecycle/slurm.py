@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from terry.cluster.config.nodes import NodesConfig, SlurmGroup
 from terry.cluster.errors import UserError
-from terry.cluster.files import durable, lease
+from terry.cluster.files import durable
 from terry.cluster.files.paths import Workspace
 from terry.cluster.lifecycle.here import cluster_status
+from terry.cluster.lifecycle.liveness import is_alive, silent_s
 from terry.cluster.slurm import next_head
 from terry.cluster.slurm.commands import Slurm, SlurmError
 from terry.cluster.slurm.plan import HEAD_NODE, Phase, SlurmJob
@@ -19,7 +19,7 @@ from terry.cluster.slurm.plan import HEAD_NODE, Phase, SlurmJob
 _START_S = 150.0
 _END_S = 90.0
 _LOOK_S = 0.5
-#: A head that has given no sign of life for so long is dead, even where Slurm has not noticed yet.
+#: A head that was seen to give no sign of life for so long is dead, even where Slurm has not noticed yet.
 _DEAD_S = 60.0
 #: In Slurm's words, why a successor waits.
 _FOLLOWS = "Dependency"
@@ -27,8 +27,7 @@ _FOLLOWS = "Dependency"
 
 def ensure_head_job(workspace: Workspace, nodes: NodesConfig, *, wait: bool, say: Callable[[str], None]) -> bool:
     """Make sure that there is a Slurm job for the head. True if one was asked for. Raises UserError."""
-    held = lease.read(workspace)
-    if held is not None and held.alive(datetime.now(UTC)):
+    if is_alive(workspace):
         return False
     slurm = Slurm(workspace)
     durable.make_folder(workspace.cluster)
@@ -39,7 +38,7 @@ def ensure_head_job(workspace: Workspace, nodes: NodesConfig, *, wait: bool, say
             job_id = slurm.submit_head(_group(nodes))
             say(f"asked Slurm for a job for the head: {job_id}")
             started = True
-        elif held is not None and _is_dead(held):
+        elif silent_s(workspace) > _DEAD_S:
             _hasten(slurm, jobs, say)
         if wait:
             _wait(workspace, slurm, say)
@@ -83,10 +82,6 @@ def _head_jobs(slurm: Slurm) -> list[SlurmJob]:
     return sorted(found, key=lambda job: (len(job.id), job.id), reverse=True)
 
 
-def _is_dead(held: lease.Lease) -> bool:
-    return not held.stopped and (datetime.now(UTC) - held.heartbeat).total_seconds() > _DEAD_S
-
-
 def _hasten(slurm: Slurm, jobs: list[SlurmJob], say: Callable[[str], None]) -> None:
     """Let the successor of a dead head start now: Slurm takes minutes to notice that a machine has crashed."""
     old = next((job for job in jobs if job.phase is Phase.RUNNING), None)
@@ -105,7 +100,10 @@ def _wait(workspace: Workspace, slurm: Slurm, say: Callable[[str], None]) -> Non
     told = ""
     runs_since: dict[str, float] = {}
     while not cluster_status(workspace).at_work:
-        job = _coming(_head_jobs(slurm))
+        jobs = _head_jobs(slurm)
+        if silent_s(workspace) > _DEAD_S:
+            _hasten(slurm, jobs, say)
+        job = _coming(jobs)
         if job is None:
             raise UserError("the head's Slurm job has ended", file=workspace.slurm)
         word = f"starts on {job.host}" if job.phase is Phase.RUNNING else f"waits in Slurm's queue: {job.reason}"

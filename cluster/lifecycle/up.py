@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable
 
 from terry.cluster.config import terry_yaml as config
@@ -18,10 +17,10 @@ from terry.cluster.config.nodes import NodesConfig, NodeSetup
 from terry.cluster.errors import UserError
 from terry.cluster.files import lease
 from terry.cluster.files.paths import Workspace
-from terry.cluster.host.clock import now
 from terry.cluster.host.processes import user_name
 from terry.cluster.host.versions import installed
 from terry.cluster.lifecycle.here import ensure_up_here, take_down_here
+from terry.cluster.lifecycle.liveness import is_alive, is_dead
 from terry.cluster.lifecycle.providers import is_here, providers_of
 from terry.cluster.lifecycle.slurm import end_head_job, ensure_head_job
 from terry.cluster.nodes.records import read_members, reports, write_report
@@ -31,7 +30,6 @@ from terry.cluster.ray.daemons import own_name
 from terry.cluster.ray.head import key_of, read_head
 
 _THERE_S = 200.0
-_LOOK_S = 0.2
 #: What `up_there` ends with where a person has to mend something; its last line of errors says what.
 USER_ERROR = 2
 
@@ -51,15 +49,15 @@ def ensure_up(workspace: Workspace, *, wait: bool, progress: Say | None = None) 
     say = progress or (lambda _: None)
     refuse_other_version(workspace)
     nodes = config.read(workspace).nodes
-    if (other := _other_user(workspace)) and _is_alive(workspace):
+    if (other := _other_user(workspace)) and is_alive(workspace):
         say(f"the cluster is up; it is {other}'s")
         return False
     places = head_hosts(workspace, nodes)
     if nodes.is_head_in_slurm:
         started = ensure_head_job(workspace, nodes, wait=wait, say=say)
     elif not places:
-        started = not _is_served_elsewhere(workspace) and ensure_up_here(workspace, wait=wait, progress=say)
-    elif not wait and _is_alive(workspace):
+        started = not _is_served_elsewhere(workspace, say) and ensure_up_here(workspace, wait=wait, progress=say)
+    elif not wait and is_alive(workspace):
         started = False
     else:
         try:
@@ -78,7 +76,7 @@ def ensure_up(workspace: Workspace, *, wait: bool, progress: Say | None = None) 
 def refuse_other_version(workspace: Workspace) -> None:
     """Raise UserError where a controller of another version is at work: its parts would not find ours, nor ours its."""
     held, ours = lease.read(workspace), installed().get("terry-cluster", "")
-    if held is None or not held.version or held.version == ours or not held.alive(now()):
+    if held is None or not held.version or held.version == ours or not is_alive(workspace):
         return
     raise UserError(
         f"terry-cluster {held.version} runs the jobs of {workspace.root}, and this is {ours}: `terry-cluster down` and "
@@ -97,11 +95,6 @@ def head_hosts(workspace: Workspace, nodes: NodesConfig) -> list[str]:
     return sorted(nodes.hosts, key=lambda host: (node_name(host) != name, not is_here(host)))
 
 
-def _is_alive(workspace: Workspace) -> bool:
-    held = lease.read(workspace)
-    return held is not None and held.alive(now())
-
-
 def _other_user(workspace: Workspace) -> str:
     """Who else runs the cluster (of a group's workspace); empty where nobody else does."""
     try:
@@ -111,10 +104,10 @@ def _other_user(workspace: Workspace) -> str:
     return "" if owner == os.getuid() else user_name(owner)
 
 
-def _is_served_elsewhere(workspace: Workspace) -> bool:
+def _is_served_elsewhere(workspace: Workspace, say: Say) -> bool:
     """True where a controller on another machine is at work: a second head would only take its jobs away."""
     head = read_head(workspace)
-    return head is not None and not head.is_here and head.host != own_name() and _is_alive(workspace)
+    return head is not None and not head.is_here and head.host != own_name() and not is_dead(workspace, say)
 
 
 def _ensure_up_there(workspace: Workspace, nodes: NodesConfig, hosts: list[str], *, wait: bool, say: Say) -> bool:
@@ -131,25 +124,10 @@ def _ensure_up_there(workspace: Workspace, nodes: NodesConfig, hosts: list[str],
             raise UserError(f"{host}: {trouble}")
         troubles.append(f"{host}: {trouble} ({mend})")
         say(f"trouble: {troubles[-1]}")
-        if _stays_alive(workspace, say):
+        if not is_dead(workspace, say):
             say("the controller is alive all the same: it stays where it is")
             return False
     raise _NoHost(f"no host can be the head. {'; '.join(troubles)}", file=workspace.config)
-
-
-def _stays_alive(workspace: Workspace, say: Say) -> bool:
-    """Whether the controller still renews its lease, although its host cannot be reached from here."""
-    seen = lease.read(workspace)
-    if seen is None or not seen.alive(now()):
-        return False
-    say("waiting for the last controller's lease to end")
-    while True:
-        held = lease.read(workspace)
-        if held is None or not held.alive(now()):
-            return False
-        if held.heartbeat != seen.heartbeat:
-            return True
-        time.sleep(_LOOK_S)
 
 
 def bring_nodes(workspace: Workspace, nodes: NodesConfig) -> list[NodeReport]:
@@ -173,7 +151,7 @@ def take_down(workspace: Workspace, *, progress: Say | None = None) -> bool:
     """
     say = progress or (lambda _: None)
     nodes = _nodes_to_end(workspace, say)
-    if (other := _other_user(workspace)) and os.getuid() != 0 and _is_alive(workspace):
+    if (other := _other_user(workspace)) and os.getuid() != 0 and is_alive(workspace):
         raise UserError(f"the cluster of {workspace.root} is {other}'s: only {other} can end it")
     head = read_head(workspace)
     host = next((h for h in nodes.hosts if head is not None and node_name(h) == head.name and not is_here(h)), None)

@@ -117,11 +117,16 @@ def instance(workspace: Workspace) -> str:
     return f"{workspace.id}-{own}" if own else workspace.id
 
 
-def runtime_folder(workspace: Workspace) -> Path:
-    """Private folder on this machine's own disk, with a short path (Unix sockets allow 107 bytes), made if missing."""
+def runtime_folder(workspace: Workspace, *, make: bool = True) -> Path:
+    """Private folder on this machine's own disk, with a short path (Unix sockets allow 107 bytes), made if missing.
+
+    make=False: only its path, for whoever just looks.
+    """
     folder = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) <= 12 else "/tmp") / (  # noqa: S108
         f"terry-{os.getuid()}-{instance(workspace)}"
     )
+    if not make:
+        return folder
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():

@@ -71,8 +71,7 @@ def waiting_jobs(state: State, now: datetime, policy: Policy) -> tuple[WaitingJo
 def _backing_off(state: State, now: datetime, lane: Waiting) -> int:
     if len(lane) > _LOOKED_AT_MOST:
         return 0
-    until = (state.jobs[job_id].not_before for _, _, job_id in lane)
-    return sum(1 for moment in until if moment is not None and moment > now)
+    return sum(state.jobs[job_id].backs_off(now) for _, _, job_id in lane)
 
 
 def _startable(shares: Shares, policy: Policy, demand: Demand, whose: tuple[str, str], ready: int) -> int:

@@ -43,9 +43,9 @@ def preemptions(
             continue
         for record in _first(state, demand, placed):
             may_at = since(record) + policy.preemption.after_s
-            if may_at > now.timestamp():
+            if since(record) <= now.timestamp() < may_at:  # in the future it can only have been by another clock
                 wakes.append(datetime.fromtimestamp(may_at, tz=UTC))
-            elif record.not_before is None or record.not_before <= now:
+            elif not record.backs_off(now):
                 leaves += _make_room(state, demand, record, policy.preemption, claimed)
     return tuple(leaves), tuple(wakes)
 

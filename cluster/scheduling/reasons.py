@@ -20,7 +20,7 @@ def why_waiting(state: State, job_id: str, now: datetime, policy: Policy | None 
         return f"held: {record.reason}" if record.reason else "held"
     if record.state is not JobState.PENDING:
         return ""
-    if record.not_before is not None and record.not_before > now:
+    if record.not_before is not None and record.backs_off(now):
         return f"backs off until {record.not_before.astimezone():%H:%M:%S}: {record.reason}"
     return _Why(state, record, now, policy or Policy()).tell()
 

@@ -168,9 +168,9 @@ class Turns:
     def _is_free(self, job_id: str) -> bool:
         if job_id in self._taken:
             return False
-        not_before = self._state.jobs[job_id].not_before
-        if not_before is not None and not_before > self._now:
-            self.wakes.append(not_before)
+        record = self._state.jobs[job_id]
+        if record.not_before is not None and record.backs_off(self._now):
+            self.wakes.append(record.not_before)
             return False
         return True
 

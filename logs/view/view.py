@@ -14,6 +14,9 @@ import msgspec
 from terry.cluster.core.model import DeviceKind, EndReason, JobState
 from terry.logs.view.eta import Eta
 
+#: Figures that are older (seconds) are said to be: the controller renews them every 5 s at least.
+OLD_S = 12.0
+
 
 class Attention(IntEnum):
     """How much a job needs a person; the highest stands first."""
@@ -137,6 +140,7 @@ class ControllerView:
     """Who runs the queue, as far as the files say."""
 
     alive: bool
+    unsure: bool = False  #: it was not seen to live, for as short as it was watched
     starting: bool = False  #: none lives, but one is being started on this machine
     trouble: str = ""  #: why that does not succeed
     successor: str = ""  #: none lives, but this Slurm job is to go on
@@ -147,7 +151,7 @@ class ControllerView:
     @property
     def advice(self) -> str:
         """The sentence and what to do, where nobody runs the queue and nobody is about to."""
-        coming = self.alive or self.starting or self.successor
+        coming = self.alive or self.unsure or self.starting or self.successor
         return "" if coming else f"{self.sentence}; `terry-cluster up` starts one"
 
     @property
@@ -156,7 +160,10 @@ class ControllerView:
         from terry.logs.format import duration
 
         if self.alive:
-            return f"controller on {self.host}"
+            silent = self.age_s is not None and self.age_s > OLD_S
+            return f"controller on {self.host}" + (f", figures {duration(self.age_s)} old" if silent else "")
+        if self.unsure:
+            return f"the controller on {self.host} gave no sign of life while it was watched; ask again"
         if self.starting:
             return "a controller is being started" + (f"; trouble: {self.trouble}" if self.trouble else "")
         if self.age_s is None:

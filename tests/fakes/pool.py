@@ -50,13 +50,23 @@ class FakeClock:
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._now = start
+        self._monotonic = 1000.0
 
     def now(self) -> datetime:
         """The time that was set."""
         return self._now
 
+    def monotonic(self) -> float:
+        """Grows with `advance` alone."""
+        return self._monotonic
+
     def advance(self, seconds: float) -> None:
         """Move on."""
+        self._now += timedelta(seconds=seconds)
+        self._monotonic += seconds
+
+    def step(self, seconds: float) -> None:
+        """Somebody sets the clock."""
         self._now += timedelta(seconds=seconds)
 
 
@@ -98,7 +108,7 @@ class FakePool:
 
     # DevicePool
 
-    def attach(self, epoch: int) -> None:
+    def attach(self, epoch: int, holder: str = "") -> None:
         """See DevicePool. All that an earlier controller did not acknowledge is offered again."""
         self._epoch = epoch
         self._deliveries.clear()

@@ -233,6 +233,35 @@ def test_an_older_controller_is_not_obeyed(harness: Harness) -> None:
         harness.agent.poll(4, harness.life, 0, 0, 1.0)
 
 
+def test_another_controller_of_the_same_number_is_not_obeyed(harness: Harness) -> None:
+    """That of a restored backup counts epochs from yesterday's, and comes to one that is in use."""
+    harness.agent.hello(5, "today's")
+    harness.agent.hello(5, "today's")
+    with pytest.raises(StaleOrder, match="another controller of epoch 5"):
+        harness.agent.hello(5, "yesterday's")
+    harness.agent.hello(6, "yesterday's")
+
+
+def test_an_agent_that_was_away_itself_does_not_call_its_jobs_hung(harness: Harness) -> None:
+    """Both were frozen for 95 s (or the machine was in a snapshot): the job has said nothing, and could not."""
+    harness.launch("wait", hang_after_s=30.0)
+    harness.until_step()
+    job, woke = harness.agent._jobs[("job-1", 1)], threading.Event()
+
+    def pass_95_s(*, also_for_us: bool) -> None:
+        job._moved -= 95.0
+        harness.agent._checked -= 95.0 if also_for_us else 0.0
+        woke.set()
+
+    harness.agent._note(lambda: pass_95_s(also_for_us=True))
+    assert woke.wait(30.0)
+    harness.agent.poll(1, harness.life, 0, 10**9, 1.0)
+    assert job in harness.agent._jobs.values()
+    assert job._ended_for is None
+    harness.agent._note(lambda: pass_95_s(also_for_us=False))
+    assert harness.ended().reason is EndReason.HUNG, "nobody was away: that is silence"
+
+
 def test_reports_are_offered_until_they_are_acknowledged(harness: Harness) -> None:
     harness.launch("print")
     harness.ended()

@@ -95,9 +95,9 @@ class MortalPool(FakePool):
         super().acknowledge()
         self.calls._live()
 
-    def attach(self, epoch: int) -> None:
+    def attach(self, epoch: int, holder: str = "") -> None:
         self.calls._live()
-        super().attach(epoch)
+        super().attach(epoch, holder)
 
 
 class CheckedController(Controller):

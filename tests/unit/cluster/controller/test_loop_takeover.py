@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from terry.cluster.controller.loop import Controller, Hooks
-from terry.cluster.core.model import EndReason, JobRecord, JobState, StopGoal
+from terry.cluster.core.model import AttemptEnd, EndReason, JobRecord, JobState, StopGoal
 from terry.cluster.core.state_document import to_snapshot
 from terry.cluster.errors import JournalDamaged, LostLease, UserError
-from terry.cluster.files import inbox
+from terry.cluster.files import inbox, lease, live
 from terry.cluster.files.paths import Workspace
 from terry.cluster.files.store import read_state
 from terry.cluster.ports import Appeared, LaunchOrder, Started
@@ -313,3 +313,30 @@ def test_what_may_fail_does_no_harm(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "lease could not be renewed" in caplog.text
     assert "snapshot after event" in caplog.text
     controller.let_go()
+
+
+# clocks
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, -25.0, 25.0, 3600.0])
+def test_a_clock_that_is_set_stops_neither_heartbeat_nor_figures_nor_jobs(bench: Bench, step_s: float) -> None:
+    bench.submit("s-1", "s-2")
+    bench.turn(2)
+    for _ in range(2):
+        bench.pool.end("s-1", AttemptEnd(reason=EndReason.CRASHED, first_step_done=True))
+        bench.turn()
+    record = bench["s-1"]
+    assert record.not_before is not None, "it backs off"
+    bench.clock.step(step_s)
+    beats, figures = set(), set()
+    for _ in range(12):
+        bench.turn()
+        held, shown = lease.read(bench.workspace), live.read(bench.workspace)
+        assert held is not None
+        assert shown is not None
+        beats.add(held.beat)
+        figures.add(shown.time)
+    assert len(beats) >= 11
+    assert len(figures) >= 3
+    assert bench["s-1"].attempt == 3
+    assert bench["s-1"].state is JobState.RUNNING

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
+import random
+import shutil
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from terry.cluster.core import events as e
 from terry.cluster.errors import LostLease
 from terry.cluster.files import lease
+from terry.cluster.files.journal import Journal, read
+from terry.cluster.files.lease import Liveness
 from terry.cluster.files.paths import Workspace
 from tests.helpers.queue_values import at
 
@@ -19,6 +29,10 @@ from tests.helpers.queue_values import at
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "workspace")
+
+
+def alive(found: lease.Lease) -> bool:
+    return lease.Watch().look(found) is Liveness.ALIVE
 
 
 def test_each_controller_has_a_higher_epoch_and_the_one_before_stops(workspace: Workspace) -> None:
@@ -71,21 +85,104 @@ def test_the_lock_goes_with_its_process(workspace: Workspace, tmp_path: Path) ->
         found = lease.read(workspace)
         assert found is not None
         assert found.pid == process.pid
-        assert found.alive(at(10**9)), "on its own machine a process that lives is alive, however old its heartbeat"
+        assert alive(found), "on its own machine a process that lives is alive, however old its heartbeat"
         process.kill()
         process.wait()
-        assert not found.alive(found.heartbeat)
+        assert not alive(found)
     assert lease.acquire(workspace, at(1), lock_file=lock, wait_s=5.0).epoch == 2
 
 
-def test_on_another_machine_the_heartbeat_decides(workspace: Workspace) -> None:
-    held = lease.acquire(workspace, at(0))
-    assert held.lease.alive(at(lease.DEAD_AFTER_S - 1), host="another")
-    assert not held.lease.alive(at(lease.DEAD_AFTER_S + 1), host="another")
-    held.heartbeat(at(100))
-    found = lease.read(workspace)
-    assert found is not None
-    assert found.alive(at(101), host="another")
+class Clock:
+    """An observer's monotonic clock."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def elsewhere(workspace: Workspace, offset_s: float = 0.0) -> Callable[[], lease.Lease]:
+    """A controller on another machine, whose clock is off; call it to let it show that it lives."""
+    held = lease.acquire(workspace, at(offset_s))
+    held.lease = msgspec.structs.replace(held.lease, host="another")
+    workspace.lease.write_bytes(msgspec.json.encode(held.lease))
+    seconds = itertools.count(1)
+
+    def beat() -> lease.Lease:
+        held.heartbeat(at(offset_s + next(seconds)))
+        return held.lease
+
+    return beat
+
+
+@pytest.mark.parametrize("offset_s", [0.0, 25.0, -25.0, 3600.0, -3600.0])
+def test_on_another_machine_it_lives_as_long_as_its_lease_changes(workspace: Workspace, offset_s: float) -> None:
+    """However far its clock is off: nobody compares it with another."""
+    beat, clock = elsewhere(workspace, offset_s), Clock(5000.0)
+    watch = lease.Watch(clock)
+    seen = beat()
+    assert watch.look(seen) is Liveness.UNKNOWN, "one look tells nothing"
+    for _ in range(30):
+        clock.now += 1.0
+        assert watch.look(beat()) is Liveness.ALIVE
+    last = lease.read(workspace)
+    for _ in range(17):
+        clock.now += 1.0
+        assert watch.look(last) is Liveness.ALIVE
+    found = []
+    for _ in range(5):
+        clock.now += 1.0
+        found.append(watch.look(last))
+    assert found[-1] is Liveness.DEAD
+    clock.now += 1.0
+    assert watch.look(beat()) is Liveness.ALIVE, "it was only silent"
+
+
+def test_a_clock_that_is_set_while_it_is_watched_changes_nothing(workspace: Workspace) -> None:
+    held, clock = lease.acquire(workspace, at(0)), Clock()
+    watch = lease.Watch(clock)
+    for step in (0, -3600, 3600, 0, -25, 25):
+        clock.now += 1.0
+        held.heartbeat(at(step))
+        seen = msgspec.structs.replace(held.lease, host="another")
+        found = watch.look(seen)
+    assert found is Liveness.ALIVE
+
+
+def test_one_that_stands_still_from_the_beginning_is_dead_after_20_s_of_watching(workspace: Workspace) -> None:
+    beat, clock = elsewhere(workspace), Clock()
+    watch, seen = lease.Watch(clock), beat()
+    for _ in range(20):
+        assert watch.look(seen) is Liveness.UNKNOWN
+        clock.now += 1.0
+    assert watch.look(seen) is Liveness.DEAD
+
+
+def test_an_observer_that_was_away_itself_begins_anew(workspace: Workspace) -> None:
+    """Stopped for 95 s, frozen, or in a snapshot: that nobody looked is not the controller's silence."""
+    beat, clock = elsewhere(workspace), Clock()
+    watch, seen = lease.Watch(clock), beat()
+    watch.look(seen)
+    clock.now += 95.0
+    assert watch.look(seen) is Liveness.UNKNOWN
+    assert watch.silent_s(seen) == 0.0
+    clock.now += 1.0
+    assert watch.look(beat()) is Liveness.ALIVE
+
+
+def test_what_one_command_has_seen_the_next_goes_on_from(workspace: Workspace) -> None:
+    beat, clock = elsewhere(workspace), Clock()
+    seen = beat()
+    first = lease.Watch(clock, away_s=math.inf)
+    first.look(seen)
+    clock.now += 21.0
+    assert lease.Watch(clock, first.sight, math.inf).look(seen) is Liveness.DEAD, "without waiting again"
+    assert lease.Watch(clock, first.sight, math.inf).look(beat()) is Liveness.UNKNOWN, "when, in those 21 s?"
+    clock.now = 5.0
+    assert lease.Watch(clock, first.sight, math.inf).look(beat()) is Liveness.ALIVE
+    clock.now = -5.0
+    assert lease.Watch(clock, first.sight, math.inf).look(beat()) is Liveness.UNKNOWN, "another boot's clock"
 
 
 def test_one_that_ended_on_purpose_is_not_alive(workspace: Workspace) -> None:
@@ -94,14 +191,14 @@ def test_one_that_ended_on_purpose_is_not_alive(workspace: Workspace) -> None:
     found = lease.read(workspace)
     assert found is not None
     assert found.stopped
-    assert not found.alive(at(1))
+    assert not alive(found)
 
 
 def test_a_reused_pid_is_not_taken_for_the_controller(workspace: Workspace) -> None:
     held = lease.acquire(workspace, at(0))
     assert held.lease.pid == os.getpid()
-    assert held.lease.alive(at(0))
-    assert not msgspec.structs.replace(held.lease, started="12345@another-boot").alive(at(0))
+    assert alive(held.lease)
+    assert not alive(msgspec.structs.replace(held.lease, started="12345@another-boot"))
 
 
 def test_a_lease_that_is_lost_or_damaged_is_no_lease(workspace: Workspace) -> None:
@@ -111,4 +208,92 @@ def test_a_lease_that_is_lost_or_damaged_is_no_lease(workspace: Workspace) -> No
     assert lease.read(workspace) is None
     held.check()
     held.raise_epoch(41, at(1))
+    assert held.epoch == 42
     assert lease.acquire(workspace, at(2)).epoch == 43
+
+
+# epochs
+
+
+def test_an_epoch_is_taken_once_however_many_start_at_the_same_moment(workspace: Workspace) -> None:
+    workspace.queue.mkdir(parents=True)
+    taken: list[lease.HeldLease] = []
+    start = threading.Barrier(8)
+
+    def take() -> None:
+        start.wait()
+        taken.append(lease.acquire(workspace, at(0)))
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(held.epoch for held in taken) == [*range(1, 9)]
+    *others, newest = sorted(taken, key=lambda held: held.epoch)
+    newest.check()
+    for held in others:
+        with pytest.raises(LostLease, match="took over"):
+            held.check()
+
+
+def test_a_heartbeat_that_comes_after_a_takeover_does_not_take_the_workspace_back(workspace: Workspace) -> None:
+    """It has looked, and then it stood still while another took the workspace: its lease lies over the other's."""
+    first = lease.acquire(workspace, at(0))
+    second = lease.acquire(workspace, at(1))
+    workspace.lease.write_bytes(msgspec.json.encode(first.lease))
+    second.check()
+    with pytest.raises(LostLease, match=r"controller 2 on .* \(pid \d+\) took over from 1"):
+        first.check()
+
+
+def test_epochs_go_on_where_lease_and_epochs_were_lost(workspace: Workspace) -> None:
+    for _ in range(9):
+        lease.acquire(workspace, at(0))
+    assert len([*workspace.epochs.iterdir()]) <= 4, "old ones are removed"
+    workspace.lease.unlink()
+    assert lease.acquire(workspace, at(0)).epoch == 10
+    shutil.rmtree(workspace.epochs)
+    assert lease.acquire(workspace, at(0)).epoch == 11
+
+
+def test_a_queue_that_was_replaced_is_not_written_to(workspace: Workspace) -> None:
+    """A backup was put in its place: what this controller knows is of the queue that was there before."""
+    held = lease.acquire(workspace, at(0))
+    workspace.queue.rename(workspace.root / "before")
+    shutil.copytree(workspace.root / "before", workspace.queue)
+    with pytest.raises(LostLease, match="was replaced"):
+        held.check()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_two_heads_that_start_at_once_never_both_write(workspace: Workspace, seed: int) -> None:
+    """With clocks an hour apart: whatever both believe to have journalled is in the journal, and in one order."""
+    acknowledged: list[tuple[int, int]] = []
+    start = threading.Barrier(2)
+
+    def head(number: int) -> None:
+        chance = random.Random(seed * 2 + number)
+        start.wait()
+        try:
+            held = lease.acquire(workspace, at(3600.0 * number))
+            journal = Journal.open(workspace.journal, epoch=held.epoch)
+            for i in range(6):
+                time.sleep(chance.random() * 0.003)
+                journal.append([e.Released(time=at(i), job_id=f"{number}-{i}")])
+                held.check()
+                journal.commit()
+                acknowledged.append((held.epoch, journal.seq))
+        except (LostLease, FileExistsError):
+            return
+
+    threads = [threading.Thread(target=head, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    there = [(entry.epoch, entry.seq) for entry in read(workspace.journal)]
+    assert [seq for _, seq in there] == [*range(1, len(there) + 1)]
+    last = max(epoch for epoch, _ in acknowledged)
+    assert [entry for entry in acknowledged if entry[0] == last] == [entry for entry in there if entry[0] == last]
+    assert [epoch for epoch, _ in there] == sorted(epoch for epoch, _ in there), "never in turns"

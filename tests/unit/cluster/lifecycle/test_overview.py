@@ -76,7 +76,7 @@ def test_slurm_jobs_that_are_still_to_come(workspace: Workspace) -> None:
         write_report(workspace, NodeReport(name=name, state=NodeState.WAITING, trouble="Slurm job 4 waits"))
     next_head.write(workspace, "9", "3")
     found = {
-        m.name: (m.condition, m.trouble) for m in machines(workspace, NOW) if m.name not in {"quattro", "porto", "lost"}
+        m.name: (m.condition, m.trouble) for m in machines(workspace) if m.name not in {"quattro", "porto", "lost"}
     }
     assert found == {
         "seawolf": (Condition.HEAD, ""),
@@ -84,13 +84,13 @@ def test_slurm_jobs_that_are_still_to_come(workspace: Workspace) -> None:
         "queue-2": (Condition.WAITING, "Slurm job 4 waits"),
         "next head": (Condition.STANDBY, ""),
     }
-    assert any("next head" in line and "Slurm job 9" in line for line in machine_lines(machines(workspace, NOW)))
+    assert any("next head" in line and "Slurm job 9" in line for line in machine_lines(machines(workspace)))
     workspace.config.write_text(SLURM.partition("\n")[2])
-    assert "next head" not in {machine.name for machine in machines(workspace, NOW)}
+    assert "next head" not in {machine.name for machine in machines(workspace)}
 
 
 def test_each_machine_with_what_is_wrong_and_how_to_mend_it(workspace: Workspace) -> None:
-    found = {machine.name: machine for machine in machines(workspace, NOW)}
+    found = {machine.name: machine for machine in machines(workspace)}
     assert {name: machine.condition for name, machine in found.items()} == {
         "seawolf": Condition.HEAD,
         "quattro": Condition.UP,
@@ -107,18 +107,18 @@ def test_each_machine_with_what_is_wrong_and_how_to_mend_it(workspace: Workspace
 
 def test_members_of_an_earlier_head_do_not_count(workspace: Workspace) -> None:
     write_members(workspace, Members(life="before", nodes=(Member(name="quattro", node_id="q", address="10.0.0.2"),)))
-    found = {machine.name: machine.condition for machine in machines(workspace, NOW)}
+    found = {machine.name: machine.condition for machine in machines(workspace)}
     assert found["quattro"] is Condition.AWAY
 
 
 def test_a_cluster_that_is_down_has_no_troubles(workspace: Workspace) -> None:
     workspace.lease.unlink()
-    assert {machine.condition for machine in machines(workspace, NOW)} == {Condition.DOWN}
+    assert {machine.condition for machine in machines(workspace)} == {Condition.DOWN}
 
 
 def test_one_machine_alone_is_no_list(workspace: Workspace) -> None:
     workspace.config.write_text("nodes: {here: {kind: local}}\n")
-    assert machines(workspace, NOW) == []
+    assert machines(workspace) == []
 
 
 def test_listening_sockets_of_a_process() -> None:
@@ -167,7 +167,7 @@ def test_nodes_that_slurm_gives(workspace: Workspace) -> None:
         ("queue-3", NodeState.UNFIT, "Slurm says: invalid partition"),
     ):
         write_report(workspace, NodeReport(name=name, state=state, trouble=trouble, mend="" if "7" in trouble else "x"))
-    found = {machine.name: machine for machine in machines(workspace, NOW) if machine.name.startswith("queue")}
+    found = {machine.name: machine for machine in machines(workspace) if machine.name.startswith("queue")}
     conditions = {name: machine.condition for name, machine in found.items()}
     assert conditions == {"queue-1": Condition.WAITING, "queue-3": Condition.UNFIT}
     lines = machine_lines([found["queue-1"]])
@@ -179,13 +179,13 @@ def test_labels_of_the_machine_on_which_up_is_called(workspace: Workspace) -> No
     both = "nodes: {here: {kind: local, labels: mine}, lab: {kind: ssh, hosts: [quattro], labels: fast}}\n"
     for text, expected in ((both, ("mine",)), (f"head: seawolf\n{both}", ())):
         workspace.config.write_text(text)
-        found = {machine.name: machine.labels for machine in machines(workspace, NOW)}
+        found = {machine.name: machine.labels for machine in machines(workspace)}
         assert (found["seawolf"], found["quattro"]) == (expected, ("fast",))
 
 
 def test_a_narrow_terminal_keeps_labels_and_loses_versions(workspace: Workspace) -> None:
-    lines = machine_lines(machines(workspace, NOW), width=60)
+    lines = machine_lines(machines(workspace), width=60)
     assert lines[0].endswith("PYTHON  LABELS")
     assert max(map(len, lines[:6])) <= 60
     workspace.config.write_text(YAML.replace(", labels: fast", ""))
-    assert machine_lines(machines(workspace, NOW), width=72)[0].endswith("TORCH"), "where there are no labels"
+    assert machine_lines(machines(workspace), width=72)[0].endswith("TORCH"), "where there are no labels"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -12,8 +13,8 @@ from terry.cluster.config.nodes import SlurmGroup
 from terry.cluster.files import durable, lease
 from terry.cluster.files.paths import Workspace
 from terry.cluster.host.processes import boot_id
+from terry.cluster.lifecycle import liveness, slurm_head
 from terry.cluster.lifecycle import slurm as up_slurm
-from terry.cluster.lifecycle import slurm_head
 from terry.cluster.lifecycle.slurm_head import Succession
 from terry.cluster.ray.head import Head
 from terry.cluster.slurm import next_head
@@ -65,10 +66,22 @@ def job(number: int, phase: Phase = Phase.RUNNING, reason: str = "") -> SlurmJob
     return SlurmJob(id=str(number), node=HEAD_NODE, phase=phase, reason=reason, host="c1")
 
 
-def held(workspace: Workspace, age_s: float) -> None:
-    """A controller on another machine was heard of so long ago."""
-    seen = lease.Lease(epoch=1, host="c1", pid=1, started="x", heartbeat=datetime.now(UTC) - timedelta(seconds=age_s))
-    workspace.lease.write_bytes(msgspec.json.encode(seen))
+@pytest.fixture
+def watched(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A controller on another machine was last seen to live so long ago."""
+    moment = [1000.0]
+    monkeypatch.setattr(liveness.clock, "monotonic", lambda: moment[0])
+    monkeypatch.setattr(liveness.time, "sleep", lambda _: moment.__setitem__(0, moment[0] + 3.0))
+
+    def seen(age_s: float) -> None:
+        held = lease.Lease(epoch=1, host="c1", pid=1, started="x", heartbeat=NOW, beat=int(moment[0]))
+        for changed in (held, msgspec.structs.replace(held, beat=held.beat + 1)):
+            workspace.lease.write_bytes(msgspec.json.encode(changed))
+            liveness.liveness(workspace)
+            moment[0] += 1.0
+        moment[0] += age_s - 1.0
+
+    return seen
 
 
 def record(workspace: Workspace, host: str) -> None:
@@ -132,14 +145,16 @@ def up(workspace: Workspace) -> list[str]:
     return said
 
 
-def test_up_does_not_wait_until_slurm_has_noticed_a_crash(workspace: Workspace, here: FakeSlurm) -> None:
-    held(workspace, 1.0)
+def test_up_does_not_wait_until_slurm_has_noticed_a_crash(
+    workspace: Workspace, here: FakeSlurm, watched: Callable[[float], None]
+) -> None:
+    watched(1.0)
     assert up(workspace) == []
-    held(workspace, 40.0)
+    watched(40.0)
     assert up(workspace) == []
     assert here.asked == [], "it may only be starting anew"
     here.there.pop(1)
-    held(workspace, 90.0)
+    watched(90.0)
     assert up(workspace) == ["the head's Slurm job 8 on c1 is silent: 9 does not wait for its end"]
     assert here.asked == [("free", "9")]
     here.there = []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from terry.cluster.config.nodes import NodesConfig
@@ -14,11 +16,11 @@ from terry.cluster.errors import UserError
 from terry.cluster.files import durable
 from terry.cluster.files.lease import Lease
 from terry.cluster.files.paths import Workspace
-from terry.cluster.lifecycle import up
+from terry.cluster.lifecycle import liveness, up
 from terry.cluster.lifecycle.up import ensure_up, head_hosts
 from terry.cluster.ray.head import Head
 
-#: A lease of then is alive however slow the machine is.
+#: What another machine's clock says.
 LATER = datetime.now(UTC) + timedelta(hours=1)
 
 
@@ -95,34 +97,68 @@ def test_no_host_at_all(workspace: Workspace, ssh: Path, capfd: pytest.CaptureFi
     assert "the jobs wait for `terry-cluster up`" in capfd.readouterr().err
 
 
+@pytest.fixture
+def beating(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[[Lease], None]:
+    """Has a controller of another machine renew its lease whenever somebody waits. Its clock is an hour off."""
+
+    def begin(held: Lease) -> None:
+        durable.write_json(workspace.lease, held)
+        beats = itertools.count(1)
+
+        def beat(_: float) -> None:
+            moment = LATER - timedelta(hours=1, seconds=-next(beats))
+            durable.write_json(workspace.lease, msgspec.structs.replace(held, heartbeat=moment))
+
+        monkeypatch.setattr(liveness.time, "sleep", beat)
+
+    return begin
+
+
+@pytest.fixture
+def passing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a second has waited for ten."""
+    now = itertools.count(1000.0, 1.0)
+    monkeypatch.setattr(liveness.clock, "monotonic", lambda: next(now))
+    monkeypatch.setattr(liveness.time, "sleep", lambda _: None)
+
+
 def test_a_controller_that_renews_its_lease_is_left_where_it_is(
-    workspace: Workspace, ssh: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, ssh: Path, monkeypatch: pytest.MonkeyPatch, beating: Callable[[Lease], None]
 ) -> None:
     """Its host cannot be reached from here, but it lives: a second one would only take its jobs away."""
     (ssh / "quattro").write_text("echo started\n")
     record_head(workspace, "seawolf")
-    durable.write_json(workspace.lease, Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=LATER))
-    beats = itertools.count(1)
-
-    def beat(_: float) -> None:
-        later = Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=LATER + timedelta(seconds=next(beats)))
-        durable.write_json(workspace.lease, later)
-
-    monkeypatch.setattr(up.time, "sleep", beat)
+    beating(Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=LATER))
     monkeypatch.setattr(up, "bring_nodes", lambda *_: [])
     assert not ensure_up(workspace, wait=True)
     assert asked(ssh) == ["seawolf"]
 
 
-def test_submit_asks_nobody_where_a_controller_lives(workspace: Workspace, ssh: Path) -> None:
-    held = Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=LATER)
-    durable.write_json(workspace.lease, held)
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_one_that_stands_still_is_dead_whatever_the_clocks_say(
+    workspace: Workspace, ssh: Path, monkeypatch: pytest.MonkeyPatch, passing: None, hours: int
+) -> None:
+    """By a clock that is an hour ahead it would have lived for another hour."""
+    (ssh / "quattro").write_text("echo started\n")
+    record_head(workspace, "seawolf")
+    moment = datetime.now(UTC) + timedelta(hours=hours)
+    durable.write_json(workspace.lease, Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=moment))
+    monkeypatch.setattr(up, "bring_nodes", lambda *_: [])
+    assert ensure_up(workspace, wait=True)
+    assert asked(ssh) == ["seawolf", "quattro"]
+
+
+def test_submit_asks_nobody_where_a_controller_lives(
+    workspace: Workspace, ssh: Path, beating: Callable[[Lease], None]
+) -> None:
+    beating(Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=LATER))
     assert not ensure_up(workspace, wait=False)
     assert asked(ssh) == []
 
 
-def test_a_workspace_that_another_version_runs_is_refused_with_what_to_do(workspace: Workspace) -> None:
-    held = Lease(epoch=3, host="elsewhere", pid=1, started="x", heartbeat=LATER, version="0.1.0")
-    durable.write_json(workspace.lease, held)
+def test_a_workspace_that_another_version_runs_is_refused_with_what_to_do(
+    workspace: Workspace, beating: Callable[[Lease], None]
+) -> None:
+    beating(Lease(epoch=3, host="elsewhere", pid=1, started="x", heartbeat=LATER, version="0.1.0"))
     with pytest.raises(UserError, match=r"terry-cluster 0\.1\.0 runs .*: `terry-cluster down` and `terry-cluster up`"):
         ensure_up(workspace, wait=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from terry.cluster.config.nodes import SlurmGroup
 from terry.cluster.core import events as e
@@ -12,7 +12,7 @@ from terry.cluster.core.policy import Limit, Policy
 from terry.cluster.scheduling.demand import waiting_jobs
 from terry.cluster.scheduling.plan import plan
 from terry.cluster.slurm.plan import GroupPlan, Seen, plan_group
-from tests.helpers.queue_values import Queue, at, make_cpu
+from tests.helpers.queue_values import Queue, make_cpu
 
 
 def counts(queue: Queue, policy: Policy | None = None) -> dict[tuple[float, str | None], int]:
@@ -80,8 +80,12 @@ def test_jobs_that_back_off_bring_no_node() -> None:
         queue.end("s-0", EndReason.CRASHED)
     not_before = queue.state.jobs["s-0"].not_before
     assert not_before is not None
-    queue.now = at(0)
+    began = queue.state.jobs["s-0"].changed_at
+    assert began is not None
+    queue.now = began
     assert counts(queue) == {(1.0, None): 1}
+    queue.now = began - timedelta(hours=1)
+    assert counts(queue) == {(1.0, None): 2}, "a clock that was set back holds nobody up"
     queue.now = not_before
     assert counts(queue) == {(1.0, None): 2}
 

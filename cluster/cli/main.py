@@ -18,6 +18,7 @@ from terry.cluster.cli.jobs import cancel, pause, resubmit, resume
 from terry.cluster.cli.logs import logs
 from terry.cluster.cli.nodes import doctor, down, drain, init, nodes, undrain, up
 from terry.cluster.cli.patience import Patience, patience
+from terry.cluster.cli.report import report
 from terry.cluster.cli.results import compare, plot, results
 from terry.cluster.cli.sample import evaluate, sample
 from terry.cluster.cli.simulate import simulate
@@ -30,7 +31,7 @@ PROGRAM = "terry-cluster"
 
 #: In the order in which the help lists them.
 VERBS: tuple[click.Command, ...] = (
-    *(submit, watch, status, logs, explain, wait, results, compare, plot),
+    *(submit, watch, status, logs, explain, wait, results, compare, plot, report),
     *(cancel, pause, resume, resubmit),
     *(sample, evaluate),
     *(check, prepare, datasets, simulate),

@@ -79,7 +79,7 @@ def results(
     Example: terry-cluster results cells -o cells.csv
     """
     from terry.cluster.client.reader import Reader
-    from terry.cluster.client.results import ranking, result_rows
+    from terry.cluster.client.results import NO_RUNS, ranking, result_rows
     from terry.logs.records.results import best_first
     from terry.logs.statistics.seeds import by_configuration, has_seeds
 
@@ -90,10 +90,13 @@ def results(
     asked = figure is not None or highest or bootstrap is not None
     if asked and each:
         raise UserError("--by, --highest and --bootstrap are about seeds together; they do nothing with --each")
-    together = each is False or asked or (each is None and chosen is Format.TABLE and has_seeds(by_configuration(rows)))
-    if together and rows:
-        ranked, name = ranking(rows, figure, lower_is_better=not highest, bootstrap_seed=bootstrap)
-        _write([one.flat(name) for one in ranked], lambda width: ranking_text(ranked, name, width), chosen, output)
+    runs = [row for row in rows if row.kind not in NO_RUNS]
+    together = each is False or asked or (each is None and chosen is Format.TABLE and has_seeds(by_configuration(runs)))
+    if together and runs:
+        ranked, name = ranking(runs, figure, lower_is_better=not highest, bootstrap_seed=bootstrap)
+        others = [row for row in rows if row.kind in NO_RUNS]
+        flat = [one.flat(name) for one in ranked]
+        _write(flat, lambda width: ranking_text(ranked, name, others, width), chosen, output)
     else:
         _write([row.flat() for row in rows], lambda width: each_text(rows, width), chosen, output)
     if output is not None:
@@ -102,11 +105,12 @@ def results(
         note("no run has finished yet; `terry-cluster status` shows how they stand")
 
 
-def ranking_text(ranked: Sequence[Ranked], name: str, width: int | None) -> list[str]:
-    """The table of configurations."""
+def ranking_text(ranked: Sequence[Ranked], name: str, others: Sequence[ResultRow], width: int | None) -> list[str]:
+    """The table of configurations, and below it what was no training: ensembles and other evaluations."""
     from terry.logs.text.seeds import ranking_lines
 
-    return ranking_lines(ranked, name, width=width)
+    below = ["", *each_text(others, width)] if others else []
+    return [*ranking_lines(ranked, name, width=width), *below]
 
 
 def each_text(rows: Sequence[ResultRow], width: int | None) -> list[str]:
@@ -231,7 +235,7 @@ def compare(current: Session, selectors: tuple[str, ...], *, each: bool, figure:
 @click.command()
 @selectors(required=True)
 @click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="PNG or SVG; none: in the terminal."
+    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="PNG, SVG or PDF; none: in the terminal."
 )
 @click.option(
     "--by", metavar="SETTING", shell_complete=completed("labels"), help="One colour for each value of a setting."
@@ -243,7 +247,7 @@ def compare(current: Session, selectors: tuple[str, ...], *, each: bool, figure:
 def plot(
     current: Session, selectors: tuple[str, ...], *, output: Path | None, by: str | None, smoothing: float
 ) -> None:
-    """Draw loss curves: in the terminal, as PNG or SVG.
+    """Draw loss curves: in the terminal, as PNG, SVG or PDF.
 
     Example: terry-cluster plot cells --by model.cell --smooth 0.9 -o cells.svg
     """
@@ -259,8 +263,8 @@ def plot(
     if output is None:
         _draw_in_terminal(curves, groups, smoothing, as_json=current.as_json)
         return
-    if output.suffix.lower() not in {".png", ".svg"}:
-        raise UserError(f"{output} must end with .png or .svg")
+    if output.suffix.lower() not in {".png", ".svg", ".pdf"}:
+        raise UserError(f"{output} must end with .png, .svg or .pdf")
     _check_folder(output)
     draw(curves, output.absolute(), title=" ".join(selectors), smoothing=smoothing, group_of=groups)
     if current.as_json:

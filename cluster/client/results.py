@@ -23,13 +23,18 @@ if TYPE_CHECKING:
 _CURVES = 200
 
 #: Kinds of jobs that are no runs.
-_NO_RUNS = frozenset({"prepare", "evaluate"})
+NO_RUNS = frozenset({"prepare", "evaluate"})
 
 
 def result_rows(reader: Reader, selectors: Sequence[str]) -> list[ResultRow]:
     """A row for each final run; jobs that prepare data are none."""
     records = [r for r in reader.select(selectors) if r.state.is_final and r.job.kind != "prepare"]
-    return [result_row(record, read_result(reader.workspace.run(record.job.id))) for record in records]
+    return [result_row_of(reader, record) for record in records]
+
+
+def result_row_of(reader: Reader, record: JobRecord) -> ResultRow:
+    """The row of one run that has ended."""
+    return result_row(record, read_result(reader.workspace.run(record.job.id)))
 
 
 def ranking(
@@ -58,7 +63,7 @@ def seeds_compared(
     from terry.logs.statistics.comparison import compare_all
     from terry.logs.statistics.seeds import by_configuration, has_seeds
 
-    rows = result_rows(reader, selectors)
+    rows = [row for row in result_rows(reader, selectors) if row.kind not in NO_RUNS]
     found = by_configuration(rows)
     if len(found) < 2 or not has_seeds(found):
         return None
@@ -83,7 +88,7 @@ def _figure(rows: Sequence[ResultRow], asked: str | None) -> str:
 
 def compared(reader: Reader, selectors: Sequence[str]) -> list[Compared]:
     """What the selected runs were made of, and what came of each. Raises UserError where they are fewer than two."""
-    records = [r for r in reader.select(selectors) if r.job.kind not in _NO_RUNS]
+    records = [r for r in reader.select(selectors) if r.job.kind not in NO_RUNS]
     if len(records) < 2:
         few = records[0].job.id if records else "no run"
         raise UserError(f"that means {few}, which is not enough to compare: name two or more runs, or a whole sweep")
@@ -100,11 +105,11 @@ def _compared(reader: Reader, record: JobRecord) -> Compared:
     if not result and record.attempts:
         seen = read_outcome(run, record)
         result = {"step": seen.step, "epoch": seen.epoch, "loss": seen.loss, "valid_loss": seen.valid_loss}
-    config = _config(reader, record)
-    return Compared(row=result_row(record, result), settings=flatten(config), made_of=_made_of(run))
+    config = config_of(reader, record)
+    return Compared(row=result_row(record, result), settings=flatten(config), made_of=made_of(run))
 
 
-def _config(reader: Reader, record: JobRecord) -> dict[str, Any]:
+def config_of(reader: Reader, record: JobRecord) -> dict[str, Any]:
     """The run's configuration, from the submission's line."""
     from terry.jobs.submitting.records import JobLine
 
@@ -118,7 +123,7 @@ def _config(reader: Reader, record: JobRecord) -> dict[str, Any]:
         raise UserError(f"the line of {record.job.id} cannot be read: {error}", file=path) from None
 
 
-def _made_of(run: Run) -> dict[str, Any]:
+def made_of(run: Run) -> dict[str, Any]:
     """Hashes of code and data and versions of packages, from spec.yaml; empty where the run has not begun."""
     import yaml
 
@@ -157,7 +162,7 @@ def groups(reader: Reader, records: Sequence[JobRecord], by: str | None) -> dict
         return {record.job.id: f"{by}={record.job.labels.get(by, '-')}" for record in records}
     from terry.cluster.config.typed import flatten
 
-    settings = {record.job.id: flatten(_config(reader, record)) for record in records}
+    settings = {record.job.id: flatten(config_of(reader, record)) for record in records}
     if not any(by in of_run for of_run in settings.values()):
         raise UserError(f"these runs have no setting {by!r}; they differ in: {', '.join(known) or 'nothing'}")
     return {job_id: f"{by}={of_run.get(by, '-')}" for job_id, of_run in settings.items()}

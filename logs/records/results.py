@@ -100,6 +100,7 @@ class ResultRow:
     attempts: int
     restarts: int
     end_reason: EndReason | None = None  #: of the newest attempt that ended
+    kind: str = "train"  #: of job
 
     def flat(self) -> dict[str, Any]:
         """One mapping, as CSV, JSON and Parquet have it. A setting called like a column gets the prefix `setting.`."""
@@ -125,6 +126,7 @@ def result_row(record: JobRecord, result: dict[str, Any]) -> ResultRow:
         id=record.job.id,
         sweep=record.job.sweep,
         state=record.state,
+        kind=record.job.kind,
         labels=record.job.labels,
         figures={key: found[key] for key in ordered if key in found},
         device=record.attempts[-1].device if record.attempts else None,

@@ -13,6 +13,8 @@ from terry.logs.statistics.summary import summarise
 
 #: Points of a line; no screen shows more of a small picture.
 _POINTS = 120
+#: With fewer losses than this there is no descent to cut off.
+_MANY = 200
 #: Configurations that have a colour of their own; more cannot be told apart.
 COLOURS = 8
 _WIDTH, _HEIGHT = 760, 380
@@ -118,7 +120,7 @@ def _frame(lines: Sequence[Sequence[Point]]) -> Frame | None:
     losses = sorted(loss for points in lines for _, loss in points if math.isfinite(loss))
     if not losses or not steps:
         return None
-    top = losses[min(len(losses) - 1, int(len(losses) * 0.97))]
+    top = losses[min(len(losses) - 1, int(len(losses) * 0.97))] if len(losses) > _MANY else losses[-1]
     margin = (top - losses[0]) * 0.05 or abs(top) * 0.05 or 1.0
     return Frame(steps=(min(steps), max(steps)), losses=(losses[0] - margin, top + margin))
 

@@ -43,7 +43,8 @@ pre { background: var(--mark); font-size: .82rem; overflow-x: auto; padding: .7r
 summary { cursor: pointer; } dl { display: grid; gap: .1rem 1rem; grid-template-columns: max-content 1fr; margin: 0;
   font-size: .9rem; } dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 blockquote { border-left: 3px solid var(--line); margin: .6rem 0; padding: 0 0 0 .9rem; white-space: pre-wrap; }
-@media (max-width: 40rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
+@media (max-width: 40rem) { svg text { font-size: 20px; }
+  dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
 @media print { body { max-width: none; padding: 0; } .scroll { overflow: visible; }
   h2, figure, tr { break-inside: avoid; }
   details > :not(summary) { display: none; } }

@@ -84,7 +84,7 @@ def _curves(report: Report) -> str:
     return (
         f'<h2>Curves</h2><figure>{picture}<ul class="legend">{legend}</ul><figcaption>Validation loss where it was '
         "measured, else training loss; a line a run, the mean of several seeds with its 95% interval. Point at a line "
-        "for its run; choose a name to bring it out. The first descent is cut off.</figcaption></figure>"
+        "for its run; choose a name to bring it out. A steep first descent is cut off.</figcaption></figure>"
     )
 
 
@@ -112,7 +112,7 @@ def _configurations(report: Report) -> str:
     figures = ("n", f"mean {report.figure}", "low", "high", "sd", "best", "worst", "p beside first")
     heads = [("place", True), ("sweep", False), *((key, False) for key in keys), *((name, True) for name in figures)]
     rows = (_configuration_row(place, each, keys) for place, each in enumerate(report.ranked, 1))
-    said = " ".join(remarks(report.ranked))
+    said = " ".join(remarks(report.ranked, "What is shaded"))
     return f'<h2>Configurations</h2>{_table(heads, rows)}<p class="remarks">{text(said)}</p>'
 
 

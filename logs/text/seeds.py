@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from terry.logs.format import Column, figure, narrowed, plural, table
@@ -31,7 +32,11 @@ def ranking_lines(ranked: Sequence[Ranked], name: str, *, width: int | None = No
         settings = [each.configuration.labels.get(key, _UNKNOWN) for key in keys]
         rows.append([f"{place}{mark}", *sweep, *settings, *_cells(each.summary)])
     columns, rows = narrowed(columns, rows, width, ("WORST", "BEST", "SD"), last=9)
-    return [*table(columns, rows, width=width), "", *remarks(ranked)]
+    return [*table(columns, rows, width=width), "", *_wrapped(remarks(ranked), width)]
+
+
+def _wrapped(sentences: Sequence[str], width: int | None) -> list[str]:
+    return [line for sentence in sentences for line in textwrap.wrap(sentence, width or 120)]
 
 
 def _cells(summary: Summary) -> list[str]:
@@ -49,14 +54,17 @@ def interval(low: float | None, high: float | None) -> str:
     return _UNKNOWN if low is None or high is None else f"{figure(low)} to {figure(high)}"
 
 
-def remarks(ranked: Sequence[Ranked]) -> list[str]:
-    """What a reader must know of the table: what is tied, what was corrected, what has no interval."""
+def remarks(ranked: Sequence[Ranked], marked: str = _TIED) -> list[str]:
+    """What a reader must know of the table: what is tied, what was corrected, what has no interval.
+
+    marked: how the table marks what may be the first as well.
+    """
     said = []
     decided = [each.beside_first for each in ranked if each.beside_first and each.beside_first.p is not None]
     undecided = [each for each in decided if each.verdict is Verdict.UNDECIDED]
     unknown = [each for each in ranked if each.beside_first and each.beside_first.verdict is Verdict.UNKNOWN]
     if undecided or unknown:
-        said.append(f"{_TIED} cannot be told apart from the first with these seeds.")
+        said.append(f"{marked} cannot be told apart from the first with these seeds.")
     needed = [each.seeds_needed for each in undecided]
     if undecided and all(number is not None for number in needed):
         most = max(number for number in needed if number is not None)
@@ -110,7 +118,7 @@ def difference_lines(differences: Sequence[Difference], name: str, *, width: int
         if mixed
         else f"Compared {how}."
     )
-    return [*lines, "", f"{way} {correction(len(differences))}"]
+    return [*lines, "", *_wrapped([f"{way} {correction(len(differences))}"], width)]
 
 
 def _signed(value: float | None) -> str:

@@ -98,7 +98,9 @@ def test_plot_in_the_terminal_and_as_pictures(terry: Terry, world: World, tmp_pa
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert terry("plot", "cells", "--by", "seed", "--smooth", "0.9", "-o", "a.svg").code == 0
     assert "<svg" in (tmp_path / "a.svg").read_text()
-    assert "must end with .png or .svg" in terry("plot", "cells", "-o", "a.gif").err
+    assert terry("plot", "cells", "-o", "a.pdf").code == 0
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    assert "must end with .png, .svg or .pdf" in terry("plot", "cells", "-o", "a.gif").err
     assert terry("plot", "cells", "--by", "training.seed", "-o", "b.svg").code == 0  # as a sweep file has it
     assert "they differ in: seed" in terry("plot", "cells", "--by", "colour", "-o", "a.png").err
     assert "has measured a loss" in terry("plot", "cells-0008").err
@@ -216,3 +218,26 @@ def test_compare_needs_two(terry: Terry, world: World) -> None:
     said = terry("compare", "cells")
     assert said.code == 2
     assert f"{damaged}: the line of cells-0001 cannot be read" in said.err
+
+
+def test_report_writes_a_page_and_the_tables_of_papers(terry: Terry, world: World, tmp_path: Path) -> None:
+    """What was run, what came of it, what went wrong, and how to get each row again."""
+    assert "there is nothing to report" in terry("report").err
+    world.submit("cells", 3)
+    world.turn(times=3)
+    world.finish("cells-0001", loss=3.0)
+    world.finish("cells-0002", loss=2.0)
+    world.turn(times=2)
+    world.crash("cells-0003")
+    world.turn(times=4)
+    world.finish("cells-0003", loss=2.5)
+    world.turn(times=2)
+    assert terry("report", "cells", "-o", "r.html").out == "wrote r.html\n"
+    text = (tmp_path / "r.html").read_text()
+    assert "crashed" in text
+    assert "terry-cluster submit cells-001.yaml" in text
+    assert terry("report", "cells", "-o", "r.tex").code == 0
+    assert r"\toprule" in (tmp_path / "r.tex").read_text()
+    assert terry("report", "-o", "r.md", "--json").json["runs"] == ["cells-0002", "cells-0003", "cells-0001"]
+    assert "must end with .html, .tex or .md" in terry("report", "-o", "r.doc").err
+    assert "there is no folder /nowhere" in terry("report", "-o", "/nowhere/r.html").err

@@ -65,7 +65,7 @@ def _ranked(rows: Sequence[ResultRow]) -> tuple[list[Ranked], str]:
 
 def _alike(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Settings that all runs have, with one value."""
-    from terry.jobs.sweeps.typed import flatten
+    from terry.cluster.config.typed import flatten
 
     flat = [flatten(config) for config in configs]
     first = flat[0] if flat else {}

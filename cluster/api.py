@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from terry.cluster.client.reader import Reader
 from terry.cluster.core.model import DeviceKind
 from terry.cluster.errors import UserError
+from terry.cluster.files.origin import canonical
 from terry.cluster.files.paths import Workspace as Paths
 from terry.logs.view.view import JobView
 
@@ -87,7 +88,7 @@ class Workspace:
     def open(cls, folder: Path | str | None = None) -> Workspace:
         """The workspace in `folder`; without one TERRY_WORKSPACE, the nearest folder upwards with a terry.yaml, else
         ./terry-runs, as on the command line. Reads nothing and makes nothing."""
-        return cls(Paths.find(None if folder is None else str(folder), os.environ, Path.cwd()))
+        return cls(canonical(Paths.find(None if folder is None else str(folder), os.environ, Path.cwd())))
 
     @property
     def root(self) -> Path:

@@ -15,7 +15,7 @@ from terry.cluster.away.home import mark_of
 from terry.cluster.config.watched import watched_patience, watched_policy
 from terry.cluster.controller.loop import Controller, Hooks
 from terry.cluster.controller.notify import Notifier
-from terry.cluster.errors import LostLease
+from terry.cluster.errors import LostLease, UserError
 from terry.cluster.files.paths import Workspace
 from terry.cluster.host import clock
 from terry.cluster.host.versions import installed
@@ -51,7 +51,12 @@ def _members(workspace: Workspace, nodes: tuple[Member, ...]) -> None:
 
 
 def run_controller(workspace: Workspace, namespace: str, runtime: JobRuntime = TERRY_JOBS) -> str:
-    """Be the controller until a shutdown is complete (`stopped`) or another one takes over (`superseded`)."""
+    """Be the controller until a shutdown is complete (`stopped`) or another one takes over (`superseded`).
+
+    Raises UserError where the workspace is gone: it must not be made anew where it was moved away.
+    """
+    if not workspace.exists:
+        raise UserError(f"{workspace.root} is not there now; was it moved, or is its file system not mounted?")
     notifier = Notifier(workspace, lambda sweep: controller.state.counts[sweep], job_environment())
     settings = AgentSettings(
         workspace=str(workspace.root),

@@ -26,12 +26,11 @@ from terry.cluster.ports import LaunchOrder
 CHUNK = 4 << 20
 
 _STAGED = ".away-"
-_MARK = "mark"
 
 
 def mark_of(workspace: Workspace) -> str:
     """What only those can read who see this workspace; made where it is missing. Raises OSError."""
-    path = workspace.cluster / _MARK
+    path = workspace.mark
     with contextlib.suppress(FileNotFoundError):
         return path.read_text(encoding="ascii")
     durable.make_folder(workspace.cluster)
@@ -42,7 +41,7 @@ def mark_of(workspace: Workspace) -> str:
 def is_seen(workspace: Workspace, mark: str) -> bool:
     """True where a folder of this path is the workspace that has the mark, and not another, or none."""
     try:
-        return (workspace.cluster / _MARK).read_text(encoding="ascii") == mark
+        return workspace.mark.read_text(encoding="ascii") == mark
     except (OSError, UnicodeError):
         return False
 

@@ -25,6 +25,7 @@ from terry.cluster.cli.simulate import simulate
 from terry.cluster.cli.submit import submit
 from terry.cluster.cli.views import explain, status, wait, watch
 from terry.cluster.errors import nearest
+from terry.cluster.files.origin import canonical
 from terry.cluster.files.paths import Workspace
 
 PROGRAM = "terry-cluster"
@@ -85,7 +86,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
 @click.pass_context
 def main(context: click.Context, *, workspace: str | None, as_json: bool) -> None:
     """Sweeps of recurrent language models on every GPU a lab can reach: pinned, watched, resumed after a crash."""
-    found = Workspace.find(workspace, os.environ, Path.cwd())
+    found = canonical(Workspace.find(workspace, os.environ, Path.cwd()))
     if isinstance(context.obj, Patience):
         context.obj.folder = found.root
     context.obj = Session(workspace=found, as_json=as_json)

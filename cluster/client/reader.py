@@ -16,7 +16,7 @@ from terry.cluster.core.model import DeviceUse, Job, JobRecord, JobState
 from terry.cluster.core.state import State
 from terry.cluster.core.state_machine import apply
 from terry.cluster.errors import InvalidTransition, JournalDamaged, UserError
-from terry.cluster.files import lease, live, store
+from terry.cluster.files import lease, live, origin, store
 from terry.cluster.files.journal import read, segments
 from terry.cluster.files.paths import Workspace
 from terry.cluster.host import clock
@@ -82,6 +82,7 @@ class Reader:
             device_stats=_recent(heard),
             outcomes={job_id: outcome for job_id, (_, outcome) in self._outcomes.items()},
             waits=self._waits,
+            note=origin.note(self.workspace),
         )
 
     def jobs(self) -> dict[str, JobRecord]:

@@ -27,6 +27,7 @@ from pathlib import Path
 import msgspec
 
 from terry.cluster.errors import LostLease
+from terry.cluster.files import origin
 from terry.cluster.files.durable import SYSTEM, Calls, inherited_mode, make_folder, opened, write_all, write_json
 from terry.cluster.files.paths import Workspace
 
@@ -141,7 +142,14 @@ def process_started(pid: int) -> str:
 
 
 def read(workspace: Workspace) -> Lease | None:
-    """The lease as it stands; None where no controller ever was, or the file is unreadable."""
+    """The lease as it stands; None where no controller ever was, the file is unreadable, or it is the original's.
+
+    The last in a copy of a workspace.
+    """
+    return None if origin.is_copy(workspace) else _read(workspace)
+
+
+def _read(workspace: Workspace) -> Lease | None:
     try:
         return msgspec.json.decode(workspace.lease.read_bytes(), type=Lease)
     except FileNotFoundError:
@@ -173,7 +181,7 @@ class HeldLease:
             raise LostLease(f"controller {newest}{_whose(self._workspace, newest)} took over from {self.epoch}")
         if self._workspace.queue.stat().st_ino != self._queue:
             raise LostLease(f"{self._workspace.queue} was replaced under controller {self.epoch}")
-        other = read(self._workspace)
+        other = _read(self._workspace)
         if other is None or other.epoch < self.epoch:
             return
         mine = (self.epoch, self.lease.host, self.lease.pid, self.lease.started)
@@ -224,7 +232,8 @@ def acquire(
     lock = None if lock_file is None else _lock(lock_file, wait_s)
     try:
         make_folder(workspace.queue, calls)
-        before = read(workspace)
+        origin.settle(workspace, calls)
+        before = _read(workspace)
         lease = Lease(
             epoch=0 if before is None else before.epoch,
             host=socket.gethostname(),

@@ -11,6 +11,7 @@ import msgspec
 from terry.cluster.core.model import DeviceRecord, DeviceUse, Progress
 from terry.cluster.core.policy import Policy
 from terry.cluster.core.state import State
+from terry.cluster.files import origin
 from terry.cluster.files.durable import write_json
 from terry.cluster.files.paths import Workspace
 from terry.cluster.scheduling.demand import DeviceLoad, IdleWatch, WaitingJobs, waiting_jobs
@@ -91,6 +92,8 @@ class LiveWriter:
 
 def read(workspace: Workspace) -> Live | None:
     """What ran when the file was last written; None where there is none. Compare `time` and `epoch` with the lease."""
+    if origin.is_copy(workspace):
+        return None
     try:
         return msgspec.json.decode(workspace.live.read_bytes(), type=Live)
     except (FileNotFoundError, msgspec.DecodeError):

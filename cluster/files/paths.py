@@ -70,6 +70,16 @@ class Workspace:
         return self.root / "queue"
 
     @property
+    def origin(self) -> Path:
+        """Whose the files in queue/ are: a copy of them speaks of another workspace's processes."""
+        return self.queue / "workspace.json"
+
+    @property
+    def mark(self) -> Path:
+        """What only those can read who see this workspace."""
+        return self.cluster / "mark"
+
+    @property
     def journal(self) -> Path:
         """Folder of the journal's segments."""
         return self.queue / "journal"

@@ -10,13 +10,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from terry.cluster.agent.agent import AGENT_VARIABLE
 from terry.cluster.config import terry_yaml as config
 from terry.cluster.config.nodes import NodesConfig
 from terry.cluster.errors import UserError
-from terry.cluster.files import durable, inbox, lease, live
+from terry.cluster.files import durable, inbox, lease, live, origin
 from terry.cluster.files.lease import Liveness
+from terry.cluster.files.origin import Standing
 from terry.cluster.files.paths import Workspace
 from terry.cluster.files.store import read_state
 from terry.cluster.host.locks import holder
@@ -157,6 +159,7 @@ def take_down_here(workspace: Workspace, *, progress: Callable[[str], None] | No
     say = progress or (lambda _: None)
     status = cluster_status(workspace)
     _end_keeper(workspace)
+    _end_keeper_of_old_path(workspace)
     if status.controller:
         say("jobs write their checkpoints")
         _ask_to_shut_down(workspace)
@@ -203,6 +206,16 @@ def _end_keeper(workspace: Workspace) -> None:
         if time.monotonic() > deadline:
             raise UserError(f"the keeper (pid {pid}) does not end")
         time.sleep(0.02)
+
+
+def _end_keeper_of_old_path(workspace: Workspace) -> None:
+    """A workspace that was moved while its cluster ran: its keeper waits where it stood before."""
+    known = origin.read(workspace)
+    if known is not None and origin.standing(workspace) is Standing.MOVED:
+        before = Workspace(Path(known.path))
+        if not before.exists and runtime_folder(before, make=False).is_dir():
+            _end_keeper(before)
+            kill_all(lambda: _of_agents(before), timeout_s=10.0)
 
 
 def _ask_to_shut_down(workspace: Workspace) -> None:

@@ -15,7 +15,7 @@ from terry.cluster.config import terry_yaml as config
 from terry.cluster.config.node_values import node_name
 from terry.cluster.config.nodes import NodesConfig, NodeSetup
 from terry.cluster.errors import UserError
-from terry.cluster.files import lease
+from terry.cluster.files import lease, origin
 from terry.cluster.files.paths import Workspace
 from terry.cluster.host.processes import user_name
 from terry.cluster.host.versions import installed
@@ -48,6 +48,8 @@ def ensure_up(workspace: Workspace, *, wait: bool, progress: Say | None = None) 
     """
     say = progress or (lambda _: None)
     refuse_other_version(workspace)
+    if told := origin.settle(workspace):
+        (progress or _warn)(told)
     nodes = config.read(workspace).nodes
     if (other := _other_user(workspace)) and is_alive(workspace):
         say(f"the cluster is up; it is {other}'s")
@@ -71,6 +73,10 @@ def ensure_up(workspace: Workspace, *, wait: bool, progress: Say | None = None) 
         for report in bring_nodes(workspace, nodes):
             say(report_line(report))
     return started
+
+
+def _warn(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def refuse_other_version(workspace: Workspace) -> None:

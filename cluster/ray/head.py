@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from terry.cluster.files import durable
+from terry.cluster.files import durable, origin
 from terry.cluster.files.paths import Workspace
 from terry.cluster.host import hardware as node_probe
 from terry.cluster.host.addresses import LOOPBACK
@@ -76,7 +76,9 @@ class HeadPlace:
 
 
 def read_head(workspace: Workspace) -> Head | None:
-    """The head as last recorded."""
+    """The head as last recorded. None in a copy of a workspace: what is recorded there is the original's."""
+    if origin.is_copy(workspace):
+        return None
     try:
         return msgspec.json.decode(workspace.head.read_bytes(), type=Head)
     except (FileNotFoundError, msgspec.MsgspecError):

@@ -1,0 +1,181 @@
+"""A workspace knows itself: copied, restored, moved, or shown by another path or host."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from terry.cluster.client.reader import Reader
+from terry.cluster.files import durable, lease, live, origin
+from terry.cluster.files.origin import Standing
+from terry.cluster.files.paths import Workspace
+from terry.cluster.host.processes import Process, boot_id, find
+from terry.cluster.lifecycle.here import cluster_status, take_down_here
+from terry.cluster.ray.head import Head, read_head
+from tests.helpers.controller_bench import Bench
+from tests.helpers.queue_values import at
+
+
+@pytest.fixture
+def daemon() -> Iterator[Process]:
+    """Stands for Ray's: in a session of its own."""
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as process:
+        found = find(process.pid)
+        assert found is not None
+        yield found
+        process.kill()
+
+
+@pytest.fixture
+def original(tmp_path: Path, daemon: Process) -> Workspace:
+    """A workspace with a head and a controller that live."""
+    found = Workspace(tmp_path / "ws")
+    durable.make_folder(found.cluster)
+    origin.settle(found)
+    lease.acquire(found, at(0))
+    head = Head(
+        host=os.uname().nodename,
+        boot_id=boot_id(),
+        address="127.0.0.1:1",
+        session=daemon.pid,
+        gcs=(daemon.pid, daemon.start),
+        raylet=(daemon.pid, daemon.start),
+        started_at=datetime.now(UTC),
+    )
+    durable.write_json(found.head, head)
+    durable.write_bytes(found.token, b"secret", mode=0o600)
+    return found
+
+
+def copied(workspace: Workspace) -> Workspace:
+    shutil.copytree(workspace.root, workspace.root.with_name("copy"))
+    return Workspace(workspace.root.with_name("copy"))
+
+
+def test_down_in_a_copy_leaves_the_originals_cluster_alone(original: Workspace, daemon: Process) -> None:
+    copy = copied(original)
+    assert not take_down_here(copy)
+    assert daemon.alive
+    assert read_head(original) is not None
+    assert lease.read(original) is not None
+
+
+def test_in_a_copy_head_lease_and_figures_count_as_absent_and_it_is_said(original: Workspace) -> None:
+    durable.write_json(original.live, live.Live(time=at(0), epoch=1))
+    copy = copied(original)
+    assert (read_head(copy), lease.read(copy), live.read(copy)) == (None, None, None)
+    assert not cluster_status(copy).controller
+    known = Reader(copy).read()
+    assert not known.controller.alive
+    assert known.note == f"this is a copy of {original.root}, whose cluster is left alone"
+    assert Reader(original).read().controller.alive
+    assert Reader(original).read().note == ""
+
+
+def test_a_copy_becomes_a_workspace_of_its_own(original: Workspace) -> None:
+    before = origin.read(original)
+    copy = copied(original)
+    assert origin.settle(copy) == f"this is a copy of {original.root}, whose cluster is left alone"
+    assert origin.settle(copy) == "", "said once"
+    assert origin.standing(copy) is Standing.OWN
+    after = origin.read(copy)
+    assert before is not None
+    assert after is not None
+    assert after.id != before.id
+    assert not copy.token.exists(), "with it whoever has the copy could join the original's cluster"
+    assert lease.acquire(copy, at(5)).epoch == 2, "epochs go on from those that were copied"
+    assert origin.read(original) == before
+
+
+def test_a_copys_controller_goes_on_with_what_was_copied(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.submit("s-1")
+    bench.turn()
+    shutil.copytree(bench.workspace.root, tmp_path / "copy")
+    before = bench.workspace
+    bench.workspace = Workspace(tmp_path / "copy")
+    bench.new_controller()
+    assert bench.controller.state.epoch == 2
+    held = lease.read(before)
+    assert held is not None
+    assert held.epoch == 1
+
+
+def test_a_workspace_that_is_moved_stays_what_it_is(original: Workspace) -> None:
+    before = origin.read(original)
+    moved = Workspace(original.root.with_name("elsewhere"))
+    original.root.rename(moved.root)
+    assert origin.standing(moved) is Standing.MOVED
+    assert read_head(moved) is not None, "its cluster may still run, and `down` must find it"
+    assert origin.settle(moved) == f"this workspace was moved here from {original.root}"
+    after = origin.read(moved)
+    assert before is not None
+    assert after is not None
+    assert (after.id, after.path) == (before.id, str(moved.root))
+    assert origin.standing(moved) is Standing.OWN
+
+
+@pytest.mark.parametrize("path", ["/mnt/lab/ws", None])
+def test_another_host_sees_the_same_folder_by_another_device_or_path(original: Workspace, path: str | None) -> None:
+    """NFS: the inode is the server's, the number of the device is each client's own."""
+    known = origin.read(original)
+    assert known is not None
+    seen = msgspec.structs.replace(known, device=known.device + 7, host="seawolf", path=path or known.path)
+    durable.write_json(original.origin, seen)
+    assert origin.standing(original) is (Standing.MOVED if path else Standing.OWN)
+    assert lease.read(original) is not None
+    assert read_head(original) is not None
+
+
+def test_a_backup_in_its_place_is_told_from_a_backup_on_another_host(original: Workspace) -> None:
+    shutil.copytree(original.root, original.root.with_name("backup"))
+    shutil.rmtree(original.root)
+    shutil.copytree(original.root.with_name("backup"), original.root)
+    assert origin.standing(original) is Standing.RESTORED
+    assert read_head(original) is not None, "a cluster that still runs is this path's"
+    known = origin.read(original)
+    assert known is not None
+    durable.write_json(original.origin, msgspec.structs.replace(known, host="seawolf"))
+    assert origin.standing(original) is Standing.COPY
+    assert read_head(original) is None, "that of seawolf runs on, on its own disk"
+
+
+def test_a_clone_of_the_whole_file_system_is_a_copy_where_the_original_stands(
+    original: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot that is mounted elsewhere: the same inode, another device, another path."""
+    copy = copied(original)
+    known = origin.read(copy)
+    assert known is not None
+    inode = copy.queue.stat().st_ino
+    assert known.inode != inode
+    there = original.queue.stat()
+    clone = msgspec.structs.replace(known, inode=inode)
+    durable.write_json(copy.origin, clone)
+    assert origin.standing(copy) is Standing.MOVED, "nobody stands where it came from"
+    monkeypatch.setattr(origin, "_stands", lambda found, beside: beside.st_ino != there.st_ino)
+    assert origin.standing(copy) is Standing.COPY
+
+
+def test_two_paths_of_one_folder_are_one_workspace(original: Workspace) -> None:
+    """By a link, or mounted twice: locks and actors go by the path, so there must be one."""
+    other = original.root.with_name("link")
+    other.symlink_to(original.root)
+    assert origin.canonical(Workspace(other)) == original
+    assert origin.canonical(original) == original
+    assert origin.canonical(copied(original)).root.name == "copy"
+
+
+def test_one_that_an_earlier_version_wrote_is_its_own(original: Workspace) -> None:
+    original.origin.unlink()
+    assert origin.standing(original) is Standing.UNKNOWN
+    assert read_head(original) is not None
+    origin.settle(original)
+    assert origin.standing(original) is Standing.OWN

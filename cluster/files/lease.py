@@ -232,7 +232,8 @@ def acquire(
     lock = None if lock_file is None else _lock(lock_file, wait_s)
     try:
         make_folder(workspace.queue, calls)
-        origin.settle(workspace, calls)
+        if told := origin.settle(workspace, calls):
+            _log.info("%s", told)
         before = _read(workspace)
         lease = Lease(
             epoch=0 if before is None else before.epoch,

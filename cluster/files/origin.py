@@ -8,7 +8,6 @@ does one that another host, or another path, shows; the number of its device may
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import secrets
 import shutil
@@ -20,8 +19,6 @@ import msgspec
 
 from terry.cluster.files.durable import SYSTEM, Calls, write_json
 from terry.cluster.files.paths import Workspace
-
-_log = logging.getLogger(__name__)
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,8 +112,6 @@ def settle(workspace: Workspace, calls: Calls = SYSTEM) -> str:
         inode=here.st_ino,
     )
     write_json(workspace.origin, origin, calls=calls)
-    if told:
-        _log.warning("%s", told)
     return told
 
 

@@ -115,7 +115,7 @@ class _Typing:
                 return _free(value, path)
             return {str(key): self.value(item, inner[1], (*path, str(key))) for key, item in value.items()}
         if not isinstance(value, list | tuple):
-            if _is_open(value):
+            if is_open(value):
                 return value
             raise Problem(f"must be a list, such as [{_example(value)}], not {show(value)}", path)
         return [self.value(item, inner[0], (*path, i)) for i, item in enumerate(value)]
@@ -127,12 +127,14 @@ def leaf(value: Any, kind: Any, path: Where) -> Any:
     allowed = options(kind)
     if str in allowed and int not in allowed and isinstance(found, int) and not isinstance(found, bool):
         found = str(found)  # of Python's values
-    if _is_open(found) or _fits(found, kind):
+    if is_open(found) or _fits(found, kind):
         return found
     choices = choices_at(kind)
     if isinstance(found, str) and choices and bool not in allowed:
         raise Problem(f"unknown value {str(found)!r}{nearest(found, choices)}", path)
-    hint = words.why_no_number(value) if isinstance(value, Plain) and _numeric(allowed) else ""
+    hint = words.why_no_number(value) if isinstance(value, str) and _numeric(allowed) else ""
+    if hint == "" and isinstance(value, str) and _fits(_word(Plain(value), kind), kind):
+        hint = "; leave the quotes out"
     raise Problem(f"must be {in_words(kind)}, not {show(value)}{hint}", path)
 
 
@@ -183,15 +185,15 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, Plain) else value
 
 
-def _is_open(value: Any) -> bool:
+def is_open(value: Any) -> bool:
     """True for what is known only when OmegaConf has filled it in."""
     return isinstance(value, str) and "${" in value
 
 
 def _is_leaf_of(value: Any, kind: Any) -> bool:
     """True where a section may be a single value instead, and is one: `preemption: true`, `anneal:` left empty."""
-    if _is_open(value) or isinstance(value, Mapping):
-        return _is_open(value)
+    if is_open(value) or isinstance(value, Mapping):
+        return is_open(value)
     return any(_fits(_word(value, o) if isinstance(value, Plain) else value, o) for o in options(kind))
 
 
@@ -271,7 +273,7 @@ def unknown(path: Where, section: Any, root: Any, *, spelt: bool = False) -> Pro
     called = getattr(root, "ALSO_CALLED", {}).get(name.lower().replace("-", "_"), name)
     if called != name and called in own:
         return Problem(f"unknown key; did you mean {before + called!r}?", path)
-    elsewhere = _elsewhere(root, name) or (nearest(name, own, default="") == "" and _elsewhere(root, called))
+    elsewhere = _elsewhere(root, name) or _elsewhere(root, called)
     if elsewhere:
         return Problem(f"unknown key; did you mean {elsewhere!r}?", path)
     return Problem(f"unknown key{nearest(before + name, (before + key for key in own))}", path)

@@ -221,6 +221,8 @@ def _in_words(problem: str, error: Exception, written: str, line: int, column: i
         return "this line is indented unlike its neighbours, or a blank is missing after a colon above"
     if "cannot start any token" in problem or "scanning an alias" in context or "scanning an anchor" in context:
         return f"text that begins with {sign if sign.strip() else written[column:].strip()[:1]} must stand in quotes"
+    if re.search(r"\w:[\[{]", written):
+        return "a blank is missing after a colon"
     if sign and sign in "]}":
         return f"one {sign} too many"
     if "'-' indicator" in problem:

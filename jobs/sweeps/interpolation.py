@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
-from terry.cluster.config.typed import put
-from terry.cluster.config.yaml_file import Document, Problem, Where, dotted, plain
+from terry.cluster.config.typed import is_open, put
+from terry.cluster.config.yaml_file import Document, Problem, Where, dotted, leaves, plain
 
 
-def is_open(value: Any) -> bool:
+def has_open(value: Any) -> bool:
     """True where something has still to be filled in."""
-    if isinstance(value, Mapping):
-        return any(is_open(item) for item in value.values())
-    if isinstance(value, list):
-        return any(is_open(item) for item in value)
-    return isinstance(value, str) and "${" in value
+    return any(is_open(item) for _, item in leaves(value))
 
 
 class Interpolation:
@@ -27,7 +22,7 @@ class Interpolation:
 
     def resolve(self, path: Where, value: Any) -> Any:
         """`value`, which stands at `path` of the file, complete. Raises Problem, its path relative to `path`."""
-        if not is_open(value):
+        if not has_open(value):
             return value
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException

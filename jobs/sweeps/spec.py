@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-from terry.cluster.config.typed import Reads, flatten, show, type_at, typed
+from terry.cluster.config.typed import Reads, flatten, is_open, leaf, show, type_at, typed
 from terry.cluster.config.words import seconds
 from terry.cluster.config.yaml_file import Problem, Where
 from terry.cluster.core.model import DeviceKind, Resources, RetryPolicy
@@ -22,6 +22,17 @@ EVALUATE = "terry.jobs.evaluate:main"
 SAMPLE = "terry.jobs.sample:main"
 
 _ENTRYPOINT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def _duration(value: Any, path: Where) -> float | str:
+    """As it was written."""
+    found: float | str = leaf(value, float | str, path)
+    if not is_open(found):
+        seconds(found)
+    return found
+
+
+Duration = Annotated[float | str, Reads(_duration)]
 
 
 class Batches(StrEnum):
@@ -49,11 +60,10 @@ class DataConfig:
 class CheckpointConfig:
     """How much work may be lost, and how much disk is spent on it."""
 
-    every: float | str = "60 s"  #: at most so much work apart: seconds, or text such as `5 min`
+    every: Duration = "60 s"  #: at most so much work apart: seconds, or text such as `5 min`
     keep: int = 2  #: newest checkpoints that stay; the best one stays besides
 
     def __post_init__(self) -> None:
-        seconds(self.every)
         if self.keep < 1:
             raise ValueError("keep must be at least 1: the newest checkpoint is what a crashed run goes on from")
 
@@ -167,9 +177,9 @@ class RunConfig:
     retry: RetryPolicy = field(default_factory=RetryPolicy)  #: how many failures are forgiven
     entrypoint: str | None = None  #: `package.module:function` of your own, called with a RunContext
     parameters: dict[str, Any] = field(default_factory=dict)  #: settings of your own entry point, free-form
-    time_limit: float | str | None = None  #: the run is ended after so long: seconds, or text such as `12 h`
+    time_limit: Duration | None = None  #: the run is ended after so long: seconds, or text such as `12 h`
     #: so long without a step is a hang; left out: 20 times the median step and 5 minutes at least; a day for own code
-    hang_after: float | str | None = None
+    hang_after: Duration | None = None
     threads: int | None = None  #: CPU threads; left out: as many as its share of the CPU
     priority: int = 0  #: higher goes first
     #: comes from `sweep.halving`, since it decides what comes out
@@ -219,9 +229,13 @@ def _setting(value: Any, key: str, path: Where) -> Any:
 
 def _axis(values: Any, path: Where) -> list[Any]:
     key = str(path[-1])
+    if isinstance(values, Mapping) and values:
+        inner = next(iter(values))
+        text = f"`{key}.{inner}: [...]` varies one setting of it, `{key}: [{{{inner}: ...}}]` all of it"
+        raise Problem(f"must be a list of values: {text}", path)
     if not isinstance(values, list):
-        example = show(values) if isinstance(values, str) else "a, b"
-        raise Problem(f"must be a list of values, such as [{example.strip(chr(39))}], not {show(values)}", path)
+        example = str(values)[:40] if isinstance(values, str) else "a, b"
+        raise Problem(f"must be a list of values, such as [{example}], not {show(values)}", path)
     return [_setting(value, key, (*path, i)) for i, value in enumerate(values)]
 
 
@@ -328,7 +342,7 @@ class EnsembleConfig:
 
 def _dataset(value: Any, path: Where) -> Any:
     """Typed as far as that can be before interpolation, which may bring all of it."""
-    return value if isinstance(value, str) and "${" in value else typed(value, DatasetConfig, path, SweepFile)
+    return value if is_open(value) else typed(value, DatasetConfig, path, SweepFile)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

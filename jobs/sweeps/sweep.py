@@ -30,7 +30,7 @@ from terry.data_prep.config import DatasetConfig
 from terry.data_prep.config import validate as validate_dataset
 from terry.jobs.sweeps import axes, inputs, rungs
 from terry.jobs.sweeps.axes import Point
-from terry.jobs.sweeps.interpolation import Interpolation, is_open
+from terry.jobs.sweeps.interpolation import Interpolation, has_open
 from terry.jobs.sweeps.overrides import Override
 from terry.jobs.sweeps.query import Exclusions, look_up
 from terry.jobs.sweeps.spec import (
@@ -266,7 +266,7 @@ class Expander:
         self._document, self.errors, self._code_hash = document, errors, code_hash
         self._base, self._datasets, self._interpolation = base, datasets, interpolation
         self._vector_sizes: dict[str, int | None] = {}
-        self._interpolates = is_open(document.value) or is_open([o.value for o in errors.overrides])
+        self._interpolates = has_open(document.value) or has_open([o.value for o in errors.overrides])
         self._defaults = msgspec.to_builtins(RunConfig())
         self._pruned_datasets = {
             name: pruned(msgspec.to_builtins(config), msgspec.to_builtins(DatasetConfig()))

@@ -105,6 +105,6 @@ def test_a_command_is_run_at_the_end_of_a_sweep(place: UnderFire) -> None:
         place.run("down")
         said = place.run("up", check=False)
         assert said.returncode == 2
-        assert "terry.yaml:1: notify has no key 'comand'; did you mean 'command'?" in said.stderr
+        assert "terry.yaml:1: notify.comand: unknown key; did you mean 'command'?" in said.stderr
     finally:
         place.workspace.config.unlink()  # others use the workspace after us

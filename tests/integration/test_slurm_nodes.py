@@ -5,6 +5,7 @@ One bed and one workspace for all tests, in their order: starting a cluster take
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -36,6 +37,56 @@ def reference(lab: SlurmLab) -> dict[str, set[str]]:
     lab.submit("reference", epochs=LONG)
     lab.finish("reference")
     return lab.weights("reference")
+
+
+#: What a group of kind slurm says, what `squeue` is asked for, and what it answers.
+FORMS = [
+    ("time: 120", "%l", "2:00:00"),
+    ("time: 90:30", "%l", "1:31:00"),
+    ("time: 4:00:00", "%l", "4:00:00"),
+    ("time: 1-00:00:00", "%l", "1-00:00:00"),
+    ("time: 2-12", "%l", "2-12:00:00"),
+    ("time: UNLIMITED", "%l", "UNLIMITED"),
+    ("slurm_begin: 16:00", "%S", "T16:00:00"),
+    ("slurm_begin: 2030-01-02T03:04", "%S", "2030-01-02T03:04:00"),
+    ("account: 0123", "%a", "0123"),
+    ("account: 61e9540", "%a", "61e9540"),
+    ("slurm_comment: 1.10", "%k", "1.10"),
+    ("slurm_comment: NO", "%k", "NO"),
+    ("slurm_comment: 1_000", "%k", "1_000"),
+    ("slurm_comment: 22:22", "%k", "22:22"),
+    ("slurm_mem: 1000", "%m", "1000M"),
+]
+
+#: Asks Slurm for a node of each group of a terry.yaml, as the keeper does.
+ASK = """
+import sys
+from pathlib import Path
+from terry.cluster.config.terry_yaml import read
+from terry.cluster.files.paths import Workspace
+from terry.cluster.slurm.commands import Slurm
+workspace = Workspace(Path(sys.argv[1]))
+for group in read(workspace).nodes.groups:
+    print(Slurm(workspace).submit(group, f"{group.name}-1"))
+"""
+
+
+def test_slurms_own_forms_arrive_to_the_letter(lab: SlurmLab) -> None:
+    folder = lab.bed.shared / "forms"
+    folder.mkdir()
+    groups = [
+        f"  q{i}:\n    kind: slurm\n    {form}\n    {'slurm_hold: true' if 'begin' not in form else ''}\n"
+        for i, (form, _, _) in enumerate(FORMS)
+    ]
+    (folder / "terry.yaml").write_text("nodes:\n" + "".join(groups))
+    ids = lab.slurm(sys.executable, "-c", ASK, str(folder)).split()
+    lines = {
+        form: lab.slurm("squeue", "--noheader", f"--jobs={job}", f"--format={asked}").strip()
+        for job, (form, asked, _) in zip(ids, FORMS, strict=True)
+    }
+    lab.slurm("scancel", *ids)
+    expected = {form: lines[form] if lines[form].endswith(answer) else answer for form, _, answer in FORMS}
+    assert lines == expected
 
 
 def test_submit_on_the_login_host_brings_slurm_jobs(lab: SlurmLab, reference: dict[str, set[str]]) -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from terry.cluster.core.model import Resources, RetryPolicy
-from terry.cluster.files import durable, inbox
+from terry.cluster.files import inbox
 from terry.cluster.files.paths import Workspace
+from terry.jobs.submitting.folder import FORMAT_VERSION, claim, write_records
 from terry.jobs.submitting.records import JobLine, Known, NewJob, SubmissionInfo
-from terry.jobs.submitting.submission import FORMAT_VERSION
 from terry.jobs.sweeps.sweep import digest
 
 
@@ -61,34 +57,21 @@ def _number(job_id: str, prefix: str) -> int:
 
 def _publish(workspace: Workspace, sweep: str, line: JobLine, request: str, taken: int) -> bool:
     """Claim the next number with a folder; False where another submission came first."""
-    number = max([taken, *(n for n, _ in workspace.submissions(sweep))]) + 1
-    folder = workspace.sweep(sweep)
-    temporary = folder / f".submission.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     info = SubmissionInfo(
         version=FORMAT_VERSION,
         sweep=sweep,
         submitted_at=line.job.submitted_at,
         owner=line.job.owner,
         file="",
-        folder=str(folder),
+        folder=str(workspace.sweep(sweep)),
         overrides=(),
         request=request,
         jobs=1,
         ensembles={},
     )
+    text = f"# asked for on the command line: {line.job.kind}\n".encode()
     try:
-        durable.make_folder(temporary)
-        contents = {
-            "sweep.yaml": f"# asked for on the command line: {line.job.kind}\n".encode(),
-            "jobs.jsonl": msgspec.json.encode(line) + b"\n",
-            "submission.json": msgspec.json.encode(info) + b"\n",
-        }
-        for name, content in contents.items():
-            (temporary / name).touch(mode=durable.inherited_mode(temporary))
-            (temporary / name).write_bytes(content)
-        durable.publish_folder(temporary, workspace.submission(sweep, number))
+        claim(workspace, sweep, taken, lambda folder, _: write_records(folder, text, [line], info))
     except FileExistsError:
         return False
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return True

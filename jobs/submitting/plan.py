@@ -1,0 +1,244 @@
+"""What a submission adds to its sweep: which jobs are new, which are there already, under which ids. Pure.
+
+Jobs are known by the identity of what they compute, so that submitting a file again adds what is new.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from terry.cluster.config.words import seconds
+from terry.cluster.core.model import DeviceKind, Resources, RetryPolicy
+from terry.jobs.submitting.records import JobLine, Known, NewJob, keeping
+from terry.jobs.sweeps.ensembles import PlannedEnsemble
+from terry.jobs.sweeps.labels import labels
+from terry.jobs.sweeps.model_jobs import EvaluateAsked, Mixture
+from terry.jobs.sweeps.spec import EVALUATE, PREPARE, RunConfig
+from terry.jobs.sweeps.sweep import PlannedRun, Sweep
+
+#: A user's own code may say nothing of its steps for so long, unless `hang_after` is given.
+OWN_CODE_HANG_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitOptions:
+    """How a sweep is submitted."""
+
+    priority: int | None = None  #: instead of the file's own
+    hold: bool = False  #: jobs wait for `resume`
+    extend: bool = False  #: the file may share no run with the sweep of its name
+    kind: DeviceKind = DeviceKind.CPU  #: what a run gets whose file leaves its resources out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedJob:
+    """A row of what a submission is about."""
+
+    id: str
+    kind: str
+    labels: dict[str, str]
+    resources: Resources
+    entrypoint: str
+    new: bool  #: False: it is there from an earlier submission
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is submitted: by whom, when, how."""
+
+    expanded: Sweep
+    ensembles: list[PlannedEnsemble]
+    options: SubmitOptions
+    submitted_at: datetime
+    owner: str
+    folder: str  #: of the sweep file
+
+    @property
+    def configs(self) -> list[dict[str, Any]]:
+        """Configurations of all runs."""
+        return [run.config for run in self.expanded.runs]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What comes of it beside the jobs that are known."""
+
+    jobs: list[PlannedJob]  #: all runs of the file and what they depend on, in the file's order
+    lines: list[JobLine]  #: the new ones
+    keeping: str  #: a sentence, where jobs are there already that the file now gives other terms
+    ensembles: dict[str, dict[str, Any]]  #: as submission.json has them
+    new_ensembles: bool  #: an ensemble is new, or has other members
+    is_another: bool  #: the sweep of its name has runs, and none of these
+
+
+def plan(asked: Asked, known: Known) -> Plan:
+    """Give ids to what is new, by what is known of the sweep."""
+    return _Planning(asked, known).plan()
+
+
+class _Planning:
+    def __init__(self, asked: Asked, known: Known) -> None:
+        self._asked, self._known, self._options = asked, known, asked.options
+        self._sweep = asked.expanded.name
+
+    def plan(self) -> Plan:
+        """See the module."""
+        known, runs = self._known, self._asked.expanded.runs
+        prepared = self._prepare_lines()
+        lines = self._train_lines(prepared)
+        there = {line.job.id: known.by_identity.get(line.job.identity) for line in lines}
+        new = [line for line in lines if there[line.job.id] is None]
+        ids = {line.job.identity: line.job.id for line in lines}
+        evaluations = {ensemble.name: self._ensemble_line(ensemble, ids) for ensemble in self._asked.ensembles}
+        entries = {e.name: _entry(e, evaluations[e.name]) for e in self._asked.ensembles}
+        needed = dict.fromkeys(name for line in new for name in line.inputs)
+        first = [prepared[name] for name in needed if prepared[name].job.id not in known.ids]
+        last = [line for line in evaluations.values() if line.job.id not in known.ids]
+        added = [*first, *new, *last]
+        shown = [*prepared.values(), *lines, *evaluations.values()]
+        kept = {line.job.id: names for line in lines if (old := there[line.job.id]) and (names := old.kept(line.job))}
+        is_new = {line.job.id for line in added}
+        return Plan(
+            jobs=[_row(line.job, new=line.job.id in is_new) for line in shown],
+            lines=added,
+            keeping=keeping(kept),
+            ensembles=entries,
+            new_ensembles=any(known.ensembles.get(name) != entry for name, entry in entries.items()),
+            is_another=known.has_runs and len(new) == len(runs),
+        )
+
+    def _job(self, job_id: str, kind: str, identity: str, **rest: Any) -> NewJob:
+        """What all of them have in common."""
+        asked = self._asked
+        return NewJob(
+            id=job_id,
+            sweep=self._sweep,
+            kind=kind,
+            identity=identity,
+            submitted_at=asked.submitted_at,
+            owner=asked.owner,
+            held=self._options.hold,
+            **rest,
+        )
+
+    def _id(self, wanted: str, identity: str) -> str:
+        """The id that it has, or had; else `wanted`, with the next free number where that is of another one."""
+        known = self._known
+        if identity in known.by_identity:
+            return known.by_identity[identity].id
+        if identity in known.lost:
+            return known.lost[identity]
+        candidate, number = wanted, 2
+        while candidate in known.taken:
+            candidate, number = f"{wanted}-{number}", number + 1
+        return candidate
+
+    def _prepare_lines(self) -> dict[str, JobLine]:
+        """A line for each data set in use, with the id it has or would get."""
+        expanded = self._asked.expanded
+        used = dict.fromkeys(config["data"]["dataset"] for config in self._asked.configs)
+        return {name: self._prepare_line(name, expanded.dataset_identity(name)) for name in used if name}
+
+    def _prepare_line(self, name: str, identity: str) -> JobLine:
+        expanded = self._asked.expanded
+        job = self._job(
+            self._id(f"{self._sweep}-prepare-{name}", identity),
+            "prepare",
+            identity,
+            entrypoint=PREPARE,
+            resources=Resources(cpus=1.0, at_home=True),
+            priority=self._options.priority or 0,
+            depends_on=(),
+            retry=RetryPolicy(),
+            labels={"dataset": name},
+        )
+        config = {
+            "name": name,
+            "folder": self._asked.folder,
+            "dataset": msgspec.to_builtins(expanded.datasets[name]),
+            "others": {other: msgspec.to_builtins(each) for other, each in expanded.dataset_needs(name).items()},
+        }
+        return JobLine(job=job, config=config)
+
+    def _train_lines(self, prepared: dict[str, JobLine]) -> list[JobLine]:
+        runs, known = self._asked.expanded.runs, self._known
+        names = dict.fromkeys(key for run in runs for key in run.varied)
+        number, lines = known.last, []
+        for run, label in zip(runs, labels(self._asked.configs, [*names, "data.dataset"]), strict=True):
+            there = known.by_identity.get(run.identity)
+            job_id = there.id if there else known.lost.get(run.identity, "")
+            if not job_id:
+                number += 1
+                job_id = f"{self._sweep}-{number:04d}"
+            lines.append(self._train_line(run, job_id, label, prepared))
+        return lines
+
+    def _train_line(self, run: PlannedRun, job_id: str, label: dict[str, str], prepared: dict[str, JobLine]) -> JobLine:
+        typed, dataset = run.typed, run.config["data"]["dataset"]
+        inputs = {dataset: prepared[dataset].job.id} if dataset else {}
+        job = self._job(
+            job_id,
+            "train",
+            run.identity,
+            entrypoint=typed.main,
+            resources=typed.resources.decide(self._options.kind, at_home=typed.halving is not None),
+            priority=self._priority(typed),
+            depends_on=tuple(inputs.values()),
+            retry=typed.retry,
+            labels=label,
+            time_limit_s=None if typed.time_limit is None else seconds(typed.time_limit),
+            hang_after_s=_hang_after(typed),
+            threads=typed.threads,
+        )
+        return JobLine(job=job, config=run.config, inputs=inputs)
+
+    def _ensemble_line(self, ensemble: PlannedEnsemble, ids: dict[str, str]) -> JobLine:
+        """The job that evaluates an ensemble once its members are trained."""
+        members = tuple(ids[identity] for identity in ensemble.members)
+        config, typed = ensemble.config, ensemble.first.typed
+        mixture = Mixture(
+            name=ensemble.name,
+            members=members,
+            best=config.best,
+            average=config.average,
+            weights=config.weights,
+            snapshots=config.snapshots,
+            average_weights=config.average_weights,
+        )
+        job = self._job(
+            self._id(f"{self._sweep}-ensemble-{ensemble.name}", ensemble.identity),
+            "evaluate",
+            ensemble.identity,
+            entrypoint=EVALUATE,
+            resources=typed.resources.decide(self._options.kind, at_home=True),
+            priority=self._priority(typed),
+            depends_on=members,
+            minimum=ensemble.minimum if ensemble.minimum < len(members) else None,
+            retry=typed.retry,
+            labels={"ensemble": ensemble.name},
+        )
+        return JobLine(job=job, config=msgspec.to_builtins(EvaluateAsked(mixture=mixture, split=config.split)))
+
+    def _priority(self, typed: RunConfig) -> int:
+        return typed.priority if self._options.priority is None else self._options.priority
+
+
+def _row(job: NewJob, *, new: bool) -> PlannedJob:
+    return PlannedJob(
+        id=job.id, kind=job.kind, labels=job.labels, resources=job.resources, entrypoint=job.entrypoint, new=new
+    )
+
+
+def _entry(ensemble: PlannedEnsemble, line: JobLine) -> dict[str, Any]:
+    """What submission.json says of an ensemble."""
+    return {**line.config["mixture"], "job": line.job.id, "minimum": ensemble.minimum}
+
+
+def _hang_after(config: RunConfig) -> float | None:
+    if config.hang_after is not None:
+        return seconds(config.hang_after)
+    return None if config.entrypoint is None else OWN_CODE_HANG_S

@@ -39,8 +39,8 @@ class Problem(ValueError):
 
 
 def dotted(path: Where) -> str:
-    """`("nodes", "lab", 0)` as people write it: `nodes.lab.0`."""
-    return ".".join(str(part) for part in path)
+    """`("nodes", "lab", 0)` as people write it: `nodes.lab[0]`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
 @dataclass(slots=True)

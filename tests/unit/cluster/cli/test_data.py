@@ -94,7 +94,7 @@ def test_of_a_sweep_file(terry: Terry, tmp_path: Path, comments: str) -> None:
         (["comments.csv", "column=bdy"], "has no column 'bdy'; did you mean 'body'?"),
         (["comments.csv", "unit=stroy"], "unit: unknown value 'stroy'; did you mean 'story'?"),
         (["comments.csv", "level=octet"], "unknown value 'octet'; valid here: word, character"),
-        (["comments.csv", "clean=[nfx]"], "clean: unknown value 'nfx'; did you mean 'nfc'?"),
+        (["comments.csv", "clean=[nfx]"], "clean[0]: unknown value 'nfx'; did you mean 'nfc'?"),
         (["comments.csv", "split.train=2"], "split must be shares that add up to 1"),
         (["comments.csv", "ragged=refuse"], "comments.csv:5: a quotation mark is opened in this row and never closed"),
         (["comments.csv", "vocabulary_from=nothing"], "no data set is called 'nothing'"),

@@ -11,10 +11,13 @@ import ray
 
 from terry.cluster.actors.home import RayHome
 from terry.cluster.actors.process import job_environment, log_to, run_for_ever
-from terry.cluster.agent.agent import AgentReply, DeviceAgent
+from terry.cluster.agent.agent import DeviceAgent
+from terry.cluster.agent.forkserver_link import JobProcesses
+from terry.cluster.agent.gate import DeviceGate
 from terry.cluster.agent.gpu import NvmlGpu
 from terry.cluster.agent.gpu_lock import lock_of
 from terry.cluster.agent.job_runtime import JobRuntime
+from terry.cluster.agent.reports import AgentReply
 from terry.cluster.away.courier import Courier
 from terry.cluster.away.home import is_seen
 from terry.cluster.core.model import Device, DeviceKind, StopGoal
@@ -68,7 +71,8 @@ class AgentActor:
         gpu = NvmlGpu(device.uuid) if kind is DeviceKind.GPU else None
         lock = lock_of(device.uuid) if kind is DeviceKind.GPU else None
         unfit = _unfit(place.node, kind, self._settings.versions)
-        self._agent = DeviceAgent(device, self._settings.runtime, environment, log, mark, gpu, lock, unfit, courier)
+        processes = JobProcesses(runtime=self._settings.runtime, environment=environment, log=log, mark=mark)
+        self._agent = DeviceAgent(device, processes, DeviceGate(device, mark, gpu, lock, unfit), courier)
         self._agent.clear_predecessors()  # before `hello` says that nothing runs here
         if courier is not None:
             courier.tidy()

@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from terry.cluster.actors.agent import AgentActor, AgentSettings, Place
 from terry.cluster.actors.borrowing import Slot, plan_slots
-from terry.cluster.agent.agent import AgentReply, StaleOrder
+from terry.cluster.agent.reports import AgentReply, StaleOrder
 from terry.cluster.core.model import Device, DeviceKind, DeviceUse, Progress, StopGoal
 from terry.cluster.errors import LostLease
 from terry.cluster.nodes.records import Member

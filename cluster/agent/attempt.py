@@ -69,6 +69,11 @@ class AgentJob:
         self._xids: tuple[int, ...] = ()
         self._device_memory = 0
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """Job id and number of the attempt."""
+        return self.order.job_id, self.order.attempt
+
     # start
 
     def prepare(self, device: Device) -> str:

@@ -280,7 +280,7 @@ def _leftovers(workspace: Workspace, state: State) -> Iterator[Finding]:
 
 def _processes(workspace: Workspace) -> Iterator[Finding]:
     """Processes of jobs on this machine that nobody watches any more."""
-    from terry.cluster.agent.agent import AGENT_VARIABLE
+    from terry.cluster.agent.marks import AGENT_VARIABLE
     from terry.cluster.host.processes import with_environment_prefix
     from terry.cluster.ray.head import is_well, read_head
 

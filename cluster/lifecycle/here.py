@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from terry.cluster.agent.agent import AGENT_VARIABLE
+from terry.cluster.agent.marks import AGENT_VARIABLE
 from terry.cluster.config import terry_yaml as config
 from terry.cluster.config.nodes import NodesConfig
 from terry.cluster.errors import UserError

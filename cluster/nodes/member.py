@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from terry.cluster.agent.agent import AGENT_VARIABLE
+from terry.cluster.agent.marks import AGENT_VARIABLE
 from terry.cluster.config.node_values import DeviceChoice
 from terry.cluster.config.nodes import NodeSetup
 from terry.cluster.errors import UserError

@@ -15,9 +15,13 @@ from typing import Any
 
 import msgspec
 
-from terry.cluster.agent.agent import AGENT_VARIABLE, AgentReply, DeviceAgent
+from terry.cluster.agent.agent import DeviceAgent
+from terry.cluster.agent.forkserver_link import JobProcesses
+from terry.cluster.agent.gate import DeviceGate
 from terry.cluster.agent.gpu import GpuPort
 from terry.cluster.agent.job_runtime import JobRuntime
+from terry.cluster.agent.marks import AGENT_VARIABLE
+from terry.cluster.agent.reports import AgentReply
 from terry.cluster.core.model import AttemptEnd, Device, DeviceKind
 from terry.cluster.files.paths import Run, Workspace
 from terry.cluster.host.processes import kill_all, with_environment
@@ -53,7 +57,8 @@ class AgentHarness:
         self.device = device or Device(id="here:cpu", node="here", node_id="n", kind=DeviceKind.CPU, capacity=2.0)
         environment = {k: v for k, v in os.environ.items() if k != AGENT_VARIABLE}
         log = Path(f"{root}.agent.log")
-        self.agent = DeviceAgent(self.device, runtime, environment, log, self.mark, gpu, lock)
+        processes = JobProcesses(runtime=runtime, environment=environment, log=log, mark=self.mark)
+        self.agent = DeviceAgent(self.device, processes, DeviceGate(self.device, self.mark, gpu, lock))
         self.life = self.agent.hello(1).device.agent
         self.seen = 0
         self.reports: list[Report] = []
@@ -135,7 +140,8 @@ class AgentHarness:
 
     def call_it_hung_after(self, seconds: float, job: str = "s-1") -> None:
         """Shorten a job's `hang_after` now that it is at work: on a busy machine it may take long to begin."""
-        found = self.agent._jobs[(job, 1)]
+        found = self.agent._outbox.job((job, 1))
+        assert found is not None
         found.order = replace(found.order, hang_after_s=seconds)
 
     def pid(self, job: str = "s-1") -> int:

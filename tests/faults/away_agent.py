@@ -14,7 +14,9 @@ from typing import Any
 
 import msgspec
 
-from terry.cluster.agent.agent import AGENT_VARIABLE, DeviceAgent
+from terry.cluster.agent.agent import DeviceAgent
+from terry.cluster.agent.forkserver_link import JobProcesses
+from terry.cluster.agent.marks import AGENT_VARIABLE
 from terry.cluster.away.courier import Courier
 from terry.cluster.away.home import Home, HomeAway
 from terry.cluster.core.model import Device, DeviceKind
@@ -42,7 +44,8 @@ def main() -> None:
     courier = Courier(CutHome(Home(Workspace(home), needs), Path(f"{local}.cut")), Workspace(local), every_s=0.02)
     device = Device(id="far:cpu", node="far", node_id="n", kind=DeviceKind.CPU, capacity=2.0, away=True)
     environment = {k: v for k, v in os.environ.items() if k != AGENT_VARIABLE}
-    agent = DeviceAgent(device, RUNTIME, environment, Path(f"{local}.log"), f"away/{local}", courier=courier)
+    processes = JobProcesses(runtime=RUNTIME, environment=environment, log=Path(f"{local}.log"), mark=f"away/{local}")
+    agent = DeviceAgent(device, processes, courier=courier)
     life = agent.hello(1).device.agent
     agent.launch(msgspec.json.decode(order.read_bytes(), type=LaunchOrder))
     threading.Thread(target=agent.run).start()

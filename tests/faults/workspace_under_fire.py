@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from terry.cluster.agent.agent import AGENT_VARIABLE
+from terry.cluster.agent.marks import AGENT_VARIABLE
 from terry.cluster.core.model import Attempt, EndReason, JobState
 from terry.cluster.core.state import State
 from terry.cluster.files.paths import Workspace

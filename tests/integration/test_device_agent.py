@@ -15,8 +15,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from terry.cluster.agent.agent import AGENT_VARIABLE, DeviceAgent, StaleOrder
+from terry.cluster.agent.agent import DeviceAgent
+from terry.cluster.agent.forkserver_link import JobProcesses
 from terry.cluster.agent.job_runtime import JobRuntime
+from terry.cluster.agent.marks import AGENT_VARIABLE
+from terry.cluster.agent.reports import StaleOrder
 from terry.cluster.core.model import AttemptEnd, Device, DeviceKind, EndReason, StopGoal
 from terry.cluster.files.paths import Workspace
 from terry.cluster.host.processes import find, kill_all, with_environment
@@ -40,7 +43,9 @@ class Harness:
         self.mark = f"{self.workspace.id}/here:cpu"
         device = Device(id="here:cpu", node="here", node_id="n", kind=DeviceKind.CPU, capacity=2.0)
         environment = {k: v for k, v in os.environ.items() if k != AGENT_VARIABLE}
-        self.agent = DeviceAgent(device, RUNTIME, environment, root / "agent.log", self.mark)
+        log = root / "agent.log"
+        processes = JobProcesses(runtime=RUNTIME, environment=environment, log=log, mark=self.mark)
+        self.agent = DeviceAgent(device, processes)
         self.life = self.agent.hello(1).device.agent
         self.seen = 0
         self.reports: list[Report] = []

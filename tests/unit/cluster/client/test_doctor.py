@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.agent.agent import AGENT_VARIABLE
+from terry.cluster.agent.marks import AGENT_VARIABLE
 from terry.cluster.client.doctor import Finding, examine
 from terry.cluster.files.paths import Workspace
 from tests.helpers.world import World, device

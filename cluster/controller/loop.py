@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from terry.cluster.controller.reports import events_of
 from terry.cluster.core import events as e
 from terry.cluster.core.events import Command, Event, Follow, JobFinished, Launch, Stop
 from terry.cluster.core.model import DeviceKind, JobRecord, JobState
-from terry.cluster.core.state_machine import State, apply, due, is_stale
+from terry.cluster.core.state_machine import State, due, follow
 from terry.cluster.errors import InvalidTransition, LostLease
 from terry.cluster.files import inbox, lease
 from terry.cluster.files.durable import SYSTEM, Calls, remove_temporaries
@@ -193,20 +192,9 @@ class Controller:
 
     def _record(self, event: Event) -> None:
         """Apply the event and what follows from it; journalled with the next commit, acted on after it."""
-        waiting = deque([event])
-        while waiting:
-            event = waiting.popleft()
-            if is_stale(self.state, event):
-                _log.debug("ignored, for it is no longer current: %s", event)
-                continue
-            try:
-                commands = apply(self.state, event)
-            except InvalidTransition:
-                _log.exception("an event that cannot be is left out")
-                continue
-            self._journal.append((event,))
-            waiting.extend(command.event for command in commands if isinstance(command, Follow))
-            self._commands.extend(command for command in commands if not isinstance(command, Follow))
+        for applied, commands in follow(self.state, event, _left_out):
+            self._journal.append((applied,))
+            self._commands.extend(commands)
 
     def _commit(self) -> None:
         """One write and one fsync for all events of the turn. A superseded controller stops here, before it writes."""
@@ -374,3 +362,10 @@ class Controller:
 
 
 __all__ = ["Controller", "Hooks", "LostLease"]
+
+
+def _left_out(event: Event, error: InvalidTransition | None) -> None:
+    if error is None:
+        _log.debug("ignored, for it is no longer current: %s", event)
+    else:
+        _log.error("an event that cannot be is left out", exc_info=error)

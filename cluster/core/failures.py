@@ -62,57 +62,50 @@ def crashes_on(record: JobRecord, device: str) -> int:
 
 
 def _after_crash(record: JobRecord, end: AttemptEnd, now: datetime) -> Decision:
-    budget = _fresh(record.budget, end)
-    budget = replace(budget, crash=budget.crash + 1)
-    limit = record.job.retry.crash
+    budget, count = _spend(record, end, "crash")
     loop = _crash_loop(record, end)
-    if budget.crash > limit:
-        times = "once" if budget.crash == 1 else f"{budget.crash} times in a row without a new checkpoint between"
+    if count > record.job.retry.crash:
+        times = "once" if count == 1 else f"{count} times in a row without a new checkpoint between"
         return _final(record, end, f"failed: it {_did(record, end)} {times}{loop}; {_blame(record, end)}", budget)
     device = record.attempts[-1].device
     avoid = record.avoid_devices
     if crashes_on(record, device) + (end.reason in SUSPICIOUS) >= CRASHES_PER_DEVICE and device not in avoid:
         avoid = (*avoid, device)
-    return _again(record, end, now, budget, count=budget.crash, avoid=avoid, remark=loop)
+    return _again(record, end, now, budget, count=count, avoid=avoid, remark=loop)
 
 
 def _after_exception(record: JobRecord, end: AttemptEnd, now: datetime) -> Decision:
     stepped = end.first_step_done or end.checkpoint_step is not None
     if not stepped:
         return _final(record, end, f"failed: an exception before the first step is a bug ({_cause(end)})")
-    budget = _fresh(record.budget, end)
-    budget = replace(budget, exception=budget.exception + 1)
-    if budget.exception > record.job.retry.exception:
-        return _final(record, end, f"failed: {_cause(end)}{', again' if budget.exception > 1 else ''}", budget)
-    return _again(record, end, now, budget, count=budget.exception)
+    budget, count = _spend(record, end, "exception")
+    if count > record.job.retry.exception:
+        return _final(record, end, f"failed: {_cause(end)}{', again' if count > 1 else ''}", budget)
+    return _again(record, end, now, budget, count=count)
 
 
-def _after_device_oom(record: JobRecord, end: AttemptEnd, now: datetime) -> Decision:
-    budget = _fresh(record.budget, end)
-    budget = replace(budget, device_out_of_memory=budget.device_out_of_memory + 1)
-    if budget.device_out_of_memory > record.job.retry.device_out_of_memory:
-        advice = "make the batch, the sequence or the model smaller, or ask for a device with more memory"
-        return _final(record, end, f"failed: the device's memory does not suffice; {advice}", budget)
-    return _again(record, end, now, budget, count=budget.device_out_of_memory, exclusive=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OutOfMemory:
+    """The rule for memory: once more with the device to itself, as often as the retry policy has it."""
 
+    budget: str  #: name of the field of Budget and RetryPolicy
+    whose: str
+    advice: str
 
-def _after_host_oom(record: JobRecord, end: AttemptEnd, now: datetime) -> Decision:
-    budget = _fresh(record.budget, end)
-    budget = replace(budget, host_out_of_memory=budget.host_out_of_memory + 1)
-    if budget.host_out_of_memory > record.job.retry.host_out_of_memory:
-        advice = "ask for a larger share of the device, so that fewer jobs run beside it, or for another node"
-        return _final(record, end, f"failed: the host's memory does not suffice; {advice}", budget)
-    return _again(record, end, now, budget, count=budget.host_out_of_memory, exclusive=True)
+    def __call__(self, record: JobRecord, end: AttemptEnd, now: datetime) -> Decision:
+        budget, count = _spend(record, end, self.budget)
+        if count > getattr(record.job.retry, self.budget):
+            return _final(record, end, f"failed: the {self.whose}'s memory does not suffice; {self.advice}", budget)
+        return _again(record, end, now, budget, count=count, exclusive=True)
 
 
 def _after_launch_error(record: JobRecord, end: AttemptEnd, now: datetime) -> Decision:
-    budget = _fresh(record.budget, end)
-    budget = replace(budget, launch=budget.launch + 1)
-    if budget.launch > record.job.retry.launch:
-        return _final(record, end, f"failed: it could not be started {budget.launch} times: {_cause(end)}", budget)
+    budget, count = _spend(record, end, "launch")
+    if count > record.job.retry.launch:
+        return _final(record, end, f"failed: it could not be started {count} times: {_cause(end)}", budget)
     device = record.attempts[-1].device
     avoid = record.avoid_devices if device in record.avoid_devices else (*record.avoid_devices, device)
-    return _again(record, end, now, budget, count=budget.launch, avoid=avoid)
+    return _again(record, end, now, budget, count=count, avoid=avoid)
 
 
 def _for_free(record: JobRecord, end: AttemptEnd, now: datetime) -> Decision:
@@ -131,10 +124,9 @@ def _hold(record: JobRecord, end: AttemptEnd, _now: datetime) -> Decision:
 
 
 def _after_disk_lost(record: JobRecord, end: AttemptEnd, now: datetime) -> Decision:
-    budget = _fresh(record.budget, end)
-    budget = replace(budget, disk=budget.disk + 1)
-    if budget.disk <= record.job.retry.disk:
-        return _again(record, end, now, budget, count=budget.disk)
+    budget, count = _spend(record, end, "disk")
+    if count <= record.job.retry.disk:
+        return _again(record, end, now, budget, count=count)
     words = f"held: {_cause(end)}; once the workspace's file system is back, `resume`"
     return replace(_hold(record, end, now), budget=budget, words=words)
 
@@ -155,8 +147,22 @@ _RULES: tuple[tuple[frozenset[EndReason], _Rule], ...] = (
     (CRASHES, _after_crash),
     (FREE, _for_free),
     (frozenset({EndReason.EXCEPTION}), _after_exception),
-    (frozenset({EndReason.DEVICE_OUT_OF_MEMORY}), _after_device_oom),
-    (frozenset({EndReason.HOST_OUT_OF_MEMORY}), _after_host_oom),
+    (
+        frozenset({EndReason.DEVICE_OUT_OF_MEMORY}),
+        _OutOfMemory(
+            budget="device_out_of_memory",
+            whose="device",
+            advice="make the batch, the sequence or the model smaller, or ask for a device with more memory",
+        ),
+    ),
+    (
+        frozenset({EndReason.HOST_OUT_OF_MEMORY}),
+        _OutOfMemory(
+            budget="host_out_of_memory",
+            whose="host",
+            advice="ask for a larger share of the device, so that fewer jobs run beside it, or for another node",
+        ),
+    ),
     (frozenset({EndReason.LAUNCH_ERROR}), _after_launch_error),
     (frozenset({EndReason.DISK_FULL}), _hold),
     (frozenset({EndReason.DISK_LOST}), _after_disk_lost),
@@ -170,6 +176,13 @@ def _fresh(budget: Budget, end: AttemptEnd) -> Budget:
     if newest is not None and (budget.checkpoint_step is None or newest > budget.checkpoint_step):
         return Budget(checkpoint_step=newest)
     return budget
+
+
+def _spend(record: JobRecord, end: AttemptEnd, cause: str) -> tuple[Budget, int]:
+    """The budget with one failure more of this cause (a field of Budget), and how many there are now in a row."""
+    budget = _fresh(record.budget, end)
+    count: int = getattr(budget, cause) + 1
+    return replace(budget, **{cause: count}), count
 
 
 def _again(

@@ -7,7 +7,8 @@ the only way to load.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -40,8 +41,9 @@ from terry.cluster.core.model import (
 )
 from terry.cluster.core.state import State
 from terry.cluster.core.transitions import TRANSITIONS, check, is_on_life, is_stale, story
+from terry.cluster.errors import InvalidTransition
 
-__all__ = ["State", "apply", "check", "due", "is_stale"]
+__all__ = ["State", "apply", "check", "due", "follow", "is_stale"]
 
 W, P, H = JobState.WAITING, JobState.PENDING, JobState.HELD
 S, R, T = JobState.STARTING, JobState.RUNNING, JobState.STOPPING
@@ -63,6 +65,32 @@ def apply(state: State, event: Event) -> tuple[Command, ...]:
     assert targets is None or state.jobs[event.job_id].state in targets, story(state.jobs[event.job_id])  # type: ignore[union-attr]
     state.seq += 1
     return commands
+
+
+def follow(
+    state: State, event: Event, left_out: Callable[[Event, InvalidTransition | None], None] | None = None
+) -> Iterator[tuple[Event, tuple[Command, ...]]]:
+    """Apply an event, then in turn what follows from it. Yields each, once applied, with what it asks of the world.
+
+    Events that are no longer current are left out. left_out: told of these (with None), and of those that are not
+    allowed, which are left out, too; without it they raise InvalidTransition.
+    """
+    waiting = deque([event])
+    while waiting:
+        event = waiting.popleft()
+        if is_stale(state, event):
+            if left_out is not None:
+                left_out(event, None)
+            continue
+        try:
+            commands = apply(state, event)
+        except InvalidTransition as error:
+            if left_out is None:
+                raise
+            left_out(event, error)
+            continue
+        waiting.extend(command.event for command in commands if isinstance(command, Follow))
+        yield event, tuple(command for command in commands if not isinstance(command, Follow))
 
 
 def due(state: State) -> list[Event]:

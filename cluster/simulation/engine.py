@@ -1,6 +1,6 @@
 """A cluster played through without a cluster: the real state machine and the real scheduler under a clock of events.
 
-Nothing is written again here: events go through machine.apply, placements come from schedule.plan. Only the world is
+Nothing is written again here: events go through state_machine.apply, placements from plan. Only the world is
 made up: how long a job runs, what crashes when, which node dies. Deterministic for a seed.
 """
 
@@ -10,7 +10,7 @@ import heapq
 import itertools
 import random
 import signal
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,10 +19,10 @@ from time import perf_counter
 
 from terry.cluster.core import events as e
 from terry.cluster.core.capacity import Class
-from terry.cluster.core.events import Event, Follow, Stop
+from terry.cluster.core.events import Event, Stop
 from terry.cluster.core.model import AttemptEnd, Device, DeviceKind, EndReason, Job, JobState, StopGoal
 from terry.cluster.core.policy import Policy
-from terry.cluster.core.state_machine import State, apply, is_stale
+from terry.cluster.core.state_machine import State, follow
 from terry.cluster.scheduling.plan import plan, why_waiting
 
 #: When simulated time begins.
@@ -186,19 +186,13 @@ class Simulation:
         heapq.heappush(self._heap, (seconds, next(self._numbers), deed))
 
     def _record(self, event: Event) -> None:
-        waiting = deque([event])
-        while waiting:
-            event = waiting.popleft()
-            if is_stale(self.state, event):
-                continue
-            for command in apply(self.state, event):
-                if isinstance(command, Follow):
-                    waiting.append(command.event)
-                elif isinstance(command, Stop):
+        for applied, commands in follow(self.state, event):
+            for command in commands:
+                if isinstance(command, Stop):
                     self._leave(command)
-            job_id = getattr(event, "job_id", None)
-            if isinstance(event, e.DeviceDrained):
-                self._look_after(event.device_id)
+            job_id = getattr(applied, "job_id", None)
+            if isinstance(applied, e.DeviceDrained):
+                self._look_after(applied.device_id)
             elif job_id is not None:
                 self._note(job_id)
 

@@ -23,7 +23,7 @@ from terry.cluster.core.model import (
     SpecRef,
 )
 from terry.cluster.core.state_document import validate
-from terry.cluster.core.state_machine import State, apply, is_stale
+from terry.cluster.core.state_machine import State, apply, follow
 from terry.cluster.files.durable import Calls
 from terry.cluster.files.paths import Workspace
 
@@ -88,17 +88,22 @@ class Queue:
     def do(self, event: Event) -> list[Command]:
         """Apply an event and all that follows from it; return the commands for the world."""
         commands = self.apply_one(event)
-        for follow in [c for c in commands if isinstance(c, Follow)]:
-            if not is_stale(self.state, follow.event):
-                commands += self.do(follow.event)
-        return [c for c in commands if not isinstance(c, Follow)]
+        found = [c for c in commands if not isinstance(c, Follow)]
+        for following in [c.event for c in commands if isinstance(c, Follow)]:
+            for applied, more in follow(self.state, following):
+                self._check(applied)
+                found += more
+        return found
 
     def apply_one(self, event: Event) -> list[Command]:
         commands = list(apply(self.state, event))
-        self.events.append(event)
+        self._check(event)
+        return commands
+
+    def _check(self, applied: Event) -> None:
+        self.events.append(applied)
         validate(self.state)
         self.now += timedelta(seconds=1)
-        return commands
 
     def submit(self, job_id: str, depends_on: Iterable[str] = (), **changes: Any) -> JobRecord:
         self.do(e.Submitted(time=self.now, job=make_job(job_id, depends_on, **changes)))

@@ -92,6 +92,22 @@ def test_who_was_cancelled_by_a_person_stays_so(queue: Queue) -> None:
     assert queue["s-2"].state is JobState.CANCELLED
 
 
+def test_who_came_back_and_was_then_cancelled_by_a_person_stays_so(queue: Queue) -> None:
+    """What had cancelled it before is over: only the person's word counts, at once and after a recovery."""
+    queue.submit("s-1")
+    queue.submit("s-2", ["s-1"])
+    queue.start("s-1")
+    queue.end("s-1", EndReason.BAD_INPUT)
+    queue.do(e.Resubmitted(time=queue.now, job_id="s-1"))
+    assert (queue["s-2"].state, queue["s-2"].cancelled_by) == (JobState.WAITING, "")
+    queue.do(e.CancelRequested(time=queue.now, job_id="s-2"))
+    queue.start("s-1")
+    queue.end("s-1", EndReason.BAD_INPUT)
+    queue.do(e.Resubmitted(time=queue.now, job_id="s-1"))
+    assert (queue["s-1"].state, queue["s-2"].state) == (JobState.PENDING, JobState.CANCELLED)
+    assert due(queue.state) == []
+
+
 def test_two_dependencies_that_end_with_one_node(queue: Queue) -> None:
     for job_id in ("s-1", "s-2"):
         queue.submit(job_id)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from terry.cluster.core import events as e
-from terry.cluster.core.events import Event, Follow
+from terry.cluster.core.events import Event
 from terry.cluster.core.model import AttemptEnd, Device, EndReason, JobState, Resources
 from terry.cluster.core.state_document import from_snapshot, to_snapshot, validate
-from terry.cluster.core.state_machine import State, apply, due, is_stale
+from terry.cluster.core.state_machine import State, apply, due, follow
 from terry.cluster.core.transitions import TRANSITIONS
 from terry.cluster.errors import InvalidTransition
 from terry.cluster.scheduling.plan import plan
@@ -54,20 +54,15 @@ class Life(RuleBasedStateMachine):
             self.do(e.DeviceSeen(time=at(0), device=device))
 
     def do(self, event: Event) -> None:
-        waiting = [event]
-        while waiting:
-            event = waiting.pop(0)
-            if is_stale(self.state, event):
-                continue
-            before = to_snapshot(self.state)
-            try:
-                commands = apply(self.state, event)
-            except InvalidTransition:
-                assert to_snapshot(self.state) == before, "a refused event changes nothing"
-                continue
+        before = to_snapshot(self.state)
+
+        def left_out(_: Event, error: InvalidTransition | None) -> None:
+            assert error is None or to_snapshot(self.state) == before, "a refused event changes nothing"
+
+        for applied, _ in follow(self.state, event, left_out):
             validate(self.state)
-            apply(self.twin, event)
-            waiting += [c.event for c in commands if isinstance(c, Follow)]
+            apply(self.twin, applied)
+            before = to_snapshot(self.state)
 
     def pick(self, number: int) -> str:
         return list(self.state.jobs)[number % len(self.state.jobs)]

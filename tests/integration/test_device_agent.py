@@ -251,7 +251,8 @@ def test_an_agent_that_was_away_itself_does_not_call_its_jobs_hung(harness: Harn
     """Both were frozen for 95 s (or the machine was in a snapshot): the job has said nothing, and could not."""
     harness.launch("wait", hang_after_s=30.0)
     harness.until_step()
-    job, woke = harness.agent._jobs[("job-1", 1)], threading.Event()
+    job, woke = harness.agent._outbox.job(("job-1", 1)), threading.Event()
+    assert job is not None
 
     def pass_95_s(*, also_for_us: bool) -> None:
         job._moved -= 95.0
@@ -261,7 +262,7 @@ def test_an_agent_that_was_away_itself_does_not_call_its_jobs_hung(harness: Harn
     harness.agent._note(lambda: pass_95_s(also_for_us=True))
     assert woke.wait(30.0)
     harness.agent.poll(1, harness.life, 0, 10**9, 1.0)
-    assert job in harness.agent._jobs.values()
+    assert job in harness.agent._outbox.jobs
     assert job._ended_for is None
     harness.agent._note(lambda: pass_95_s(also_for_us=False))
     assert harness.ended().reason is EndReason.HUNG, "nobody was away: that is silence"

@@ -33,7 +33,7 @@ from terry.cluster.client.setup import make_workspace
 from terry.cluster.controller.loop import Controller
 from terry.cluster.core.events import AttemptEnded, AttemptStarted, Event, Placed
 from terry.cluster.core.model import DeviceKind, JobState
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.submitting.submission import SubmitOptions, prepare_submission, publish
 
 ENTRY = """
@@ -95,7 +95,7 @@ class Watched(Controller):
         super()._record(event)
 
 
-def submit(workspace: Workspace, folder: Path, jobs: int, seconds: float) -> None:
+def submit(workspace: WorkspacePaths, folder: Path, jobs: int, seconds: float) -> None:
     (folder / "waits.py").write_text(ENTRY)
     file = folder / "waits.yaml"
     settings = {
@@ -111,7 +111,7 @@ def submit(workspace: Workspace, folder: Path, jobs: int, seconds: float) -> Non
 
 
 def run(folder: Path, given: argparse.Namespace) -> list[str]:
-    workspace = Workspace(folder / "runs")
+    workspace = WorkspacePaths(folder / "runs")
     make_workspace(workspace)
     submit(
         workspace, folder, int(60 * given.minutes / given.seconds * given.agents * 1.2) + given.agents, given.seconds

@@ -107,7 +107,7 @@ def _run(place: UnderFire, faults: int, seed: int, epochs: int, disk: ChaosDisk)
     if left := place.everything():
         problems.append(f"processes are left after `down`: {[p.pid for p in left]}")
     print(f"disk: {disk}")
-    _tell(place, chaos, took, problems)
+    _report(place, chaos, took, problems)
     return 1 if problems else 0
 
 
@@ -139,7 +139,7 @@ def _finish(place: UnderFire, chaos: Chaos) -> None:
         select.select([], [], [], 0.3)
 
 
-def _tell(place: UnderFire, chaos: Chaos, took: float, problems: list[str]) -> None:
+def _report(place: UnderFire, chaos: Chaos, took: float, problems: list[str]) -> None:
     records = [r for r in place.state().jobs.values() if r.job.sweep in chaos.sweeps and r.job.kind == "train"]
     ends = Counter(a.end.reason.value for r in records for a in r.attempts if a.end)
     _table("fault", chaos.done)

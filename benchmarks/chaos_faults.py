@@ -41,7 +41,7 @@ class Chaos:
 
     def strike(self, fault: Fault) -> None:
         """Do it, and count it."""
-        fault.deed(self)
+        fault.action(self)
         self.done[fault.name] += 1
 
     def unfinished(self) -> int:
@@ -195,17 +195,17 @@ class Fault:
 
     name: str
     weight: float
-    deed: Callable[[Chaos], None]
+    action: Callable[[Chaos], None]
     needs: frozenset[str] = frozenset()  #: what it must be possible to do to the disk
 
 
 def _signal(number: signal.Signals, weight: float) -> Fault:
-    return Fault(name=f"{number.name} to a job", weight=weight, deed=lambda chaos: chaos.signal(number))
+    return Fault(name=f"{number.name} to a job", weight=weight, action=lambda chaos: chaos.signal(number))
 
 
 def _ask(what: str, weight: float) -> Fault:
     name = f"in a job: {what.replace('_', ' ')}"
-    return Fault(name=name, weight=weight, deed=lambda chaos: chaos.ask(what))
+    return Fault(name=name, weight=weight, action=lambda chaos: chaos.ask(what))
 
 
 FAULTS = (
@@ -223,19 +223,19 @@ FAULTS = (
     _ask("device_memory", 3),
     _ask("host_memory", 3),
     _ask("not_finite", 4),
-    Fault(name="disk full", weight=2.5, deed=Chaos.full_disk, needs=frozenset({FILL})),
-    Fault(name="disk stands still", weight=1.5, deed=Chaos.frozen_disk, needs=frozenset({FREEZE})),
-    Fault(name="disk hangs, is gone, is back", weight=1.5, deed=Chaos.absent_disk, needs=frozenset({HANG})),
-    Fault(name="agent killed", weight=2, deed=lambda chaos: chaos.actor("AgentActor")),
-    Fault(name="forkserver killed", weight=2.5, deed=Chaos.forkserver),
-    Fault(name="controller killed", weight=4, deed=lambda chaos: chaos.actor("ControllerActor")),
-    Fault(name="controller killed, journal torn", weight=3, deed=Chaos.torn_tail),
-    Fault(name="keeper killed", weight=2, deed=Chaos.keeper),
-    Fault(name="raylet killed", weight=1, deed=lambda chaos: chaos.daemon("raylet")),
-    Fault(name="GCS killed", weight=0.5, deed=lambda chaos: chaos.daemon("gcs_server")),
-    Fault(name="inbox: half a message", weight=3, deed=Chaos.half_a_message),
-    Fault(name="inbox: a torn message", weight=3, deed=Chaos.bad_message),
-    Fault(name="inbox: an old message again", weight=3, deed=Chaos.old_message),
+    Fault(name="disk full", weight=2.5, action=Chaos.full_disk, needs=frozenset({FILL})),
+    Fault(name="disk stands still", weight=1.5, action=Chaos.frozen_disk, needs=frozenset({FREEZE})),
+    Fault(name="disk hangs, is gone, is back", weight=1.5, action=Chaos.absent_disk, needs=frozenset({HANG})),
+    Fault(name="agent killed", weight=2, action=lambda chaos: chaos.actor("AgentActor")),
+    Fault(name="forkserver killed", weight=2.5, action=Chaos.forkserver),
+    Fault(name="controller killed", weight=4, action=lambda chaos: chaos.actor("ControllerActor")),
+    Fault(name="controller killed, journal torn", weight=3, action=Chaos.torn_tail),
+    Fault(name="keeper killed", weight=2, action=Chaos.keeper),
+    Fault(name="raylet killed", weight=1, action=lambda chaos: chaos.daemon("raylet")),
+    Fault(name="GCS killed", weight=0.5, action=lambda chaos: chaos.daemon("gcs_server")),
+    Fault(name="inbox: half a message", weight=3, action=Chaos.half_a_message),
+    Fault(name="inbox: a torn message", weight=3, action=Chaos.bad_message),
+    Fault(name="inbox: an old message again", weight=3, action=Chaos.old_message),
 )
 
 

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 from terry.cluster.client.reader import Reader
-from terry.cluster.files.paths import Workspace
-from terry.logs.view.build import Snapshots
+from terry.cluster.files.paths import WorkspacePaths
+from terry.logs.view.build import ViewBuilder
 from terry.logs.view.eta import Eta
 
 COMMAND = str(Path(sys.executable).with_name("terry-cluster"))
@@ -42,13 +42,13 @@ def sweep(runs: int, epochs: int) -> str:
     return json.dumps(settings)  # JSON is YAML
 
 
-def observe(workspace: Workspace, runs: int) -> tuple[float, list[tuple[float, Eta]]]:
+def observe(workspace: WorkspacePaths, runs: int) -> tuple[float, list[tuple[float, Eta]]]:
     """Seconds from the first training's start to the last one's end, and what was predicted when (seconds from it)."""
-    reader, snapshots = Reader(workspace), Snapshots()
+    reader, builder = Reader(workspace), ViewBuilder()
     begin: float | None = None
     seen: list[tuple[float, Eta]] = []
     while True:
-        view = snapshots.view(reader.read())
+        view = builder.view(reader.read())
         jobs = [job for job in view.jobs if job.kind == "train"]
         now = time.monotonic()
         if begin is None and any(job.state.holds_device for job in jobs):
@@ -88,7 +88,7 @@ def main() -> None:
         path.write_text(sweep(options.runs, options.epochs), encoding="utf-8")
         try:
             subprocess.run([COMMAND, "-w", str(root), "submit", str(path)], check=True, capture_output=True)
-            report(*observe(Workspace(root), options.runs))
+            report(*observe(WorkspacePaths(root), options.runs))
         finally:
             subprocess.run([COMMAND, "-w", str(root), "down"], check=True, capture_output=True)
 

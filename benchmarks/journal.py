@@ -23,7 +23,7 @@ from terry.cluster.core.model import Allocation, AttemptEnd, Device, DeviceKind,
 from terry.cluster.core.state_document import from_snapshot, to_snapshot
 from terry.cluster.core.state_machine import State, apply
 from terry.cluster.files.journal import Journal, read
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.files.store import read_state
 from terry.cluster.scheduling.plan import plan
 from tests.fakes.pool import FakeClock, FakePool
@@ -63,17 +63,17 @@ def lives(jobs: int) -> Iterator[Event]:
         yield e.AttemptEnded(time=now, job_id=name, attempt=1, end=end)
 
 
-def timed(repeat: int, deed: Callable[[], object]) -> float:
+def timed(repeat: int, action: Callable[[], object]) -> float:
     seconds = []
     for _ in range(repeat):
         gc.collect()
         begin = time.perf_counter()
-        deed()
+        action()
         seconds.append(time.perf_counter() - begin)
     return statistics.median(seconds)
 
 
-def say(what: str, value: float, unit: str, aim: str) -> None:
+def report(what: str, value: float, unit: str, aim: str) -> None:
     print(f"{what:<62} {value:>12,.1f} {unit:<9} aim: {aim}")
 
 
@@ -86,7 +86,7 @@ def appending(folder: Path, events: list[Event], repeat: int) -> None:
                 journal.commit()
             journal.close()
 
-    say(f"append, groups of {GROUP}, each on disk", len(events) / timed(repeat, append), "events/s", "50,000")
+    report(f"append, groups of {GROUP}, each on disk", len(events) / timed(repeat, append), "events/s", "50,000")
 
 
 def replaying(folder: Path, count: int) -> None:
@@ -107,13 +107,13 @@ def replaying(folder: Path, count: int) -> None:
         assert state.seq == journal.seq
 
     gc.disable()
-    say(f"replay of {journal.seq:,} events", timed(1, replay), "s", "under 10 for a million")
+    report(f"replay of {journal.seq:,} events", timed(1, replay), "s", "under 10 for a million")
     gc.enable()
 
 
-def workspace_of(folder: Path, jobs: int) -> Workspace:
+def workspace_of(folder: Path, jobs: int) -> WorkspacePaths:
     """As a controller leaves it: snapshots now and then, the journal after the last."""
-    workspace = Workspace(folder)
+    workspace = WorkspacePaths(folder)
     controller = Controller(workspace, FakePool([]), FakeClock(T0))
     controller.recover()
     for i, event in enumerate(lives(jobs)):
@@ -123,17 +123,17 @@ def workspace_of(folder: Path, jobs: int) -> Workspace:
             controller._commands.clear()
             controller._snapshots.save_if_due(controller.state, controller._journal, T0)
     controller._commit()
-    controller.let_go()
+    controller.close()
     return workspace
 
 
 def reading(folder: Path, jobs: int, repeat: int) -> None:
     workspace = workspace_of(folder / f"w{jobs}", jobs)
-    say(f"read_state, {jobs:,} jobs", 1000 * timed(repeat, lambda: read_state(workspace)), "ms", "well under 600")
+    report(f"read_state, {jobs:,} jobs", 1000 * timed(repeat, lambda: read_state(workspace)), "ms", "well under 600")
     state = read_state(workspace)
-    say(f"snapshot of {jobs:,} jobs, encode", 1000 * timed(repeat, lambda: to_snapshot(state)), "ms", "-")
+    report(f"snapshot of {jobs:,} jobs, encode", 1000 * timed(repeat, lambda: to_snapshot(state)), "ms", "-")
     data = to_snapshot(state)
-    say(
+    report(
         f"snapshot of {jobs:,} jobs, {len(data) / 1e6:.1f} MB, load",
         1000 * timed(repeat, lambda: from_snapshot(data)),
         "ms",
@@ -143,9 +143,9 @@ def reading(folder: Path, jobs: int, repeat: int) -> None:
     def start() -> None:
         controller = Controller(workspace, FakePool([]), FakeClock(T0))
         controller.recover()
-        controller.let_go()
+        controller.close()
 
-    say(f"controller starts, {jobs:,} jobs", timed(repeat, start), "s", "under 5 for 100,000")
+    report(f"controller starts, {jobs:,} jobs", timed(repeat, start), "s", "under 5 for 100,000")
 
 
 def turning(jobs: int) -> None:
@@ -153,7 +153,7 @@ def turning(jobs: int) -> None:
     for event in lives(jobs):
         if isinstance(event, e.Submitted | e.DeviceSeen):
             apply(state, event)
-    say(f"plan, {jobs:,} pending, 2 cores", 1e6 * timed(50, lambda: plan(state, T0)), "us", "-")
+    report(f"plan, {jobs:,} pending, 2 cores", 1e6 * timed(50, lambda: plan(state, T0)), "us", "-")
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.eta import sweep
-from terry.logs.statistics.comparison import Verdict, compare, compare_all, seeds_needed
+from terry.logs.statistics.comparison import ComparisonVerdict, compare, compare_all, seeds_needed
 from terry.logs.statistics.summary import summarise
 
 COMMAND = str(Path(sys.executable).with_name("terry-cluster"))
@@ -41,7 +41,7 @@ def called_different(draw: Draw, n: int, times: int, *, paired: bool) -> float:
     found = 0
     for _ in range(times):
         one, other = scores(draw(n), "s"), scores(draw(n), "s" if paired else "t")
-        found += compare(one, other, ("a", "b")).verdict is not Verdict.UNDECIDED
+        found += compare(one, other, ("a", "b")).verdict is not ComparisonVerdict.UNDECIDED
     return found / times
 
 
@@ -53,7 +53,7 @@ def walk(draw: Draw, n: int, steps: int = 100) -> tuple[int, int]:
     for step in range(steps):
         values = draw(n)
         tried.append((f"change {step}", scores(values, f"c{step}-")))
-        if compare_all(scores(best, "best"), tried, "best")[-1].verdict is Verdict.LOWER:
+        if compare_all(scores(best, "best"), tried, "best")[-1].verdict is ComparisonVerdict.LOWER:
             kept, best = kept + 1, values
         if float(np.mean(values)) < lowest:
             naive, lowest = naive + 1, float(np.mean(values))
@@ -68,7 +68,7 @@ def power(generator: np.random.Generator, times: int) -> tuple[int, float]:
     for _ in range(times):
         one, other = generator.normal(0.0, 1.0, needed), generator.normal(-1.0, 1.0, needed)
         verdict = compare(scores(list(one), "a"), scores(list(other), "b"), ("a", "b")).verdict
-        found += verdict is Verdict.LOWER
+        found += verdict is ComparisonVerdict.LOWER
     return needed, found / times
 
 

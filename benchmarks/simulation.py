@@ -23,7 +23,7 @@ from pathlib import Path
 from terry.cluster.core.model import DeviceKind, Resources
 from terry.cluster.core.policy import Policy
 from terry.cluster.simulation import engine as simulated
-from terry.cluster.simulation.engine import Arrival, Outcome, Simulation, World
+from terry.cluster.simulation.engine import Arrival, Simulation, SimulationOutcome, World
 from terry.cluster.simulation.traces import made_up_job, nodes_of
 
 USERS = 50
@@ -123,7 +123,7 @@ def main() -> None:
         given.json.write_text(json.dumps(figures, indent=2))
 
 
-def told(outcome: Outcome, day: Day, wall_s: float, processor_s: float) -> dict[str, tuple[str, str]]:
+def told(outcome: SimulationOutcome, day: Day, wall_s: float, processor_s: float) -> dict[str, tuple[str, str]]:
     """The table."""
     turns = sorted(outcome.plan_s)
     gpu = DeviceKind.GPU

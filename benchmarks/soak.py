@@ -28,7 +28,7 @@ import psutil
 
 from terry.cluster.client.reader import Reader
 from terry.cluster.core.model import JobState
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.processes import with_environment_prefix
 from terry.cluster.ray.daemons import runtime_folder
 from terry.cluster.ray.head import read_head
@@ -104,16 +104,16 @@ def sample(watched: dict[str, psutil.Process], samples: dict[str, Samples], done
         found.fds.append(fds)
 
 
-def call(workspace: Workspace, *arguments: str) -> None:
+def call(workspace: WorkspacePaths, *arguments: str) -> None:
     subprocess.run([COMMAND, "-w", str(workspace.root), *arguments], check=True, capture_output=True)
 
 
-def states(workspace: Workspace, reader: Reader) -> Counter[JobState]:
+def states(workspace: WorkspacePaths, reader: Reader) -> Counter[JobState]:
     del workspace
     return Counter(record.state for record in reader.jobs().values())
 
 
-def leftovers(workspace: Workspace, completed: int) -> list[str]:
+def leftovers(workspace: WorkspacePaths, completed: int) -> list[str]:
     """What should not be there after `down`, in words."""
     found = []
     names = Counter(
@@ -152,7 +152,7 @@ def main() -> None:
 
 def run(folder: Path, jobs: int, minutes: float, every: float) -> tuple[dict[str, Samples], int, float, list[str]]:
     """Samples by role, jobs that were done, seconds, and what was left over after `down`, in words."""
-    workspace = Workspace(folder / "runs")
+    workspace = WorkspacePaths(folder / "runs")
     (folder / "tiny.py").write_text(ENTRY)
     settings = {
         "name": "tiny",
@@ -170,7 +170,7 @@ def run(folder: Path, jobs: int, minutes: float, every: float) -> tuple[dict[str
 
 
 def soak(
-    workspace: Workspace, file: Path, jobs: int, minutes: float, every: float
+    workspace: WorkspacePaths, file: Path, jobs: int, minutes: float, every: float
 ) -> tuple[dict[str, Samples], int, float]:
     """Samples, jobs that were done, seconds."""
     head = read_head(workspace)

@@ -23,7 +23,7 @@ from terry.jobs.process.checkpoints import CheckpointStore
 from terry.models.config import ModelConfig, Optimizer, OptimizerConfig, TrainingConfig
 from terry.models.protocols import Hooks
 from terry.models.trainer import Trainer
-from terry.models.training_state import Snapshot
+from terry.models.training_state import TrainingState
 
 #: vocabulary: (rows of a batch, tokens of a row)
 SHAPES = {65: (32, 50), 8000: (20, 35)}
@@ -95,8 +95,8 @@ class Saving(Told):
     def checkpoint_due(self) -> bool:
         return time.process_time() - self._last > SAVE_EVERY_S
 
-    def save(self, snapshot: Snapshot, *, best: bool) -> None:
-        self.store.save_async(snapshot, best=best)
+    def save(self, training_state: TrainingState, *, best: bool) -> None:
+        self.store.save_async(training_state, best=best)
         self._last = time.process_time()
 
 

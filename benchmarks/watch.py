@@ -192,7 +192,7 @@ def main() -> None:
         ended.set()
         work.join()
         table.append((f"idle, {len(lab.running)} jobs make progress each second", f"{share:.1%} of a core"))
-        lab.world.controller.let_go()
+        lab.world.controller.close()
     print("| what | measured |\n|---|---|")
     for what, value in table:
         print(f"| {what} | {value} |")

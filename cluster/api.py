@@ -24,7 +24,7 @@ from terry.cluster.client.reader import Reader
 from terry.cluster.core.model import DeviceKind
 from terry.cluster.errors import UserError
 from terry.cluster.files.origin import canonical
-from terry.cluster.files.paths import Workspace as Paths
+from terry.cluster.files.paths import WorkspacePaths
 from terry.logs.view.view import JobView
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from terry.jobs.submitting.submission import PlannedJob, Submission
     from terry.jobs.trained.library import Trained
 
-__all__ = ["Jobs", "Submitted", "Workspace"]
+__all__ = ["Jobs", "SubmittedJobs", "Workspace"]
 
 #: What makes a table: a polars or pandas DataFrame, or a list with a dict for each row.
 Frame = Literal["polars", "pandas", "rows"]
@@ -56,7 +56,7 @@ class Jobs(list[JobView]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Submitted:
+class SubmittedJobs:
     """What `submit` has put on disk; or would, where it was a dry run."""
 
     name: str  #: of the sweep
@@ -80,7 +80,7 @@ class Workspace:
     terry.cluster.errors.UserError, a ValueError, with the line that the command line would print.
     """
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: WorkspacePaths) -> None:
         self.paths = paths  #: every path of the workspace
         self._reader = Reader(paths)
 
@@ -88,7 +88,7 @@ class Workspace:
     def open(cls, folder: Path | str | None = None) -> Workspace:
         """The workspace in `folder`; without one TERRY_WORKSPACE, the nearest folder upwards with a terry.yaml, else
         ./terry-runs, as on the command line. Reads nothing and makes nothing."""
-        return cls(canonical(Paths.find(None if folder is None else str(folder), os.environ, Path.cwd())))
+        return cls(canonical(WorkspacePaths.find(None if folder is None else str(folder), os.environ, Path.cwd())))
 
     @property
     def root(self) -> Path:
@@ -109,7 +109,7 @@ class Workspace:
         hold: bool = False,
         priority: int | None = None,
         extend: bool = False,
-    ) -> Submitted:
+    ) -> SubmittedJobs:
         """Submit a sweep and see to it that a controller runs; again: add only what is new.
 
         sweep: a sweep file, or its contents as a dict; relative paths in a dict start in the current folder.
@@ -141,7 +141,7 @@ class Workspace:
 
         if not selectors:
             raise UserError("name the jobs that are meant: ids, a sweep, a glob, 'state:running'")
-        return list(ask_jobs(self._reader, verb, self._reader.select(selectors), **options).ids)
+        return list(ask_jobs(self._reader, verb, self._reader.select_jobs(selectors), **options).ids)
 
     # looking
 
@@ -149,18 +149,20 @@ class Workspace:
         """How jobs stand: the objects of `terry-cluster status --json`. No selector: all jobs."""
         from terry.cluster.client.views import documents
 
-        return Jobs(documents(self._reader, self._reader.select(selectors)))
+        return Jobs(documents(self._reader, self._reader.select_jobs(selectors)))
 
-    def wait(self, *selectors: str, timeout_s: float | None = None, tell: Callable[[str], None] | None = None) -> Jobs:
+    def wait(
+        self, *selectors: str, timeout_s: float | None = None, notify: Callable[[str], None] | None = None
+    ) -> Jobs:
         """Wait until all these jobs have ended, well or not, and return them. No selector: all jobs.
 
-        tell: called with a line for each thing that happens, for example `print`.
+        notify: called with a line for each thing that happens, for example `print`.
         Raises TimeoutError after `timeout_s` seconds; an interrupt of the notebook's kernel ends only the waiting.
         """
         from terry.cluster.client.following import until_ended
 
-        wanted = [record.job.id for record in self._reader.select(selectors)]
-        records, ended = until_ended(self._reader, wanted, tell, timeout_s)
+        wanted = [record.job.id for record in self._reader.select_jobs(selectors)]
+        records, ended = until_ended(self._reader, wanted, notify, timeout_s)
         if not ended:
             left = sum(not record.state.is_final for record in records)
             raise TimeoutError(f"{left} of {len(records)} jobs have not ended after {timeout_s:g} s; they go on")
@@ -171,7 +173,7 @@ class Workspace:
         from terry.cluster.client.views import story_of
         from terry.logs.text.story import story_lines
 
-        return "\n".join(story_lines(story_of(self._reader, self._reader.select_one(job))))
+        return "\n".join(story_lines(story_of(self._reader, self._reader.select_job(job))))
 
     # what came out
 
@@ -210,7 +212,7 @@ class Workspace:
         from terry.logs.records.results import typed
 
         rows: list[dict[str, Any]] = []
-        for record in self._reader.select(selectors):
+        for record in self._reader.select_jobs(selectors):
             series = read_series(self.paths.run(record.job.id), record.first_attempt) if record.attempts else []
             for row in series:
                 labels = {f"setting.{key}" if key in row else key: typed(v) for key, v in record.job.labels.items()}
@@ -232,8 +234,8 @@ def _override(key: str, value: Any) -> str:
     return f"{key}={json.dumps(document.value[key])}"
 
 
-def _submitted(planned: Submission, number: int | None) -> Submitted:
-    return Submitted(
+def _submitted(planned: Submission, number: int | None) -> SubmittedJobs:
+    return SubmittedJobs(
         name=planned.sweep,
         jobs=tuple(planned.jobs),
         new=planned.new,

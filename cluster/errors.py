@@ -19,7 +19,7 @@ class UserError(ValueError):
 class JournalDamaged(UserError):
     """The journal cannot be read: a bad line that is not a torn tail, or a gap in its sequence."""
 
-    HINT = "; `terry-cluster doctor` says how to mend it"
+    HINT = "; `terry-cluster doctor` says how to fix it"
 
     def __init__(self, message: str, *, file: Path | str | None = None, line: int | None = None) -> None:
         super().__init__(message + self.HINT, file=file, line=line)

@@ -166,19 +166,19 @@ class DevicePool(Protocol):
         ...
 
 
-class ClusterKey(msgspec.Struct, frozen=True, kw_only=True):
-    """All that lets a machine join a workspace's Ray cluster. It holds the token: never in a command line."""
+class ClusterKey(msgspec.Struct, frozen=True, kw_only=True, rename={"incarnation": "life"}):
+    """All that lets a node join a workspace's Ray cluster. It holds the token: never in a command line."""
 
     workspace: str  #: absolute path
     address: str  #: host:port of the head
-    life: str  #: another with each start of the head
+    incarnation: str  #: another with each start of the head
     token: str
     versions: dict[str, str]  #: of the head, see terry.cluster.host.versions
     foreign: bool = False  #: of a Ray cluster that others have started; its token may be empty: it asks for none
 
 
 class NodeOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """How one machine is to join. Travels as JSON on standard input, or in a file of mode 0600."""
+    """How one node is to join. Travels as JSON on standard input, or in a file of mode 0600."""
 
     key: ClusterKey
     name: str  #: of the node, in lists and device ids
@@ -191,7 +191,7 @@ class NodeOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GpuFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU of a machine."""
+    """One GPU of a node."""
 
     index: int
     uuid: str
@@ -199,7 +199,7 @@ class GpuFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a machine was found to be."""
+    """What a node was found to be."""
 
     host: str
     address: str  #: by which the others reach it
@@ -208,11 +208,11 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     cores: int
     gpus: tuple[GpuFacts, ...]
     sees_workspace: bool
-    clock: datetime  #: when this was found, by the machine's own clock
+    clock: datetime  #: when this was found, by the node's own clock
 
 
 class NodeState(StrEnum):
-    """What came of asking a machine to join."""
+    """What came of asking a node to join."""
 
     JOINED = "joined"  #: it is in the cluster now
     WAITING = "waiting"  #: asked for; it comes when Slurm has room
@@ -222,20 +222,20 @@ class NodeState(StrEnum):
     ENDED = "ended"  #: nothing of the cluster runs there any more
 
 
-class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one machine."""
+class NodeReport(msgspec.Struct, frozen=True, kw_only=True, rename={"problem": "trouble", "fix": "mend"}):
+    """What is known of one node."""
 
     name: str
     state: NodeState
     host: str = ""  #: as terry.yaml has it
-    trouble: str = ""  #: what is wrong; empty where nothing is
-    mend: str = ""  #: what to do about it
+    problem: str = ""  #: what is wrong; empty where nothing is
+    fix: str = ""  #: what to do about it
     facts: NodeFacts | None = None
     time: datetime | None = None  #: when it was asked
 
     @property
     def is_in(self) -> bool:
-        """True where the machine takes part."""
+        """True where the node takes part."""
         return self.state in {NodeState.JOINED, NodeState.PRESENT}
 
 
@@ -248,12 +248,12 @@ class ClusterView:
 
 
 class NodeProvider(Protocol):
-    """Where machines come from. Calls may be repeated at any time and change nothing that is right."""
+    """Where nodes come from. Calls may be repeated at any time and change nothing that is right."""
 
     def reconcile(self, view: ClusterView) -> tuple[NodeReport, ...]:
-        """Bring in what should be there and is not. Never raises for a machine: its report says what is wrong."""
+        """Bring in what should be there and is not. Never raises for a node: its report says what is wrong."""
         ...
 
     def end(self) -> tuple[NodeReport, ...]:
-        """End all of the workspace's cluster on these machines, whatever state it is in."""
+        """End all of the workspace's cluster on these nodes, whatever state it is in."""
         ...

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from terry.data_prep.collect_tokens import Collected
 from terry.data_prep.filter_rows import Selection, read_chunks
-from terry.data_prep.manifest import SPLITS, FileEntry, SplitEntry
+from terry.data_prep.manifest import SPLITS, DatasetFile, SplitEntry
 from terry.data_prep.tokens import MARKS, UNKNOWN
 
 #: Tokens handled together.
@@ -50,19 +50,19 @@ class HashedFile:
         np.lib.format.write_array_header_1_0(self, description)
 
     @property
-    def entry(self) -> FileEntry:
+    def entry(self) -> DatasetFile:
         """Size and hash of what was written."""
-        return FileEntry(bytes=self._size, sha256=self._digest.hexdigest())
+        return DatasetFile(bytes=self._size, sha256=self._digest.hexdigest())
 
 
-def write_file(folder: Path, name: str, content: bytes) -> FileEntry:
+def write_file(folder: Path, name: str, content: bytes) -> DatasetFile:
     """Write a small file."""
     with HashedFile(folder / name) as file:
         file.write(content)
     return file.entry
 
 
-def write_array(folder: Path, name: str, array: NDArray[np.generic]) -> FileEntry:
+def write_array(folder: Path, name: str, array: NDArray[np.generic]) -> DatasetFile:
     """Write an array as a .npy file."""
     with HashedFile(folder / name) as file:
         file.header(array.dtype, array.shape)
@@ -103,7 +103,7 @@ class Written:
     """What the third pass wrote."""
 
     #: by file name
-    files: dict[str, FileEntry]
+    files: dict[str, DatasetFile]
     #: by split name
     splits: dict[str, SplitEntry]
     #: token type
@@ -126,7 +126,7 @@ def write_splits(
     dtype = np.dtype("<u2") if vocabulary_size <= 1 << 16 else np.dtype("<u4")
     table = final.astype(dtype)
     words, unknown = [0, 0, 0], [0, 0, 0]
-    files: dict[str, FileEntry] = {}
+    files: dict[str, DatasetFile] = {}
     writers = [HashedFile(folder / f"{name}.tokens.npy") for name in SPLITS]
     with writers[0], writers[1], writers[2]:
         for writer, count in zip(writers, selection.tokens, strict=True):
@@ -152,7 +152,7 @@ def write_splits(
 
 
 def _write_offsets(
-    collected: Collected, selection: Selection, folder: Path, files: dict[str, FileEntry]
+    collected: Collected, selection: Selection, folder: Path, files: dict[str, DatasetFile]
 ) -> tuple[NDArray[np.int64], int]:
     """Write where examples begin; returns the count of examples by length, and the greatest length."""
     counts, longest = np.zeros(LONGEST_COUNTED + 1, dtype=np.int64), 0

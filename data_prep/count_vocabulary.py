@@ -30,7 +30,9 @@ class Chosen:
     distinct: int
 
 
-def choose(lexicon: Lexicon, counts: NDArray[np.int64], template: Vocabulary, *, size: int, min_count: int) -> Chosen:
+def choose_vocabulary(
+    lexicon: Lexicon, counts: NDArray[np.int64], template: Vocabulary, *, size: int, min_count: int
+) -> Chosen:
     """The most frequent tokens; `template` gives the settings, `size` 0 means all that reach `min_count`.
 
     `counts` are occurrences by provisional id. Ties go by the tokens' order, so the order of reading does not matter.
@@ -38,8 +40,8 @@ def choose(lexicon: Lexicon, counts: NDArray[np.int64], template: Vocabulary, *,
     tokens = _by_token(lexicon, counts)
     kept = np.flatnonzero(tokens.totals >= max(min_count, 1))
     if size and len(kept) > size - len(SPECIAL):
-        room = size - len(SPECIAL)
-        kept = kept[tokens.totals[kept] >= np.partition(tokens.totals[kept], -room)[-room]]
+        places = size - len(SPECIAL)
+        kept = kept[tokens.totals[kept] >= np.partition(tokens.totals[kept], -places)[-places]]
     kept = kept[np.lexsort((kept, -tokens.totals[kept]))][: size - len(SPECIAL) if size else None]
     final = _special_first(len(tokens.totals))
     final[kept + len(MARKS)] = np.arange(len(SPECIAL), len(SPECIAL) + len(kept))

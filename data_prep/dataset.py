@@ -15,7 +15,7 @@ from terry.data_prep.manifest import (
     EMBEDDINGS_NAME,
     SPLITS,
     VOCABULARY_NAME,
-    Manifest,
+    DatasetManifest,
     damaged,
     dataset_folders,
     read_manifest,
@@ -53,7 +53,7 @@ class Dataset:
     #: its folder
     path: Path
     #: what it says about itself
-    manifest: Manifest
+    manifest: DatasetManifest
     #: its tokens
     vocabulary: Vocabulary
 

@@ -16,7 +16,7 @@ from terry.data_prep.vocabulary import Vocabulary
 
 _Row = tuple[bytes, bytes]
 _PIECE: Final = 1 << 20
-_TELL_EVERY: Final = 4096
+_REPORT_EVERY: Final = 4096
 
 
 def load_embeddings(
@@ -28,7 +28,7 @@ def load_embeddings(
     lower-cased vocabulary a word's own spelling goes before capitalised ones. `tick` hears how many bytes of the file
     have been read. Raises DataError.
     """
-    with open_unpacked(path) as (file, tell):
+    with open_unpacked(path) as (file, report):
         first = file.readline(1 << 20)
         head = first.split()
         if len(head) == 2 and all(part.isdigit() for part in head):
@@ -40,13 +40,13 @@ def load_embeddings(
             rows = _with_first(first, _text_rows(file, size, path, 2), size, path)
         if size < 1:
             raise DataError(f"{path}:1: not word vectors: expected a word and its numbers, found {first[:60]!r}")
-        return _match(_told(rows, lambda: tick(tell())), vocabulary, size, binary=binary, path=path)
+        return _match(_reporting(rows, lambda: tick(report())), vocabulary, size, binary=binary, path=path)
 
 
-def _told(rows: Iterator[_Row], tell: Callable[[], None]) -> Iterator[_Row]:
+def _reporting(rows: Iterator[_Row], report: Callable[[], None]) -> Iterator[_Row]:
     for number, row in enumerate(rows):
-        if number % _TELL_EVERY == 0:
-            tell()
+        if number % _REPORT_EVERY == 0:
+            report()
         yield row
 
 

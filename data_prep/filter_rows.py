@@ -45,7 +45,7 @@ class Selection:
     tokens: list[int] = field(default_factory=lambda: [0, 0, 0])
 
 
-def select(collected: Collected, config: DatasetConfig) -> Selection:
+def filter_rows(collected: Collected, config: DatasetConfig) -> Selection:
     """Decide for every example; see `Selection` for what is written."""
     roles = np.frombuffer(collected.story_roles, dtype=np.uint8)
     hashes = np.frombuffer(collected.story_hashes, dtype=np.uint64)

@@ -22,7 +22,7 @@ EMBEDDINGS_NAME = "embeddings.npy"
 SPLITS = ("train", "valid", "test")
 
 
-class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+class DatasetFile(msgspec.Struct, frozen=True, kw_only=True):
     """One file of the data set."""
 
     #: size
@@ -55,7 +55,7 @@ class SplitEntry(msgspec.Struct, frozen=True, kw_only=True):
     unknown: int
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything needed to use and to reproduce a data set."""
 
     #: layout of the folder
@@ -79,7 +79,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     #: train, valid, test
     splits: dict[str, SplitEntry]
     #: every other file of the folder
-    files: dict[str, FileEntry]
+    files: dict[str, DatasetFile]
     #: files that were read
     sources: list[SourceEntry]
     #: the settings, enums by name
@@ -103,7 +103,7 @@ def dataset_folders(root: Path) -> list[Path]:
     return [folder for folder in inside if folder.is_dir() and not folder.name.startswith(".")]
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> DatasetManifest:
     """The manifest of a data set whose files are all there and have the right sizes. Raises DataError.
 
     It needs neither NumPy nor any other heavy import, so that data sets are listed quickly.
@@ -114,7 +114,7 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise DataError(f"{folder} is not a prepared data set: {path.name} cannot be read ({error.strerror})") from None
     try:
-        manifest = msgspec.json.decode(raw, type=Manifest)
+        manifest = msgspec.json.decode(raw, type=DatasetManifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise damaged(folder, f"its manifest cannot be understood ({error})") from None
     if manifest.version != FORMAT_VERSION:

@@ -22,11 +22,11 @@ import msgspec
 from terry.data_prep.build import Written, count_train, write_array, write_file, write_splits
 from terry.data_prep.collect_tokens import Collector
 from terry.data_prep.config import DatasetConfig, Level, Splitter, check_name, validate
-from terry.data_prep.count_vocabulary import borrow, choose
+from terry.data_prep.count_vocabulary import borrow, choose_vocabulary
 from terry.data_prep.dataset import Dataset
 from terry.data_prep.embeddings import load_embeddings
 from terry.data_prep.errors import DataError, PreparationStoppedError
-from terry.data_prep.filter_rows import select
+from terry.data_prep.filter_rows import filter_rows
 from terry.data_prep.manifest import (
     EMBEDDINGS_NAME,
     FORMAT_VERSION,
@@ -34,13 +34,13 @@ from terry.data_prep.manifest import (
     REPORT_NAME,
     RESULT_VERSION,
     VOCABULARY_NAME,
-    FileEntry,
-    Manifest,
+    DatasetFile,
+    DatasetManifest,
     SourceEntry,
     encode,
 )
 from terry.data_prep.publish import building, publish, remove_stale, turn
-from terry.data_prep.report import Report
+from terry.data_prep.report import DatasetReport
 from terry.data_prep.sources import Source, find_sources, fingerprint, left_out, state_of
 from terry.data_prep.summary import samples_of, summarise, why_nothing
 from terry.data_prep.tokens import SPECIAL
@@ -48,7 +48,7 @@ from terry.data_prep.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class PrepareProgress:
     """How far preparing is."""
 
     #: hashing, reading, counting, writing, matching vectors
@@ -66,11 +66,11 @@ class Prepared:
     #: its folder
     path: Path
     #: what it says about itself
-    manifest: Manifest
+    manifest: DatasetManifest
     #: whether it was made now; False if it was there
     built: bool
     #: what was found when it was made
-    report: Report
+    report: DatasetReport
 
 
 def prepare(
@@ -79,7 +79,7 @@ def prepare(
     *,
     name: str,
     base: Path,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[PrepareProgress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     others: Mapping[str, DatasetConfig] | None = None,
 ) -> Prepared:
@@ -92,10 +92,10 @@ def prepare(
     return _Preparation(config, root, name, base, progress, should_stop, others or {}).run()
 
 
-def load_report(path: Path) -> Report:
+def load_report(path: Path) -> DatasetReport:
     """The report that lies in a data set's folder."""
     try:
-        return msgspec.json.decode((path / REPORT_NAME).read_bytes(), type=Report)
+        return msgspec.json.decode((path / REPORT_NAME).read_bytes(), type=DatasetReport)
     except (OSError, msgspec.DecodeError) as error:
         raise DataError(f"{path / REPORT_NAME} cannot be read: {error}") from None
 
@@ -136,7 +136,7 @@ class _Preparation:
         root: Path,
         name: str,
         base: Path,
-        progress: Callable[[Progress], None] | None,
+        progress: Callable[[PrepareProgress], None] | None,
         should_stop: Callable[[], bool] | None,
         others: Mapping[str, DatasetConfig],
     ) -> None:
@@ -168,7 +168,7 @@ class _Preparation:
             if self._should_stop is not None and self._should_stop():
                 raise PreparationStoppedError(f"stopped while {phase}; nothing of {self._name} was published")
             if self._progress is not None:
-                self._progress(Progress(phase=phase, done=min(done, total), total=total))
+                self._progress(PrepareProgress(phase=phase, done=min(done, total), total=total))
 
         return tick
 
@@ -266,13 +266,13 @@ class _Preparation:
 
     def _fill(
         self, folder: Path, key: str, sources: list[Source], entries: list[SourceEntry], borrowed: Vocabulary | None
-    ) -> tuple[Manifest, Report]:
+    ) -> tuple[DatasetManifest, DatasetReport]:
         """Write all files of the data set into `folder`."""
         config, work = self._config, folder / "work"
         work.mkdir()
         collected = Collector(config, work, self._tick("reading", sum(s.bytes for s in sources))).run(sources)
         self._check_unchanged()
-        selection = select(collected, config)
+        selection = filter_rows(collected, config)
         if not selection.examples[0]:
             raise DataError(f"{self._name}: nothing is left to train on: {why_nothing(collected, selection)}")
         counts = count_train(collected, self._tick("counting", collected.tokens))
@@ -280,7 +280,7 @@ class _Preparation:
         chosen = (
             borrow(lexicon, counts, borrowed)
             if borrowed is not None
-            else choose(lexicon, counts, self._template(), size=size, min_count=least)
+            else choose_vocabulary(lexicon, counts, self._template(), size=size, min_count=least)
         )
         del counts
         vocabulary, final = chosen.vocabulary, chosen.final
@@ -325,7 +325,7 @@ class _Preparation:
             clean=tuple(sorted(set(config.clean), key=lambda step: step.value)),
         )
 
-    def _write_embeddings(self, folder: Path, vocabulary: Vocabulary, files: dict[str, FileEntry]) -> float | None:
+    def _write_embeddings(self, folder: Path, vocabulary: Vocabulary, files: dict[str, DatasetFile]) -> float | None:
         path = self._vectors
         if path is None:
             return None
@@ -339,11 +339,11 @@ class _Preparation:
         entries: list[SourceEntry],
         vocabulary: Vocabulary,
         written: Written,
-        files: dict[str, FileEntry],
+        files: dict[str, DatasetFile],
         rate: float | None,
-    ) -> Manifest:
+    ) -> DatasetManifest:
         train = written.splits["train"]
-        return Manifest(
+        return DatasetManifest(
             version=FORMAT_VERSION,
             name=self._name,
             hash=key,

@@ -1,7 +1,7 @@
 """Publishing a folder whole: built beside its place under a unique name, synced, then renamed.
 
-The rename decides, on any file system: two machines may both build, the second finds the first one's folder and drops
-its own. Processes of one machine wait for each other by a file lock in the local temporary folder, to save work.
+The rename decides, on any file system: two nodes may both build, the second finds the first one's folder and drops
+its own. Processes of one node wait for each other by a file lock in the local temporary folder, to save work.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _dead(folder: Path) -> bool:
 
 
 def remove_stale(root: Path) -> list[str]:
-    """Remove what killed processes of this machine left half-built; returns the names."""
+    """Remove what killed processes of this node left half-built; returns the names."""
     removed = []
     for folder in root.glob(f"{_PREFIX}*"):
         if _dead(folder):
@@ -121,7 +121,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def turn(target: Path, should_stop: Callable[[], bool] | None) -> Iterator[None]:
-    """Wait until no other process of this user and machine builds `target`."""
+    """Wait until no other process of this user and node builds `target`."""
     folder = Path(tempfile.gettempdir()) / f"terry-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():

@@ -42,7 +42,7 @@ class FileReport(msgspec.Struct, frozen=True, kw_only=True):
     replaced_bytes: int
 
 
-class Sample(msgspec.Struct, frozen=True, kw_only=True):
+class StorySample(msgspec.Struct, frozen=True, kw_only=True):
     """The beginning of a story as it was read, and as a model will see it."""
 
     before: str
@@ -60,7 +60,7 @@ class Bin(msgspec.Struct, frozen=True, kw_only=True):
     examples: int
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class DatasetReport(msgspec.Struct, frozen=True, kw_only=True):
     """What preparing found and made."""
 
     #: name and hash
@@ -104,7 +104,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     #: the rarest words kept and their counts
     rarest: list[tuple[str, int]]
     #: examples of what became of the text
-    samples: list[Sample]
+    samples: list[StorySample]
     #: what a person should look at
     warnings: list[str]
 
@@ -149,7 +149,7 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
 
 
-def render_report(report: Report) -> Group:
+def render_report(report: DatasetReport) -> Group:
     """The report for a terminal."""
     from rich.console import Group
     from rich.text import Text
@@ -172,7 +172,7 @@ def _table(*columns: str, title: str) -> Table:
     return table
 
 
-def _files(report: Report) -> Text:
+def _files(report: DatasetReport) -> Text:
     """Two lines for each file, as paths are longer than any column."""
     from rich.text import Text
 
@@ -193,7 +193,7 @@ def _file(file: FileReport) -> str:
     )
 
 
-def _splits(report: Report) -> Table:
+def _splits(report: DatasetReport) -> Table:
     reasons = {"without text": report.empty_stories} | report.dropped
     left_out = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in reasons.items() if n)
     title = f"Kept of {report.stories:,} stories, split by {report.split_by}"
@@ -205,7 +205,7 @@ def _splits(report: Report) -> Table:
     return table
 
 
-def _lengths(report: Report) -> Table:
+def _lengths(report: DatasetReport) -> Table:
     title = f"Lengths: half up to {report.median_length:,}, mean {report.mean_length:.1f}, longest {report.longest:,}"
     table = _table("tokens", "examples", "", title=title)
     table.columns[2].justify = "left"
@@ -216,7 +216,7 @@ def _lengths(report: Report) -> Table:
     return table
 
 
-def _words(report: Report) -> str:
+def _words(report: DatasetReport) -> str:
     def several(pairs: list[tuple[str, int]]) -> str:
         return "  ".join(f"{word!r} {count:,}" for word, count in pairs)
 
@@ -230,7 +230,7 @@ def _words(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _samples(report: Report) -> Table:
+def _samples(report: DatasetReport) -> Table:
     from rich.text import Text
 
     table = _table("before", "after", title="Examples")

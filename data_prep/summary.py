@@ -15,7 +15,7 @@ from terry.data_prep.collect_tokens import SAMPLES, Collected
 from terry.data_prep.config import DatasetConfig, Level, Ragged
 from terry.data_prep.filter_rows import Selection
 from terry.data_prep.manifest import SPLITS
-from terry.data_prep.report import FileReport, Report, Sample, histogram, median
+from terry.data_prep.report import DatasetReport, FileReport, StorySample, histogram, median
 from terry.data_prep.tokens import SPECIAL
 from terry.data_prep.vocabulary import Vocabulary
 
@@ -33,7 +33,7 @@ def why_nothing(collected: Collected, selection: Selection) -> str:
     return "; ".join([text, *(f"{report.path}: {note}" for report in reports[:1] for note in report.notes)])
 
 
-def samples_of(collected: Collected, final: NDArray[np.uint32], vocabulary: Vocabulary) -> list[Sample]:
+def samples_of(collected: Collected, final: NDArray[np.uint32], vocabulary: Vocabulary) -> list[StorySample]:
     """The beginnings of the first stories, before and after."""
     stories = np.fromfile(collected.folder / "stories.u32", dtype=np.uint32, count=1 << 16)
     lengths = np.fromfile(collected.folder / "lengths.u32", dtype=np.uint32, count=len(stories)).astype(np.int64)
@@ -48,7 +48,7 @@ def samples_of(collected: Collected, final: NDArray[np.uint32], vocabulary: Voca
         ids = np.fromfile(
             collected.folder / "tokens.u32", dtype=np.uint32, count=count, offset=4 * int(starts[mine[0]])
         )
-        samples.append(Sample(before=before, after=vocabulary.detokenise(final[ids])))
+        samples.append(StorySample(before=before, after=vocabulary.detokenise(final[ids])))
     return samples
 
 
@@ -61,9 +61,9 @@ def summarise(
     vocabulary: Vocabulary,
     distinct: int,
     rate: float | None,
-    samples: list[Sample],
+    samples: list[StorySample],
     folders: list[str],
-) -> Report:
+) -> DatasetReport:
     pairs = list(zip(vocabulary.tokens, vocabulary.counts, strict=True))[len(SPECIAL) :]
     kept = sum(selection.examples)
     files = [
@@ -80,7 +80,7 @@ def summarise(
         )
         for r in collected.reports
     ]
-    return Report(
+    return DatasetReport(
         dataset=dataset,
         files=files,
         stories=len(collected.story_roles),

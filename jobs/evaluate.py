@@ -8,7 +8,7 @@ from terry.jobs.process.context import RunContext
 from terry.jobs.process.device_check import require_device
 from terry.jobs.sweeps.model_jobs import EvaluateAsked
 from terry.jobs.trained.evaluation import evaluate
-from terry.jobs.trained.members import cast
+from terry.jobs.trained.members import find_members
 
 
 def main(ctx: RunContext) -> None:
@@ -16,7 +16,7 @@ def main(ctx: RunContext) -> None:
     require_device(ctx.device, ctx.gpu_uuid)
     ctx.progress(phase="reading")
     asked = msgspec.convert(ctx.settings, EvaluateAsked)
-    chosen = cast(ctx.workspace, asked.mixture)
+    chosen = find_members(ctx.workspace, asked.mixture)
     print(chosen.describe(), flush=True)
 
     def before_batch(done: int, total: int) -> None:

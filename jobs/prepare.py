@@ -8,7 +8,7 @@ import msgspec
 
 from terry.data_prep.config import DatasetConfig
 from terry.data_prep.errors import PreparationStoppedError
-from terry.data_prep.prepare import Prepared, Progress, prepare
+from terry.data_prep.prepare import Prepared, PrepareProgress, prepare
 from terry.jobs.process.context import RunContext
 
 
@@ -30,7 +30,7 @@ def main(ctx: RunContext) -> None:
             ctx.workspace.datasets,
             name=asked.name,
             base=Path(asked.folder),
-            progress=lambda progress: _tell(ctx, progress),
+            progress=lambda progress: _report(ctx, progress),
             should_stop=ctx.should_stop,
             others=asked.others,
         )
@@ -40,7 +40,7 @@ def main(ctx: RunContext) -> None:
         ctx.finish(_result(ctx, prepared))
 
 
-def _tell(ctx: RunContext, progress: Progress) -> None:
+def _report(ctx: RunContext, progress: PrepareProgress) -> None:
     ctx.progress(phase=progress.phase, step=progress.done, total_steps=progress.total)
 
 

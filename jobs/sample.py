@@ -7,7 +7,7 @@ import msgspec
 from terry.jobs.process.context import RunContext
 from terry.jobs.process.device_check import require_device
 from terry.jobs.sweeps.model_jobs import SampleAsked
-from terry.jobs.trained.members import cast
+from terry.jobs.trained.members import find_members
 from terry.jobs.trained.writing import Writer, produce
 
 
@@ -16,7 +16,7 @@ def main(ctx: RunContext) -> None:
     require_device(ctx.device, ctx.gpu_uuid)
     ctx.progress(phase="reading")
     asked = msgspec.convert(ctx.settings, SampleAsked)
-    chosen = cast(ctx.workspace, asked.mixture)
+    chosen = find_members(ctx.workspace, asked.mixture)
     print(chosen.describe(), flush=True)
     writer = Writer(chosen.ensemble(ctx.device), chosen.dataset(), asked)
     written = 0

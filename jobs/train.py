@@ -17,7 +17,7 @@ from terry.jobs.process.device_check import require_device, require_on
 from terry.jobs.process.reading import train_batches, valid_batches
 from terry.models.protocols import Hooks, Reason, StepRecord, TrainResult, ValidRecord, perplexity
 from terry.models.trainer import Trainer
-from terry.models.training_state import Snapshot
+from terry.models.training_state import TrainingState
 
 
 def main(ctx: RunContext) -> None:
@@ -63,7 +63,7 @@ def _resume(ctx: RunContext, trainer: Trainer, hooks: RunHooks) -> None:
             f"{checkpoint.path} is of another run or other data ({saved}, here {hooks.made_of}); "
             "`resubmit --from-scratch` begins anew"
         )
-    trainer.resume(checkpoint.snapshot)
+    trainer.resume(checkpoint.training_state)
 
 
 def _result(ctx: RunContext, trainer: Trainer, result: TrainResult, hooks: RunHooks) -> dict[str, Any]:
@@ -118,9 +118,11 @@ class RunHooks(Hooks):
         """Whether it is time for one."""
         return self._ctx.checkpoint_due()
 
-    def save(self, snapshot: Snapshot, *, best: bool) -> None:
+    def save(self, training_state: TrainingState, *, best: bool) -> None:
         """Write it in the background, with what it was made of."""
-        self._ctx.save_snapshot(replace(snapshot, state={**snapshot.state, "made_of": self.made_of}), best=best)
+        self._ctx.save_training_state(
+            replace(training_state, state={**training_state.state, "made_of": self.made_of}), best=best
+        )
 
     def should_stop(self) -> bool:
         """Whether the job was asked to leave. Asked at each batch, also of a validation, which does no step."""

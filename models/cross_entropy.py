@@ -26,7 +26,7 @@ SMALL_VOCABULARY = 96
 VANISHED = 1e-30
 
 
-class Workspace:
+class LogitsBuffer:
     """The buffer of logits. One belongs to each model, so that models in several threads do not share it."""
 
     def __init__(self, rows: int | None = None) -> None:
@@ -62,7 +62,7 @@ class _CrossEntropy(torch.autograd.Function):
         bias: Tensor | None,
         targets: Tensor,
         counts: Tensor | None,
-        workspace: Workspace,
+        workspace: LogitsBuffer,
         wanted: tuple[bool, bool, bool],
     ) -> Tensor:
         """Sum of the rows' losses; gradients are computed here where they will be wanted."""
@@ -138,7 +138,7 @@ def _product(left: Tensor, right: Tensor, out: Tensor, *, keep: bool) -> None:
         out.copy_(left @ right)
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, workspace: Workspace) -> Tensor:
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, workspace: LogitsBuffer) -> Tensor:
     """Logits of a chunk in the workspace, exact type."""
     exact = _exact(hidden.dtype)
     chunk = workspace.take(len(hidden), len(weight), hidden, exact)
@@ -151,12 +151,12 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, workspace: Work
 
 
 def _probabilities(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, workspace: Workspace
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, workspace: LogitsBuffer
 ) -> tuple[Tensor, Tensor]:
     """Losses (rows, 1) and probabilities (rows, vocabulary) of a chunk."""
     chunk, index = _logits(hidden, weight, bias, workspace), targets.unsqueeze(1)
     if chunk.device.type == "cpu":
-        return _on_cpu(chunk, index, lambda rows: _logits(hidden[rows], weight, bias, Workspace()))
+        return _on_cpu(chunk, index, lambda rows: _logits(hidden[rows], weight, bias, LogitsBuffer()))
     return _on_device(chunk, index)
 
 
@@ -186,7 +186,7 @@ def _on_device(chunk: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def language_model_loss(
-    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, counts: Tensor | None, workspace: Workspace
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, counts: Tensor | None, workspace: LogitsBuffer
 ) -> Tensor:
     """`cross_entropy_sum` by the fastest way for this vocabulary and device.
 
@@ -209,7 +209,7 @@ def cross_entropy_sum(
     bias: Tensor | None,
     targets: Tensor,
     counts: Tensor | None = None,
-    workspace: Workspace | None = None,
+    workspace: LogitsBuffer | None = None,
 ) -> Tensor:
     """Sum over rows of -log softmax(hidden @ weight.T + bias)[target], in nats; differentiable once.
 
@@ -221,4 +221,4 @@ def cross_entropy_sum(
     tensors = (hidden, weight, bias)
     # Asked here: inside a Function parameters seem to want gradients under no_grad too.
     first, second, third = (torch.is_grad_enabled() and t is not None and t.requires_grad for t in tensors)
-    return _CrossEntropy.apply(*tensors, targets, counts, workspace or Workspace(), (first, second, third))  # type: ignore[no-any-return,no-untyped-call]
+    return _CrossEntropy.apply(*tensors, targets, counts, workspace or LogitsBuffer(), (first, second, third))  # type: ignore[no-any-return,no-untyped-call]

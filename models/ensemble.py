@@ -19,7 +19,7 @@ from terry.models.averages import Average
 from terry.models.errors import ConfigError
 from terry.models.evaluate import Evaluation, on_device
 from terry.models.language_model import LanguageModel, ModelState
-from terry.models.protocols import Batch
+from terry.models.protocols import BatchLike
 
 #: States of all members.
 EnsembleState = tuple[ModelState, ...]
@@ -149,7 +149,7 @@ Opener = Callable[[], LanguageModel]
 
 def evaluate_members(
     openers: Sequence[Opener],
-    batches: Callable[[], Iterable[Batch]],
+    batches: Callable[[], Iterable[BatchLike]],
     *,
     average: Average = Average.arithmetic,
     weights: Sequence[float] | None = None,
@@ -209,8 +209,8 @@ class _Groups:
 
 
 def _blocks(
-    batches: Callable[[], Iterable[Batch]], *, whole: bool, groups: _Groups
-) -> Iterator[Callable[[], Iterable[Batch]]]:
+    batches: Callable[[], Iterable[BatchLike]], *, whole: bool, groups: _Groups
+) -> Iterator[Callable[[], Iterable[BatchLike]]]:
     """The text in parts for which all groups take their turns."""
     if whole:
         yield batches
@@ -226,7 +226,7 @@ def _blocks(
 @torch.no_grad()
 def _one_batch(
     rule: _Arithmetic | _Geometric,
-    batch: Batch,
+    batch: BatchLike,
     number: int,
     kept: dict[int, Tensor],
     models: dict[int, LanguageModel],

@@ -8,7 +8,7 @@ class ConfigError(ValueError):
 
 
 class StateError(ValueError):
-    """A snapshot does not belong to this model, optimizer or data."""
+    """A training state does not belong to this model, optimizer or data."""
 
 
 class NotFinite(FloatingPointError):

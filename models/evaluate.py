@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from terry.models.language_model import LanguageModel, ModelState
-from terry.models.protocols import Batch, perplexity
+from terry.models.protocols import BatchLike, perplexity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Evaluation:
 
 def evaluate(
     model: LanguageModel,
-    batches: Iterable[Batch],
+    batches: Iterable[BatchLike],
     device: torch.device | str,
     *,
     should_stop: Callable[[], bool] = lambda: False,
@@ -65,7 +65,7 @@ def evaluate(
     return Evaluation(total=float(total), tokens=tokens)
 
 
-def on_device(batch: Batch, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor | None]:
+def on_device(batch: BatchLike, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor | None]:
     """Inputs, targets and mask of a batch where the model is."""
     mask = None if batch.mask is None else batch.mask.to(device, non_blocking=True)
     return batch.inputs.to(device, non_blocking=True), batch.targets.to(device, non_blocking=True), mask

@@ -38,8 +38,8 @@ class Guard:
         self._expected = math.log(vocabulary_size)
         self._mean = 0.0
         self._records = 0
-        self._told: set[str] = set()
-        self._told_idle = False  # no part of the memory that is saved: two equal runs may differ in it
+        self._reported: set[str] = set()
+        self._idle_reported = False  # no part of the memory that is saved: two equal runs may differ in it
 
     def first_loss(self, loss: float) -> list[str]:
         """An untrained model should be as good as a uniform guess."""
@@ -94,26 +94,26 @@ class Guard:
 
     def utilisation(self, share: float | None, device: str) -> list[str]:
         """How busy the device is."""
-        if share is None or share >= IDLE or self._records <= SETTLED or self._told_idle:
+        if share is None or share >= IDLE or self._records <= SETTLED or self._idle_reported:
             return []
-        self._told_idle = True
+        self._idle_reported = True
         return [f"{device} is busy {share:.0%} of the time: the batches are small, or others hold this process up"]
 
     def _first_time(self, key: str) -> bool:
         """Whether this is not told yet."""
-        if key in self._told:
+        if key in self._reported:
             return False
-        self._told.add(key)
+        self._reported.add(key)
         return True
 
     def state_dict(self) -> dict[str, Any]:
         """Its memory, plain JSON."""
-        return {"mean": self._mean, "records": self._records, "told": sorted(self._told)}
+        return {"mean": self._mean, "records": self._records, "told": sorted(self._reported)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with this memory."""
         self._mean, self._records = float(state["mean"]), int(state["records"])
-        self._told = set(state["told"])
+        self._reported = set(state["told"])
 
 
 def number(loss: float) -> str:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from terry.models.cells import RecurrentLayer, State, make_layer
 from terry.models.config import Input, ModelConfig
-from terry.models.cross_entropy import Workspace, language_model_loss
+from terry.models.cross_entropy import LogitsBuffer, language_model_loss
 from terry.models.dropout import drop, drop_words
 from terry.models.errors import ConfigError
 from terry.models.initialise import initialise_layer, initialise_output_bias, initialise_table
@@ -37,7 +37,7 @@ class LanguageModel(nn.Module):
         self.output_weight = None if config.tie_weights else nn.Parameter(torch.empty(vocabulary_size, size))
         self.output_bias = nn.Parameter(torch.empty(vocabulary_size))
         self._initialise(pretrained=embedding is not None)
-        self._workspace = Workspace()
+        self._workspace = LogitsBuffer()
 
     def _make_embedding(self, given: Tensor | None) -> nn.Parameter | None:
         config = self.config

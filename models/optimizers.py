@@ -60,9 +60,9 @@ def load_optimizer(
     for name, tensor in tensors.items():
         parameter, _, key = name.rpartition("/")
         if parameter not in number:
-            raise StateError(f"the snapshot's optimizer remembers {name}, the model trains no such parameter")
+            raise StateError(f"the training state's optimizer remembers {name}, the model trains no such parameter")
         if key != "step" and tensor.shape != order[number[parameter]].shape:
-            raise StateError(f"{name} has shape {tuple(tensor.shape)} in the snapshot, which the model does not")
+            raise StateError(f"{name} has shape {tuple(tensor.shape)} in the training state, which the model does not")
         memory.setdefault(number[parameter], {})[key] = tensor.clone()
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": memory, "param_groups": groups})
@@ -110,7 +110,7 @@ class WeightAverage:
             self._parameters[name].detach().copy_(tensor)
 
     def load(self, tensors: Mapping[str, Tensor], steps: int) -> None:
-        """Go on from a snapshot, whose tensors come in any order; without tensors, averaging has not begun."""
+        """Go on from a training state, whose tensors come in any order; without tensors, averaging has not begun."""
         self.steps = steps
         self.tensors = {
             name: tensors[name].to(parameter.device, copy=True)

@@ -29,7 +29,7 @@ LEARNED = 0.1
 #: Steps before time may end an attempt whose loss falls, and one whose loss does not: a busy machine condemns nobody.
 #: Unless it takes `PATIENCE_S` longer.
 LEAST_STEPS, CONDEMNED_AFTER = 50, 300
-PATIENCE_S = 60.0
+EXTRA_TIME_S = 60.0
 #: On its way: the loss fell at least by this share of where it began.
 MOVING = 0.05
 #: Worse than so many times the beginning is no accident.
@@ -38,7 +38,7 @@ DIVERGED = 1.5
 _LOOK_EVERY = 10
 
 
-class Verdict(StrEnum):
+class OverfitVerdict(StrEnum):
     """What became of the attempt."""
 
     learned = "learned"  #: the examples are known by heart
@@ -52,7 +52,7 @@ class OverfitReport:
     """What `overfit` found."""
 
     #: what became of it
-    verdict: Verdict
+    verdict: OverfitVerdict
     #: loss before the first step, nats for a token
     first_loss: float
     #: loss at the end; None where it diverged at once
@@ -71,7 +71,7 @@ class OverfitReport:
     @property
     def ok(self) -> bool:
         """Whether it can learn, with all its parts."""
-        return self.verdict in (Verdict.learned, Verdict.slow) and not self.idle
+        return self.verdict in (OverfitVerdict.learned, OverfitVerdict.slow) and not self.idle
 
     def describe(self) -> str:
         """One line for a person."""
@@ -157,11 +157,11 @@ def _blame(cell: str) -> Iterator[None]:
         raise ConfigError(f"{text}it raised {type(error).__name__}: {error}") from error
 
 
-def _reason(verdict: Verdict, ratios: Mapping[str, float], lr: float) -> str | None:
+def _reason(verdict: OverfitVerdict, ratios: Mapping[str, float], lr: float) -> str | None:
     """Why a loss that is finite does not fall, as far as the last updates tell."""
-    if verdict is Verdict.diverged:
+    if verdict is OverfitVerdict.diverged:
         return f"a lower rate than {lr:g} may help"
-    if verdict is not Verdict.stuck or not ratios:
+    if verdict is not OverfitVerdict.stuck or not ratios:
         return None
     largest = max(ratios, key=lambda name: ratios[name])
     moves = f"the last update of {largest} was {ratios[largest]:.1e} of its length (1e-3 is healthy)"
@@ -171,13 +171,13 @@ def _reason(verdict: Verdict, ratios: Mapping[str, float], lr: float) -> str | N
     return f"{moves}: it jumps; a lower rate than {lr:g} may help" if ratios[largest] > high else moves
 
 
-def _verdict(first: float, loss: float | None, target: float, problem: str | None) -> Verdict:
+def _verdict(first: float, loss: float | None, target: float, problem: str | None) -> OverfitVerdict:
     if problem is not None or (loss is not None and loss > DIVERGED * first):
-        return Verdict.diverged
+        return OverfitVerdict.diverged
     if loss is not None and loss <= target:
-        return Verdict.learned
+        return OverfitVerdict.learned
     within_reach = min(first * (1 - MOVING), HOPELESS * target / LEARNED)
-    return Verdict.slow if loss is not None and loss <= within_reach else Verdict.stuck
+    return OverfitVerdict.slow if loss is not None and loss <= within_reach else OverfitVerdict.stuck
 
 
 def _without_dropout(config: ModelConfig) -> ModelConfig:
@@ -247,7 +247,7 @@ class _Watch(Hooks):
         # Time alone is no verdict: on a busy machine it may be over before the first steps are done.
         moves = self.loss is not None and self.loss <= self._moving * self.first_loss
         enough = self._steps >= (LEAST_STEPS if moves else CONDEMNED_AFTER)
-        return now > self._until and (enough or now > self._until + PATIENCE_S)
+        return now > self._until and (enough or now > self._until + EXTRA_TIME_S)
 
 
 class _Batch:

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from terry.models.training_state import Snapshot
+from terry.models.training_state import TrainingState
 
 
-class Batch(Protocol):
+class BatchLike(Protocol):
     """One step's data."""
 
     @property
@@ -43,7 +43,7 @@ class BatchSource(Protocol):
     def __len__(self) -> int:
         """Batches of an epoch."""
 
-    def epoch(self, epoch: int = 0, start: int | None = None) -> Iterator[Batch]:
+    def epoch(self, epoch: int = 0, start: int | None = None) -> Iterator[BatchLike]:
         """Batches of an epoch from batch `start` on; left out: from the loaded position, else from its beginning."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class TrainResult:
 class Hooks:
     """Who is told, and who decides. This one listens to nothing; derive from it. All are called in the training thread.
 
-    `save` must be done with the snapshot, or with the copy that it makes of it, before the second `save` after it.
+    `save` must be done with the training state, or with its copy of it, before the second `save` after it.
     """
 
     def on_step(self, record: StepRecord) -> None:
@@ -165,8 +165,8 @@ class Hooks:
         """Whether a checkpoint should be saved now. Asked after each step, so it must be cheap."""
         return False
 
-    def save(self, snapshot: Snapshot, *, best: bool) -> None:
-        """Keep a snapshot. Errors raised here end the training."""
+    def save(self, training_state: TrainingState, *, best: bool) -> None:
+        """Keep a training state. Errors raised here end the training."""
 
     def should_stop(self) -> bool:
         """Whether to save and leave now. Asked after each step."""

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from terry.models.averages import Average
-from terry.models.cross_entropy import Workspace
+from terry.models.cross_entropy import LogitsBuffer
 from terry.models.ensemble import Ensemble, EnsembleState
 from terry.models.errors import ConfigError
-from terry.models.next_token import Chooser
-from terry.models.sampling_settings import Choice
+from terry.models.next_token import TokenSampler
+from terry.models.sampling_settings import SamplingSettings
 
 #: Random numbers of an attempt that are made at once.
 _AHEAD = 64
@@ -137,7 +137,7 @@ class Sampler:
         shape: Shape,
         count: int,
         *,
-        choice: Choice | None = None,
+        settings: SamplingSettings | None = None,
         seed: int = 1,
         batch_size: int = 256,
         max_attempts: int | None = None,
@@ -153,7 +153,7 @@ class Sampler:
         if not 0 <= seed < 2**64:
             raise ConfigError(f"the random seed must be from 0 to 2^64 - 1, not {seed}")
         self.tally = Tally()
-        return _Drawing(self._ensemble, shape, choice or Choice(), seed, self.tally).run(
+        return _Drawing(self._ensemble, shape, settings or SamplingSettings(), seed, self.tally).run(
             count, batch_size, max_attempts or 100 + 20 * count
         )
 
@@ -161,10 +161,10 @@ class Sampler:
 class _Drawing:
     """One call of `draw`."""
 
-    def __init__(self, ensemble: Ensemble, shape: Shape, choice: Choice, seed: int, tally: Tally) -> None:
+    def __init__(self, ensemble: Ensemble, shape: Shape, settings: SamplingSettings, seed: int, tally: Tally) -> None:
         self._ensemble, self._shape, self._seed, self._tally = ensemble, shape, seed, tally
-        self._space, self._like = (Workspace(), Workspace(), Workspace()), ensemble.members[0].output_bias
-        self._chooser = Chooser(choice, sorted(shape.banned), ensemble.device)
+        self._space, self._like = (LogitsBuffer(), LogitsBuffer(), LogitsBuffer()), ensemble.members[0].output_bias
+        self._sampler = TokenSampler(settings, sorted(shape.banned), ensemble.device)
         self._rows: list[_Row] = []
         self._state: EnsembleState = ensemble.initial_state(0)
         self._start: EnsembleState = ensemble.initial_state(1)
@@ -219,7 +219,7 @@ class _Drawing:
         chosen: list[int] = []
         gained: list[float] = []
         for begin in range(0, len(last), self._chunk):
-            tokens, log_p = self._choose(hidden, slice(begin, begin + self._chunk))
+            tokens, log_p = self._next_tokens(hidden, slice(begin, begin + self._chunk))
             chosen += tokens
             gained += log_p
         ended: list[tuple[_Row, Text | None]] = []
@@ -264,12 +264,12 @@ class _Drawing:
             tuple(tuple(part.index_select(0, index) for part in parts) for parts in member) for member in self._state
         )
 
-    def _choose(self, hidden: list[Tensor], part: slice) -> tuple[list[int], list[float]]:
+    def _next_tokens(self, hidden: list[Tensor], part: slice) -> tuple[list[int], list[float]]:
         """The next token of some of the rows, and its log probability under the model itself."""
         p = self._probabilities([member[part] for member in hidden])
         rows = self._rows[part]
         numbers = torch.tensor([row.numbers.next() for row in rows], dtype=torch.float64, device=p.device)
-        chosen = self._chooser.choose(p, numbers, [row.seen for row in rows])
+        chosen = self._sampler.draw(p, numbers, [row.seen for row in rows])
         return chosen.tolist(), p.gather(1, chosen.unsqueeze(1)).squeeze(1).log().tolist()
 
     def _read(self, tokens: Sequence[int], state: EnsembleState) -> tuple[list[Tensor], EnsembleState]:

@@ -9,7 +9,7 @@ from terry.models.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class SamplingSettings:
     """How the next token is chosen."""
 
     #: probabilities are raised to 1/temperature: below 1 keeps to what is likely, above 1 dares more

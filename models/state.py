@@ -1,6 +1,6 @@
 """Everything that the next training step depends on, in one place: captured, and put back.
 
-Names in a snapshot: `model` holds the weights to predict with, by parameter name. `optimizer` holds all other tensors:
+Names in it: `model` holds the weights to predict with, by parameter name. `optimizer` holds all other tensors:
 memory/<parameter>/<what> (the optimizer's), hidden/<layer>/<part> (carried), generator/<which>, raw/<parameter> (the
 weights that training goes on with, where `model` holds their average), and good/... (see `with_good`).
 """
@@ -24,14 +24,14 @@ from terry.models.language_model import LanguageModel, ModelState
 from terry.models.optimizers import WeightAverage, load_optimizer, make_optimizer, optimizer_tensors
 from terry.models.protocols import BatchSource
 from terry.models.schedules import AverageTrigger, LearningRate
-from terry.models.training_state import Snapshot, SnapshotBuffers
+from terry.models.training_state import TrainingState, TrainingStateBuffers
 
 #: Version of the layout of tensors and state; all earlier ones can be read.
 VERSION = 1
 
 
 @dataclass(slots=True, kw_only=True)
-class Progress:
+class TrainingProgress:
     """How far training is. Losses are sums over targets, nats."""
 
     step: int = 0  #: steps done
@@ -62,7 +62,7 @@ class RunState:
     data: BatchSource
     device: torch.device
     trained: dict[str, nn.Parameter]
-    progress: Progress = field(default_factory=Progress)
+    progress: TrainingProgress = field(default_factory=TrainingProgress)
     hidden: ModelState | None = None  #: carried from batch to batch
 
     @classmethod
@@ -85,7 +85,7 @@ class RunState:
         """The optimizer's memory, the tensors themselves, as <parameter>/<what>."""
         return optimizer_tensors(self.optimizer, {parameter: name for name, parameter in self.trained.items()})
 
-    def capture(self, buffers: SnapshotBuffers) -> Snapshot:
+    def capture(self, buffers: TrainingStateBuffers) -> TrainingState:
         """A copy of this moment, between two steps."""
         others = below("memory", self.memory())
         others |= below("generator", generator_tensors(self.device))
@@ -109,19 +109,21 @@ class RunState:
             "device": self.device.type,
         }
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, training_state: TrainingState) -> None:
         """Put back a captured moment. Raises StateError for one of another model, optimizer, or later version."""
-        state, others = snapshot.state, snapshot.optimizer
+        state, others = training_state.state, training_state.optimizer
         if state.get("version", VERSION + 1) > VERSION:
-            raise StateError(f"the snapshot has version {state.get('version')}; this program reads up to {VERSION}")
+            raise StateError(
+                f"the training state has version {state.get('version')}; this program reads up to {VERSION}"
+            )
         raw = part("raw", others)
-        load_weights(self.model, {**snapshot.model, **raw})
-        self.average.load({name: snapshot.model[name] for name in raw}, int(state["averaged_steps"]))
+        load_weights(self.model, {**training_state.model, **raw})
+        self.average.load({name: training_state.model[name] for name in raw}, int(state["averaged_steps"]))
         names: Mapping[Tensor, str] = {parameter: name for name, parameter in self.trained.items()}
         load_optimizer(self.optimizer, names, part("memory", others))
         load_generators(part("generator", others), self.device)
         self.hidden = _hidden_state(part("hidden", others), self.device)
-        self.progress = Progress(**state["progress"])
+        self.progress = TrainingProgress(**state["progress"])
         self.data.load_state_dict(state["data"])
         self.rates.load_state_dict(state["rates"])
         self.guard.load_state_dict(state["guard"])
@@ -146,30 +148,30 @@ class RunState:
                 parameter.copy_(tensors[name])
 
 
-def with_good(snapshot: Snapshot, good: Snapshot) -> Snapshot:
-    """A snapshot that also holds the last good moment before it, to which a run goes back after NaN.
+def with_good(training_state: TrainingState, good: TrainingState) -> TrainingState:
+    """A training state that also holds the last good moment before it, to which a run goes back after NaN.
 
     Where a run goes back to must not depend on when it was killed.
     """
     extra = below("good/model", good.model) | below("good/optimizer", good.optimizer)
     moved = {name: tensor.to("cpu", copy=True) for name, tensor in extra.items()}
-    return Snapshot(
-        step=snapshot.step,
-        model=snapshot.model,
-        optimizer={**snapshot.optimizer, **moved},
-        state={**snapshot.state, "good": dict(good.state)},
+    return TrainingState(
+        step=training_state.step,
+        model=training_state.model,
+        optimizer={**training_state.optimizer, **moved},
+        state={**training_state.state, "good": dict(good.state)},
     )
 
 
-def good_of(snapshot: Snapshot) -> Snapshot | None:
-    """What `with_good` put in; None where the snapshot itself is the last good moment."""
-    state = snapshot.state.get("good")
+def good_of(training_state: TrainingState) -> TrainingState | None:
+    """What `with_good` put in; None where the training state itself is the last good moment."""
+    state = training_state.state.get("good")
     if state is None:
         return None
-    return Snapshot(
+    return TrainingState(
         step=int(state["progress"]["step"]),
-        model=part("good/model", snapshot.optimizer),
-        optimizer=part("good/optimizer", snapshot.optimizer),
+        model=part("good/model", training_state.optimizer),
+        optimizer=part("good/optimizer", training_state.optimizer),
         state=state,
     )
 

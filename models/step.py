@@ -13,7 +13,7 @@ from terry.models.evaluate import on_device
 from terry.models.guards import lengths, require_finite, require_finite_losses, update_ratios
 from terry.models.language_model import detached
 from terry.models.optimizers import set_rate
-from terry.models.protocols import Batch
+from terry.models.protocols import BatchLike
 from terry.models.state import RunState
 
 
@@ -33,7 +33,7 @@ class Stepper:
         #: look at every tensor of each step, and raise NotFinite for the first bad one
         self.inspecting = False
 
-    def take(self, batch: Batch) -> None:
+    def take(self, batch: BatchLike) -> None:
         """One step. Where `guards` are on, the last step of a logging interval is measured."""
         now, number = self._now, self._now.progress.step + 1
         closely = self._config.guards and number % self._config.log_every == 0
@@ -57,7 +57,7 @@ class Stepper:
             self.ratios = update_ratios(before, now.trained)
         now.progress.step = number
 
-    def _backward(self, batch: Batch) -> None:
+    def _backward(self, batch: BatchLike) -> None:
         """Gradients of the batch; the hidden state goes on, cut off from it (truncated BPTT)."""
         now = self._now
         inputs, targets, mask = on_device(batch, now.device)

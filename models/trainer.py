@@ -1,6 +1,6 @@
 """The training loop, from top to bottom. It knows no file names and no cluster: `Hooks` are told and decide.
 
-The device is looked at only every `log_every` steps, at validations, and before a snapshot is given away. Each look
+The device is looked at only every `log_every` steps, at validations, and before a state is given away. Each look
 makes sure that losses, weights and the optimizer's memory are finite; the first two kinds of look also remember the
 moment (`_good`). When something is not finite, the steps since the last good moment are done again with every tensor
 looked at: that names the first bad one and its step, and costs nothing before.
@@ -21,16 +21,16 @@ from terry.models.evaluate import evaluate
 from terry.models.guards import Utilisation, require_finite, require_finite_losses, watch_layers
 from terry.models.language_model import LanguageModel
 from terry.models.protocols import BatchSource, Hooks, Reason, StepRecord, TrainResult, ValidRecord
-from terry.models.state import Progress, RunState, good_of, with_good
+from terry.models.state import RunState, TrainingProgress, good_of, with_good
 from terry.models.step import Stepper
-from terry.models.training_state import Snapshot, SnapshotBuffers
+from terry.models.training_state import TrainingState, TrainingStateBuffers
 
 #: A checkpoint that is due waits so long for the next moment that is remembered anyway, seconds.
-PATIENCE_S = 10.0
+SAVE_WITHIN_S = 10.0
 
 
 class Trainer:
-    """Trains one language model. `resume` before `run` goes on from a snapshot, bit for bit as if never stopped.
+    """Trains one language model. `resume` before `run` goes on from a training state, bit for bit as if never stopped.
 
     embedding: pre-trained vectors, (vocabulary_size, embedding_size). Raises ConfigError where settings contradict.
     """
@@ -60,9 +60,9 @@ class Trainer:
         self.total_steps = min(len(train) * training_config.epochs, training_config.max_steps or 2**62)
         self._now = RunState.fresh(self.model, optimizer_config, train, self.total_steps)
         self._stepper = Stepper(optimizer_config, training_config, self._now)
-        self._buffers, self._good_buffers = SnapshotBuffers(), SnapshotBuffers(on_device=True)
-        self._good: Snapshot | None = None
-        self._saved = -1  # step of the newest snapshot that was given away
+        self._buffers, self._good_buffers = TrainingStateBuffers(), TrainingStateBuffers(on_device=True)
+        self._good: TrainingState | None = None
+        self._saved = -1  # step of the newest training state that was given away
         self._due_since: float | None = None
         self._best_saved = -1  # step of the newest one given away as the best
         self._checked = -1  # step at which all was found to be finite
@@ -71,16 +71,16 @@ class Trainer:
         self._clock, self._clock_tokens = time.perf_counter(), 0
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> TrainingProgress:
         """How far training is."""
         return self._now.progress
 
-    def resume(self, snapshot: Snapshot) -> None:
+    def resume(self, training_state: TrainingState) -> None:
         """Go on from there. Raises StateError, or ValueError where the data is another."""
-        self._now.restore(snapshot)
-        self._good, self._saved, self._checked = good_of(snapshot), snapshot.step, -1
+        self._now.restore(training_state)
+        self._good, self._saved, self._checked = good_of(training_state), training_state.step, -1
         self._best_saved = self._now.progress.best_step or -1
-        threads, device = int(snapshot.state["threads"]), str(snapshot.state["device"])
+        threads, device = int(training_state.state["threads"]), str(training_state.state["device"])
         if device != self.device.type:
             self._hooks.warn(f"saved on {device}, going on with {self.device.type}: the last bits will differ")
         elif device == "cpu" and threads != torch.get_num_threads():
@@ -96,7 +96,7 @@ class Trainer:
             try:
                 if (reason := self._reason_to_end()) is not None:
                     self._save()
-                    self._tell_of_patience(reason)
+                    self._report_early_stop(reason)
                     return self._result(reason)
                 self._one_epoch()
             except NotFinite as problem:
@@ -229,9 +229,9 @@ class Trainer:
         self._hooks.on_step(record)
         if self._config.guards:
             share = self._now.rates.share(progress.step - 1, progress.epoch)
-            told = self._now.guard.record(progress.step, record.loss, record.update_ratios, share=share)
-            told += self._now.guard.utilisation(record.utilisation, str(self.device))
-            for text in told:
+            warnings = self._now.guard.record(progress.step, record.loss, record.update_ratios, share=share)
+            warnings += self._now.guard.utilisation(record.utilisation, str(self.device))
+            for text in warnings:
                 self._hooks.warn(text)
 
     # validation
@@ -293,7 +293,7 @@ class Trainer:
             if now.trigger.see(loss, epochs):
                 now.average.begin()
 
-    # snapshots
+    # training states
 
     def _remember(self) -> None:
         """This moment is good: a run goes back to it after NaN, and a checkpoint may be made of it."""
@@ -305,26 +305,26 @@ class Trainer:
             self._best_saved = progress.step
 
     def _save_if_due(self) -> None:
-        """Give a snapshot away where one is due, if possible at a moment that is remembered."""
+        """Give a training state away where one is due, if possible at a moment that is remembered."""
         if self._saved == self._now.progress.step or not self._hooks.checkpoint_due():
             self._due_since = None
             return
         now = time.monotonic()
         if self._due_since is None:
             self._due_since = now
-        if self._at_good() or now - self._due_since >= PATIENCE_S:
+        if self._at_good() or now - self._due_since >= SAVE_WITHIN_S:
             self._save()
 
     def _save(self, *, best: bool = False) -> None:
-        """Give a snapshot of this moment away; never one that holds NaN. Raises NotFinite."""
+        """Give a training state of this moment away; never one that holds NaN. Raises NotFinite."""
         step = self._now.progress.step
         if self._saved == step and not best:
             return
         self._check()
-        snapshot = self._now.capture(self._buffers)
+        training_state = self._now.capture(self._buffers)
         if self._good is not None and not self._at_good():
-            snapshot = with_good(snapshot, self._good)
-        self._hooks.save(snapshot, best=best)
+            training_state = with_good(training_state, self._good)
+        self._hooks.save(training_state, best=best)
         self._saved, self._due_since = step, None
 
     def _at_good(self) -> bool:
@@ -377,7 +377,7 @@ class Trainer:
 
     # the end
 
-    def _tell_of_patience(self, reason: Reason) -> None:
+    def _report_early_stop(self, reason: Reason) -> None:
         progress = self._now.progress
         if reason is Reason.early_stopped and progress.best_loss is not None:
             self._hooks.warn(

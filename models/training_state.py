@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class TrainingState:
     """A training's state after `step` steps. The tensors are copies that nobody writes to any more."""
 
     step: int
@@ -20,12 +20,12 @@ class Snapshot:
     state: Mapping[str, Any]  #: all that is not a tensor, as JSON: position in the data, schedule, counters, best
 
 
-class SnapshotBuffers:
-    """Memory for snapshots that is used again and again.
+class TrainingStateBuffers:
+    """Memory for training states that is used again and again.
 
-    Fresh memory for each snapshot costs page faults that stop the training for several times as long as the copy. There
+    Fresh memory for each costs page faults that stop the training for several times as long as the copy. There
     are two sets, so that the one that a writer still reads is not written to: the caller must not capture a third
-    snapshot before the first is written.
+    training state before the first is written.
     """
 
     def __init__(self, *, on_device: bool = False) -> None:
@@ -36,11 +36,11 @@ class SnapshotBuffers:
 
     def capture(
         self, step: int, model: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], state: Mapping[str, Any]
-    ) -> Snapshot:
+    ) -> TrainingState:
         """Copy the tensors (any device) and return them with `state`."""
         buffers = self._sets[self._next]
         self._next = 1 - self._next
-        return Snapshot(
+        return TrainingState(
             step=step,
             model={name: self._copy(buffers, "m." + name, tensor) for name, tensor in model.items()},
             optimizer={name: self._copy(buffers, "o." + name, tensor) for name, tensor in optimizer.items()},

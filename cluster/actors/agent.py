@@ -21,7 +21,7 @@ from terry.cluster.agent.reports import AgentReply
 from terry.cluster.away.courier import Courier
 from terry.cluster.away.home import is_seen
 from terry.cluster.core.model import Device, DeviceKind, StopGoal
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host import hardware as node_probe
 from terry.cluster.host import versions
 from terry.cluster.ports import LaunchOrder
@@ -60,7 +60,7 @@ class AgentActor:
 
     def _serve(self, place: Place, kind: DeviceKind, amount: float, gpu_ids: list[int | str]) -> None:
         device = describe_device(place, kind, amount, gpu_ids)
-        workspace = Workspace(Path(self._settings.workspace))
+        workspace = WorkspacePaths(Path(self._settings.workspace))
         courier = self._courier_for(workspace)
         device = replace(device, away=courier is not None)
         log = (courier.local if courier else workspace).agent_log(device.id)
@@ -79,11 +79,11 @@ class AgentActor:
         self._ready.set()
         self._agent.run()
 
-    def _courier_for(self, workspace: Workspace) -> Courier | None:
+    def _courier_for(self, workspace: WorkspacePaths) -> Courier | None:
         """For a node that does not see the workspace, though there may be a folder of its path: it is probed."""
         if not self._settings.mark or is_seen(workspace, self._settings.mark):
             return None
-        return Courier(RayHome(self._settings.namespace), Workspace(runtime_folder(workspace) / "away"))
+        return Courier(RayHome(self._settings.namespace), WorkspacePaths(runtime_folder(workspace) / "away"))
 
     def _hosted(self) -> DeviceAgent:
         if not self._ready.wait(30.0):
@@ -94,9 +94,9 @@ class AgentActor:
         """See DeviceAgent."""
         return _encode(self._hosted().hello(epoch, holder))
 
-    def poll(self, epoch: int, life: str, acknowledged: int, seen: int, timeout_s: float) -> bytes:
+    def poll(self, epoch: int, incarnation: str, acknowledged: int, seen: int, timeout_s: float) -> bytes:
         """See DeviceAgent."""
-        return _encode(self._hosted().poll(epoch, life, acknowledged, seen, timeout_s))
+        return _encode(self._hosted().poll(epoch, incarnation, acknowledged, seen, timeout_s))
 
     def launch(self, order: bytes) -> None:
         """See DeviceAgent."""

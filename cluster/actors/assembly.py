@@ -12,14 +12,14 @@ from terry.cluster.actors.pool import RayPool, gcs_address
 from terry.cluster.actors.process import job_environment
 from terry.cluster.agent.job_runtime import TERRY_JOBS, JobRuntime
 from terry.cluster.away.home import mark_of
-from terry.cluster.config.watched import watched_patience, watched_policy
-from terry.cluster.controller.loop import Controller, Hooks
+from terry.cluster.config.watched import watched_idle_after, watched_policy
+from terry.cluster.controller.loop import Controller, ControllerHooks
 from terry.cluster.controller.notify import Notifier
 from terry.cluster.errors import LostLease, UserError
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host import clock
 from terry.cluster.host.versions import installed
-from terry.cluster.nodes.records import Member, Members, write_members
+from terry.cluster.nodes.records import ClusterMember, ClusterMembers, write_members
 from terry.cluster.ray.daemons import runtime_folder
 from terry.cluster.ray.head import read_head
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The node's clock."""
 
     def now(self) -> datetime:
         """Now, aware, UTC."""
@@ -38,19 +38,19 @@ class SystemClock:
         return clock.monotonic()
 
 
-def _members(workspace: Workspace, nodes: tuple[Member, ...]) -> None:
+def _members(workspace: WorkspacePaths, nodes: tuple[ClusterMember, ...]) -> None:
     """Tell those who bring nodes which ones are there."""
     head = read_head(workspace)
     if head is not None and (
         head.foreign or head.address == gcs_address()
     ):  # else another head serves the workspace by now
         try:
-            write_members(workspace, Members(life=head.life, nodes=nodes))
+            write_members(workspace, ClusterMembers(incarnation=head.incarnation, nodes=nodes))
         except OSError as error:
             _log.warning("the nodes could not be written down: %s", error)
 
 
-def run_controller(workspace: Workspace, namespace: str, runtime: JobRuntime = TERRY_JOBS) -> str:
+def run_controller(workspace: WorkspacePaths, namespace: str, runtime: JobRuntime = TERRY_JOBS) -> str:
     """Be the controller until a shutdown is complete (`stopped`) or another one takes over (`superseded`).
 
     Raises UserError where the workspace is gone: it must not be made anew where it was moved away.
@@ -66,7 +66,7 @@ def run_controller(workspace: Workspace, namespace: str, runtime: JobRuntime = T
         namespace=namespace,
     )
     head = read_head(workspace)
-    patience = watched_patience(workspace) if head is not None and head.foreign else None
+    patience = watched_idle_after(workspace) if head is not None and head.foreign else None
     pool = RayPool(settings, namespace, members=partial(_members, workspace), idle_after=patience)
     controller = Controller(
         workspace,
@@ -74,7 +74,7 @@ def run_controller(workspace: Workspace, namespace: str, runtime: JobRuntime = T
         SystemClock(),
         policy=watched_policy(workspace),
         lock_file=runtime_folder(workspace) / "controller.lock",
-        hooks=Hooks(finished=notifier.finished),
+        hooks=ControllerHooks(finished=notifier.finished),
         version=version("terry-cluster"),
         node_is_dead=pool.node_is_dead,
     )

@@ -65,20 +65,20 @@ def _is_unknown(slot: Slot, need: Need) -> bool:
 def _short_of(slots: Iterable[Slot], need: Need) -> set[str]:
     """Slots without an agent that would take what waits, beside what is free and what is still on its way."""
     found: set[str] = set()
-    room = _room(slots, need)
+    capacity = _capacity(slots, need)
     for jobs in need.waiting:
         left = jobs.count
-        for slot, free in sorted(room.items(), key=lambda entry: not entry[0].is_taken):
+        for slot, free in sorted(capacity.items(), key=lambda entry: not entry[0].is_taken):
             if left > 0 and _suits(slot, jobs, need.devices):
                 fitting = min(left, int(free / jobs.share + _EPSILON))
-                room[slot] -= fitting * jobs.share
+                capacity[slot] -= fitting * jobs.share
                 left -= fitting
                 if fitting and not slot.is_taken:
                     found.add(slot.name)
     return found
 
 
-def _room(slots: Iterable[Slot], need: Need) -> dict[Slot, float]:
+def _capacity(slots: Iterable[Slot], need: Need) -> dict[Slot, float]:
     """What is free of each, or will be once it is there; a device that takes no jobs just now has none."""
     loads = {load.device_id: load for load in need.loads}
     return {slot: loads[slot.device].free if slot.device in loads else slot.amount for slot in slots}

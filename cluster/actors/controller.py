@@ -16,13 +16,13 @@ from terry.cluster.actors.process import log_to, run_for_ever
 from terry.cluster.agent.forkserver import load
 from terry.cluster.agent.job_runtime import TERRY_JOBS, JobRuntime
 from terry.cluster.away.home import Home
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.ports import LaunchOrder
 
 _log = logging.getLogger(__name__)
 
 
-def home_of(workspace: Workspace, runtime: JobRuntime = TERRY_JOBS) -> Home:
+def home_of(workspace: WorkspacePaths, runtime: JobRuntime = TERRY_JOBS) -> Home:
     """The workspace's side for nodes that do not see it."""
 
     def needed(root: str, order: LaunchOrder) -> list[str]:
@@ -38,10 +38,10 @@ class ControllerActor:
 
     def __init__(self, workspace: str, namespace: str) -> None:
         self._state = "running"
-        self._home = home_of(Workspace(Path(workspace)))
-        run_for_ever("controller", lambda: self._serve(Workspace(Path(workspace)), namespace))
+        self._home = home_of(WorkspacePaths(Path(workspace)))
+        run_for_ever("controller", lambda: self._serve(WorkspacePaths(Path(workspace)), namespace))
 
-    def _serve(self, workspace: Workspace, namespace: str) -> None:
+    def _serve(self, workspace: WorkspacePaths, namespace: str) -> None:
         from terry.cluster.actors.assembly import run_controller
 
         log_to(workspace.controller_log)
@@ -50,7 +50,7 @@ class ControllerActor:
 
     @ray.method(concurrency_group="home")
     def home(self, what: str, given: tuple[Any, ...]) -> Any:
-        """A call of a HomePort, for nodes that do not see the workspace."""
+        """A call of a WorkspaceHome, for nodes that do not see the workspace."""
         if what == "needs":
             return msgspec.json.encode(self._home.needs(msgspec.json.decode(given[0], type=LaunchOrder)))
         calls: dict[str, Callable[..., Any]] = {

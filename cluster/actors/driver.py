@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from terry.cluster.actors.controller import ControllerActor
 from terry.cluster.actors.home import CONTROLLER
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.addresses import own_addresses
 from terry.cluster.ray.head import read_head
 
@@ -29,12 +29,12 @@ _log = logging.getLogger(__name__)
 _PING_S = 20.0
 
 
-def namespace_of(workspace: Workspace) -> str:
+def namespace_of(workspace: WorkspacePaths) -> str:
     """Ray's namespace of a workspace's actors."""
     return f"terry-{workspace.id}"
 
 
-def ensure_controller(workspace: Workspace) -> str:
+def ensure_controller(workspace: WorkspacePaths) -> str:
     """Create the controller's actor, or wait for the one that is there. Returns what it answers: its state."""
     namespace = namespace_of(workspace)
     # Where the workspace is, not on a node that may not see it.
@@ -61,7 +61,7 @@ def ensure_controller(workspace: Workspace) -> str:
         time.sleep(0.2)
 
 
-def end_actors(workspace: Workspace) -> None:
+def end_actors(workspace: WorkspacePaths) -> None:
     """End controller and agents on a cluster that goes on living."""
     namespace = namespace_of(workspace)
     for actor in ray.util.list_named_actors(all_namespaces=True):
@@ -81,7 +81,7 @@ def _ping(actor: Any) -> str:
 
 def main() -> None:
     """Connect, make sure, leave."""
-    workspace = Workspace(Path(sys.argv[1]))
+    workspace = WorkspacePaths(Path(sys.argv[1]))
     head = read_head(workspace)
     if head is None:
         sys.exit("no Ray head is recorded")

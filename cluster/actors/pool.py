@@ -27,7 +27,7 @@ from terry.cluster.actors.borrowing import Slot, plan_slots
 from terry.cluster.agent.reports import AgentReply, StaleOrder
 from terry.cluster.core.model import Device, DeviceKind, DeviceUse, Progress, StopGoal
 from terry.cluster.errors import LostLease
-from terry.cluster.nodes.records import Member
+from terry.cluster.nodes.records import ClusterMember
 from terry.cluster.ports import Appeared, LaunchOrder, NodeDied, Poll, Report, Vanished
 from terry.cluster.ray.daemons import LABEL_PREFIX, NAME_LABEL, START_LABEL
 from terry.cluster.scheduling.demand import Need
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 _SCAN_NODES_S = 1.0
 _POLL_S = 30.0
 _RETRY_S = 0.3
-#: Whoever has not looked for so long (stopped, frozen, a machine's snapshot) was away himself: others were not silent.
+#: Whoever has not looked for so long (stopped, frozen, a node's snapshot) was away himself: others were not silent.
 _AWAY_S = 10.0
 _SILENT_S = 120.0  # longer than a restart takes under load, with torch to import, and than a pause of its process
 
@@ -70,7 +70,7 @@ class RayPool:
         self,
         settings: AgentSettings,
         namespace: str,
-        members: Callable[[tuple[Member, ...]], None] | None = None,
+        members: Callable[[tuple[ClusterMember, ...]], None] | None = None,
         idle_after: Callable[[], float] | None = None,
     ) -> None:
         """`members` is told which nodes there are, whenever that has changed.
@@ -81,12 +81,12 @@ class RayPool:
         self._idle_after = idle_after
         self._slots: dict[str, Slot] = {}  # by the agent's name: what is taken and given back
         self._found: frozenset[str] = frozenset()  # names of agents that were there before us
-        self._told: set[str] = set()  # devices of slots of which it was said that they were given back
-        self._tell = members
+        self._reported: set[str] = set()  # devices of slots of which it was said that they were given back
+        self._report_members = members
         self._namespace = namespace
         self._epoch, self._holder = 0, ""
         self._agents: dict[str, _Agent] = {}  # by actor name
-        self._nodes: dict[str, Member] = {}  # by node id, those alive
+        self._nodes: dict[str, ClusterMember] = {}  # by node id, those alive
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._scanned = 0.0
         self._looked = time.monotonic()
@@ -138,7 +138,7 @@ class RayPool:
         for name in plan.take:
             self._start_agent(self._slots[name], need.time)
             self._slots[name] = replace(self._slots[name], tried=True)
-        self._tell_what_is_back(need)
+        self._report_what_is_back(need)
 
     def launch(self, order: LaunchOrder) -> None:
         """Send the order to the device's agent."""
@@ -192,15 +192,15 @@ class RayPool:
             if node_id not in self._nodes:
                 self._nodes[node_id] = self._member(node)
             self._ensure_agents(node_id, node["Resources"], shared=NAME_LABEL not in (node.get("Labels") or {}))
-        if self._tell is not None and (before != self._nodes or not before):
-            self._tell(tuple(self._nodes.values()))
+        if self._report_members is not None and (before != self._nodes or not before):
+            self._report_members(tuple(self._nodes.values()))
 
-    def _member(self, node: dict[str, Any]) -> Member:
+    def _member(self, node: dict[str, Any]) -> ClusterMember:
         labels: dict[str, str] = node.get("Labels") or {}
         name = labels.get(NAME_LABEL) or str(node["NodeManagerHostname"]).split(".")[0]
         if name in {member.name for member in self._nodes.values()}:
             name = f"{name}-{node['NodeID'][:4]}"
-        return Member(
+        return ClusterMember(
             name=name,
             node_id=node["NodeID"],
             address=node["NodeManagerAddress"],
@@ -279,16 +279,16 @@ class RayPool:
     def _gone_back(self, device_id: str) -> None:
         _log.info("%s: nothing has run on it for long: given back", device_id)
         self._reports.append(Vanished(device_id=device_id, reason="nothing has run on it for long", given_back=True))
-        self._told.add(device_id)
+        self._reported.add(device_id)
 
-    def _tell_what_is_back(self, need: Need) -> None:
+    def _report_what_is_back(self, need: Need) -> None:
         """Also of what an earlier controller gave back just before it died."""
         agents = {a.device.id for a in self._agents.values() if a.device}
         awaited = {(a.node_id, a.kind) for a in self._agents.values() if a.device is None}
         back = {(s.node_id, s.kind) for s in self._slots.values()} - awaited
         away = {d.id for d in need.devices if d.id not in agents and (d.node_id, d.kind) in back}
-        self._told -= agents
-        for device_id in sorted(away - self._told):
+        self._reported -= agents
+        for device_id in sorted(away - self._reported):
             self._gone_back(device_id)
 
     # calls and their answers
@@ -405,7 +405,7 @@ def gcs_address() -> str:
 
 
 def _newest_of_each_name(nodes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Nodes that are alive, by id. A machine that was restarted may count as alive twice for some seconds."""
+    """Nodes that are alive, by id. A node that was restarted may count as alive twice for some seconds."""
     alive = sorted((n for n in nodes if n["Alive"]), key=lambda n: int((n.get("Labels") or {}).get(START_LABEL, 0)))
     newest = {(n.get("Labels") or {}).get(NAME_LABEL, n["NodeID"]): n["NodeID"] for n in alive}
     return {n["NodeID"]: n for n in alive if n["NodeID"] in newest.values()}

@@ -41,7 +41,7 @@ def run_for_ever(what: str, work: Callable[[], None]) -> None:
         pause = _PAUSE_S
         try:
             work()
-        except UserError as error:  # a damaged journal, say: a person has to mend it
+        except UserError as error:  # a damaged journal, say: a person has to fix it
             _log.error("%s: %s", what, error)
             pause = _PAUSE_FOR_PEOPLE_S
         except BaseException:

@@ -61,7 +61,7 @@ class DeviceAgent:
                 ended=self._ended,
             ),
         )
-        self._notes: deque[Callable[[], None]] = deque()
+        self._posted: deque[Callable[[], None]] = deque()
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._closed = False
         self._checked = time.monotonic()
@@ -77,9 +77,9 @@ class DeviceAgent:
         """See ReportOutbox."""
         return self._outbox.hello(epoch, holder)
 
-    def poll(self, epoch: int, life: str, acknowledged: int, seen: int, timeout_s: float) -> AgentReply:
+    def poll(self, epoch: int, incarnation: str, acknowledged: int, seen: int, timeout_s: float) -> AgentReply:
         """See ReportOutbox."""
-        return self._outbox.poll(epoch, life, acknowledged, seen, timeout_s)
+        return self._outbox.poll(epoch, incarnation, acknowledged, seen, timeout_s)
 
     def launch(self, order: LaunchOrder) -> None:
         """Accept an order; Started, Refused or Ended follow. A known order is not carried out twice."""
@@ -88,15 +88,15 @@ class DeviceAgent:
         if not self._outbox.accept(order, job):
             return
         if self._courier is None:
-            self._note(lambda: self._start(job))
+            self._post(lambda: self._start(job))
         else:
             prepare = partial(job.prepare, self._device)
-            self._courier.fetch(order, prepare, lambda refusal: self._note(lambda: self._fetched(job, refusal)))
+            self._courier.fetch(order, prepare, lambda refusal: self._post(lambda: self._fetched(job, refusal)))
 
     def stop(self, epoch: int, job_id: str, attempt: int, goal: StopGoal) -> None:
         """SIGTERM now, SIGKILL after the grace period; nothing where the attempt is not (or no longer) here."""
         self._outbox.check_epoch(epoch)
-        self._note(lambda: self._stop((job_id, attempt), goal))
+        self._post(lambda: self._stop((job_id, attempt), goal))
 
     def close(self) -> None:
         """End `run`, the forkserver, and with it all jobs."""
@@ -104,10 +104,10 @@ class DeviceAgent:
         def end() -> None:
             self._closed = True
 
-        self._note(end)
+        self._post(end)
 
-    def _note(self, action: Callable[[], None]) -> None:
-        self._notes.append(action)
+    def _post(self, action: Callable[[], None]) -> None:
+        self._posted.append(action)
         os.eventfd_write(self._alarm, 1)
 
     # the permanent thread
@@ -115,7 +115,7 @@ class DeviceAgent:
     def run(self) -> None:
         """Clear what an earlier incarnation left, then serve until `close`."""
         self.clear_predecessors()
-        self._selector.register(self._alarm, selectors.EVENT_READ, self._read_notes)
+        self._selector.register(self._alarm, selectors.EVENT_READ, self._read_posted)
         self._link.start_if_due(time.monotonic())
         while not self._closed:
             for key, _ in self._selector.select(self._until_next_check()):
@@ -133,10 +133,10 @@ class DeviceAgent:
         """
         end_marked(self._processes.mark)
 
-    def _read_notes(self) -> None:
+    def _read_posted(self) -> None:
         os.eventfd_read(self._alarm)
-        while self._notes:
-            self._notes.popleft()()
+        while self._posted:
+            self._posted.popleft()()
 
     def _until_next_check(self) -> float:
         if self._outbox.jobs:
@@ -154,11 +154,11 @@ class DeviceAgent:
                 self._start(job)
         self._gate.watch(self._link.jobs)
         if self._gate.look(now):
-            self._tell_blocked()
+            self._report_blocked()
         for job in self._outbox.jobs:
             job.enforce_limits(now)
 
-    def _tell_blocked(self) -> None:
+    def _report_blocked(self) -> None:
         self._outbox.report(Blocked(device_id=self._device.id, reason=self._gate.reason))
 
     # from an order to a process
@@ -187,7 +187,7 @@ class DeviceAgent:
     def _take_device(self) -> str:
         taken, is_news = self._gate.take()
         if is_news:  # before the refusal: the queue must not place the next job here
-            self._tell_blocked()
+            self._report_blocked()
         return taken
 
     def _without_mps(self, job: AgentJob) -> str:
@@ -221,7 +221,7 @@ class DeviceAgent:
         if self._courier is None:
             self._report_end(job, end)
         else:  # what comes after it relies on what it wrote
-            self._courier.finish(job.key, lambda: self._note(lambda: self._report_end(job, end)))
+            self._courier.finish(job.key, lambda: self._post(lambda: self._report_end(job, end)))
 
     def _report_end(self, job: AgentJob, end: AttemptEnd) -> None:
         job_id, attempt = job.key

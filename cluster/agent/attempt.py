@@ -23,7 +23,7 @@ import msgspec
 from terry.cluster.agent import evidence, mps, pulse
 from terry.cluster.core.model import AttemptEnd, Device, EndReason, Progress, StopGoal
 from terry.cluster.files import durable, run_folder
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.disk import SLOW_S, DiskProbe
 from terry.cluster.host.processes import boot_id
 from terry.cluster.ports import LaunchOrder
@@ -35,7 +35,7 @@ _HANG_STEPS = 20
 _ABORT_GRACE_S = 10.0
 _WAITS = "waits for the disk"
 #: The kernel's count of processes killed for memory is looked at so often (seconds): what it grew by earlier is not
-#: evidence of how this one ended, for it is the whole machine's.
+#: evidence of how this one ended, for it is the whole node's.
 COUNT_KILLS_S = 15.0
 
 
@@ -44,7 +44,7 @@ class AgentJob:
 
     def __init__(self, order: LaunchOrder, grace_s: float) -> None:
         self.order = order
-        self._workspace = Workspace(Path(order.workspace))
+        self._workspace = WorkspacePaths(Path(order.workspace))
         self.run = self._workspace.run(order.job_id)
         self.folder = self.run.attempt(order.attempt)
         self.progress = Progress(job_id=order.job_id, attempt=order.attempt)
@@ -149,8 +149,8 @@ class AgentJob:
 
     def _moved_to(self, line: bytes) -> None:
         try:
-            said = msgspec.json.decode(line, type=dict[str, Any])
-            progress = msgspec.convert({**said, "job_id": self.order.job_id, "attempt": self.order.attempt}, Progress)
+            fields = msgspec.json.decode(line, type=dict[str, Any])
+            progress = msgspec.convert({**fields, "job_id": self.order.job_id, "attempt": self.order.attempt}, Progress)
         except msgspec.MsgspecError as error:
             _log.warning("%s: unreadable progress line: %s", self.order.job_id, error)
             return

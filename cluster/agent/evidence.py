@@ -187,11 +187,11 @@ def read_stack(folder: AttemptFolder) -> str:
     try:
         return folder.crash.read_text(encoding="utf-8", errors="replace")[-20_000:]
     except OSError as error:
-        _note_unreadable(folder.crash, error)
+        _report_unreadable(folder.crash, error)
         return ""
 
 
-def _note_unreadable(path: Path, error: OSError) -> None:
+def _report_unreadable(path: Path, error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         _log.warning("%s cannot be read and is taken as absent: %s", path, error)
 
@@ -208,7 +208,7 @@ def read_report(path: Path) -> ErrorReport | None:
     except msgspec.MsgspecError:
         return None
     except OSError as error:
-        _note_unreadable(path, error)
+        _report_unreadable(path, error)
         return None
 
 
@@ -222,12 +222,12 @@ def _list(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)  # noqa: PTH208  (names are all we need)
     except OSError as error:
-        _note_unreadable(folder, error)
+        _report_unreadable(folder, error)
         return []
 
 
 def out_of_memory_kills() -> int:
-    """Processes killed for memory in our cgroup (version 1 or 2) and on the machine; only the growth matters."""
+    """Processes killed for memory in our cgroup (version 1 or 2) and on the node; only the growth matters."""
     groups = _read("/proc/self/cgroup")
     second = re.search(r"^0::(.*)$", groups, re.MULTILINE)
     first = re.search(r"^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(.*)$", groups, re.MULTILINE)

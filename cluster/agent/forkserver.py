@@ -140,15 +140,15 @@ class Forkserver:
             _redirect(request["stdout"], request["stderr"])
             os.environ.update(request["environment"])
             gc.enable()
-            life = pulse.Pulse(request["order"]["pulse_fd"])
+            beat = pulse.Pulse(request["order"]["pulse_fd"])
             try:
                 code = self._entry(request["order"], progress)
             except SystemExit as stop:
                 code = stop.code if isinstance(stop.code, int) else 1
-            life.end()
+            beat.end()
         except BaseException as error:
-            trouble = disk_reason(error)
-            code = _EXITS[trouble] if trouble else 1  # first: there may be no room for the traceback either
+            problem = disk_reason(error)
+            code = _EXITS[problem] if problem else 1  # first: there may be no room for the traceback either
             traceback.print_exc()
         finally:
             _flush()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from terry.cluster.agent.attempt import AgentJob
-from terry.cluster.agent.gpu import GpuPort
+from terry.cluster.agent.gpu import GpuDriver
 from terry.cluster.agent.marks import marked
 from terry.cluster.agent.meter import DeviceMeter
 from terry.cluster.agent.occupancy import EVERY_S, Occupancy
@@ -21,11 +21,11 @@ class DeviceGate:
     """One device. Touched by the agent's permanent thread only, but for `reason` and `use`."""
 
     def __init__(
-        self, device: Device, mark: str, gpu: GpuPort | None = None, lock: Path | None = None, unfit: str = ""
+        self, device: Device, mark: str, gpu: GpuDriver | None = None, lock: Path | None = None, unfit: str = ""
     ) -> None:
         """mark: of the agent's own processes, which may use it.
 
-        gpu, lock: of a GPU. unfit: why no job may run here until somebody mends the node; empty where all may.
+        gpu, lock: of a GPU. unfit: why no job may run here until somebody fixes the node; empty where all may.
         """
         self._gpu = gpu
         self._unfit = unfit

@@ -1,6 +1,6 @@
 """What an agent wants to know of its GPU: who else computes on it, what its driver complains of, how full it is.
 
-`GpuPort` is the port, `NvmlGpu` fulfils it by the driver's own library (no CUDA context), tests.fakes.pool has a
+`GpuDriver` is the port, `NvmlGpu` fulfils it by the driver's own library (no CUDA context), tests.fakes.pool has a
 GPU for tests.
 """
 
@@ -31,11 +31,11 @@ _XID_NAMES = {
 }
 
 
-class GpuPort(Protocol):
+class GpuDriver(Protocol):
     """One GPU."""
 
     def processes(self) -> frozenset[int]:
-        """Pids of the processes that compute on it, as this machine numbers them."""
+        """Pids of the processes that compute on it, as this node numbers them."""
         ...
 
     def xids(self) -> tuple[int, ...]:
@@ -74,22 +74,22 @@ class NvmlGpu:
         self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
         self._events: Any = None
         self._silent: set[str] = set()
-        with self._told("Xid events"):
+        with self._logged("Xid events"):
             events = pynvml.nvmlEventSetCreate()
             pynvml.nvmlDeviceRegisterEvents(self._handle, pynvml.nvmlEventTypeXidCriticalError, events)
             self._events = events
 
     def processes(self) -> frozenset[int]:
-        """See GpuPort."""
+        """See GpuDriver."""
         found: set[int] = set()
-        with self._told("processes"):
+        with self._logged("processes"):
             found |= {p.pid for p in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)}
-        with self._told("processes that use MPS"):
+        with self._logged("processes that use MPS"):
             found |= {p.pid for p in self._nvml.nvmlDeviceGetMPSComputeRunningProcesses(self._handle)}
         return frozenset(found)
 
     def xids(self) -> tuple[int, ...]:
-        """See GpuPort. Never waits."""
+        """See GpuDriver. Never waits."""
         found: list[int] = []
         while self._events is not None:
             try:
@@ -102,25 +102,25 @@ class NvmlGpu:
         return tuple(found)
 
     def memory_used(self) -> int:
-        """See GpuPort."""
-        with self._told("memory"):
+        """See GpuDriver."""
+        with self._logged("memory"):
             return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used)
         return 0
 
     def utilisation(self) -> float | None:
-        """See GpuPort."""
-        with self._told("utilisation"):
+        """See GpuDriver."""
+        with self._logged("utilisation"):
             return int(self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu) / 100
         return None
 
     def temperature(self) -> float | None:
-        """See GpuPort."""
-        with self._told("temperature"):
+        """See GpuDriver."""
+        with self._logged("temperature"):
             return float(self._nvml.nvmlDeviceGetTemperature(self._handle, self._nvml.NVML_TEMPERATURE_GPU))
         return None
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _logged(self, what: str) -> Iterator[None]:
         try:
             yield
         except self._nvml.NVMLError as error:

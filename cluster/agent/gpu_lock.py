@@ -1,11 +1,11 @@
-"""One lock a GPU and machine, between the agents of all its users; the kernel releases it when its holder dies.
+"""One lock a GPU and node, between the agents of all its users; the kernel releases it when its holder dies.
 
 A flock on a file in /tmp, named by the GPU's UUID. The file is only ever opened for reading, never through a link, and
 never written: so one that somebody has put there, whatever it is, can do no harm, and every user may lock it. Who holds
 it the kernel tells (/proc/locks), not the file.
 
 There is none for a node's CPU cores. The kernel shares those between processes fairly and at any moment; a lock would
-only make a second workspace on the machine, be it of the same user, wait for days behind the first.
+only make a second workspace on the node, be it of the same user, wait for days behind the first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import stat
 import time
 from pathlib import Path
 
-#: The same for all users of a machine, whatever their TMPDIR. Sticky, so that nobody removes another's file.
+#: The same for all users of a node, whatever their TMPDIR. Sticky, so that nobody removes another's file.
 FOLDER = Path("/tmp")  # noqa: S108
 
 _UUID = re.compile(r"[A-Za-z0-9-]{1,80}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from terry.cluster.agent.gpu import GpuPort
+from terry.cluster.agent.gpu import GpuDriver
 from terry.cluster.core.model import Device, DeviceUse
 
 #: At most so often (seconds).
@@ -21,7 +21,7 @@ class DeviceMeter:
     def __init__(
         self,
         device: Device,
-        gpu: GpuPort | None,
+        gpu: GpuDriver | None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         proc: Path = _PROC,
     ) -> None:

@@ -1,7 +1,7 @@
 """NVIDIA's Multi-Process Service (MPS): several processes compute on one GPU at the same moment, not in turns.
 
 Used where a job asks for it (`resources.mps`). Its daemon, `nvidia-cuda-mps-control`, is started by whoever looks after
-the machine; a job that wants it where none runs is refused, since it would be slower without a word. Names and meaning
+the node; a job that wants it where none runs is refused, since it would be slower without a word. Names and meaning
 of the variables: https://docs.nvidia.com/deploy/mps/ ("Environment Variables").
 """
 

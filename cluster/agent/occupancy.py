@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from terry.cluster.agent.gpu import GpuPort
+from terry.cluster.agent.gpu import GpuDriver
 from terry.cluster.agent.gpu_lock import DeviceLock, DeviceLockError
 from terry.cluster.agent.mps import is_mps
 from terry.cluster.host.processes import describe
@@ -13,20 +13,20 @@ from terry.cluster.host.processes import describe
 #: How often a GPU is looked at (seconds).
 EVERY_S = 2.0
 #: How often at most it is told that the same state has other words (seconds).
-TELL_EVERY_S = 60.0
+REPORT_EVERY_S = 60.0
 
 
 class Occupancy:
     """One GPU, as its agent may use it. Touched by the agent's permanent thread only, but for `reason`."""
 
-    def __init__(self, device_id: str, gpu: GpuPort, lock: Path | None, own: Callable[[], set[int]]) -> None:
+    def __init__(self, device_id: str, gpu: GpuDriver, lock: Path | None, own: Callable[[], set[int]]) -> None:
         """own: pids of the agent's own processes."""
         self._device_id = device_id
         self._gpu = gpu
         self._own = own
         self._lock = None if lock is None else DeviceLock(lock)
         self._looked_at: float | None = None
-        self._told_at = 0.0
+        self._reported_at = 0.0
         self.reason = self._locked_by_others() or self._used_by_others()  #: who has it, as was told; empty: nobody
 
     def look(self, now: float) -> bool:
@@ -51,9 +51,9 @@ class Occupancy:
 
     def _found(self, reason: str, now: float) -> bool:
         turned = bool(reason) is not bool(self.reason)
-        if reason == self.reason or not (turned or now - self._told_at >= TELL_EVERY_S):
+        if reason == self.reason or not (turned or now - self._reported_at >= REPORT_EVERY_S):
             return False
-        self.reason, self._told_at = reason, now
+        self.reason, self._reported_at = reason, now
         return True
 
     def _take_lock(self) -> str:

@@ -61,7 +61,7 @@ class ReportOutbox:
             self._changed.notify_all()  # polls of an older controller end
             return self._reply()
 
-    def poll(self, epoch: int, life: str, acknowledged: int, seen: int, timeout_s: float) -> AgentReply:
+    def poll(self, epoch: int, incarnation: str, acknowledged: int, seen: int, timeout_s: float) -> AgentReply:
         """Wait for a report after number `seen`, or new progress, and then a moment for more.
 
         Reports up to number `acknowledged` stand in the journal and are forgotten. The numbers belong to the
@@ -70,7 +70,7 @@ class ReportOutbox:
         deadline = time.monotonic() + timeout_s
         with self._changed:
             self._check_epoch(epoch)
-            if life != self._device.agent:
+            if incarnation != self._device.agent:
                 return self._reply()
             while self._reports and self._reports[0][0] <= acknowledged:
                 self._reports.popleft()

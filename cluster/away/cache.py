@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from terry.cluster.away.home import Need
-from terry.cluster.files.paths import Workspace
+from terry.cluster.away.home import NeededFiles
+from terry.cluster.files.paths import WorkspacePaths
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class InUse:
         self._held = []
 
 
-def is_whole(local: Workspace, need: Need) -> bool:
+def is_whole(local: WorkspacePaths, need: NeededFiles) -> bool:
     """Whether a copy is here with all its files: whoever tidies /tmp removes single ones."""
     try:
         return all((local.root / name).stat().st_size == size for name, size in need.files.items())
@@ -49,13 +49,13 @@ def is_whole(local: Workspace, need: Need) -> bool:
         return False
 
 
-def data_sets(local: Workspace, needs: Iterable[Need]) -> list[Path]:
+def data_sets(local: WorkspacePaths, needs: Iterable[NeededFiles]) -> list[Path]:
     """The data sets among what a job needs."""
     found = (local.root / need.path for need in needs if need.lasting)
     return [path for path in found if path.parent == local.datasets and path.is_dir()]
 
 
-def tidy(local: Workspace, now: float | None = None) -> None:
+def tidy(local: WorkspacePaths, now: float | None = None) -> None:
     """Remove what nothing uses: data sets after `KEPT_S`, what killed agents left at once."""
     before = (time.time() if now is None else now) - KEPT_S
     with alone(local):
@@ -68,7 +68,7 @@ def tidy(local: Workspace, now: float | None = None) -> None:
 
 
 @contextlib.contextmanager
-def alone(local: Workspace) -> Iterator[None]:
+def alone(local: WorkspacePaths) -> Iterator[None]:
     """Wait until no other process of this node fetches or tidies. The kernel lets go where one dies."""
     descriptor = os.open(local.root / "fetch.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from terry.cluster.away import cache as away_cache
-from terry.cluster.away.home import CHUNK, HomeAway, HomePort, Need, Superseded
+from terry.cluster.away.home import CHUNK, AttemptSuperseded, HomeAway, NeededFiles, WorkspaceHome
 from terry.cluster.away.outbox import Outbox
-from terry.cluster.files.paths import Run, Workspace
+from terry.cluster.files.paths import Run, WorkspacePaths
 from terry.cluster.ports import LaunchOrder
 
 _log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ Key = tuple[str, int]  #: job id, attempt
 class Courier:
     """One a device. Callbacks come from its threads."""
 
-    def __init__(self, home: HomePort, local: Workspace, every_s: float = _EVERY_S) -> None:
+    def __init__(self, home: WorkspaceHome, local: WorkspacePaths, every_s: float = _EVERY_S) -> None:
         self.local = local
         local.queue.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._home = home
@@ -68,7 +68,7 @@ class Courier:
         try:
             self._insist(order, self._bring_all)
             refusal = prepare() or self._insist(order, self._claim)
-        except (OSError, ValueError, Superseded) as error:
+        except (OSError, ValueError, AttemptSuperseded) as error:
             refusal = f"what it needs could not be fetched: {error}"
         if refusal:
             self._release((order.job_id, order.attempt))
@@ -116,7 +116,7 @@ class Courier:
                 self._boxes[(order.job_id, order.attempt)] = box
         return refusal
 
-    def _bring(self, need: Need) -> None:
+    def _bring(self, need: NeededFiles) -> None:
         target = self.local.root / need.path
         if need.lasting and target.exists():
             if away_cache.is_whole(self.local, need):
@@ -181,23 +181,23 @@ class Courier:
         for key, box in boxes.items():
             try:
                 box.send(last=key in ended)
-            except Superseded as error:
+            except AttemptSuperseded as error:
                 _log.warning("%s", error)
                 self._forget(key)
                 if key in ended:
-                    self._let_go(key)
+                    self._drop(key)
                 continue
             if key in ended:
                 self._forget(key)
-                self._let_go(key)
+                self._drop(key)
         for key in ended.keys() - boxes.keys():
-            self._let_go(key)
+            self._drop(key)
 
     def _forget(self, key: Key) -> None:
         with self._changed:
             self._boxes.pop(key, None)
 
-    def _let_go(self, key: Key) -> None:
+    def _drop(self, key: Key) -> None:
         with self._changed:
             then = self._ended.pop(key)
         self._clear(self.local.run(key[0]), key[1])

@@ -19,7 +19,7 @@ from typing import Protocol
 import msgspec
 
 from terry.cluster.files import durable, run_folder
-from terry.cluster.files.paths import Run, Workspace
+from terry.cluster.files.paths import Run, WorkspacePaths
 from terry.cluster.ports import LaunchOrder
 
 #: Bytes of one call: large enough for a fast network, small enough for Ray's object store.
@@ -28,7 +28,7 @@ CHUNK = 4 << 20
 _STAGED = ".away-"
 
 
-def mark_of(workspace: Workspace) -> str:
+def mark_of(workspace: WorkspacePaths) -> str:
     """What only those can read who see this workspace; made where it is missing. Raises OSError."""
     path = workspace.mark
     with contextlib.suppress(FileNotFoundError):
@@ -38,7 +38,7 @@ def mark_of(workspace: Workspace) -> str:
     return path.read_text(encoding="ascii")
 
 
-def is_seen(workspace: Workspace, mark: str) -> bool:
+def is_seen(workspace: WorkspacePaths, mark: str) -> bool:
     """True where a folder of this path is the workspace that has the mark, and not another, or none."""
     try:
         return workspace.mark.read_text(encoding="ascii") == mark
@@ -50,11 +50,11 @@ class HomeAway(RuntimeError):
     """The workspace's side does not answer now: to be tried again."""
 
 
-class Superseded(RuntimeError):
+class AttemptSuperseded(RuntimeError):
     """A later attempt has begun: nothing of this one is taken any more."""
 
 
-class Need(msgspec.Struct, frozen=True, kw_only=True):
+class NeededFiles(msgspec.Struct, frozen=True, kw_only=True):
     """A file or folder of the workspace that an attempt reads."""
 
     path: str  #: relative to the workspace
@@ -62,10 +62,10 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     lasting: bool  #: it never changes, so that one copy will do for all jobs of a node
 
 
-class HomePort(Protocol):
+class WorkspaceHome(Protocol):
     """What a node may ask of the workspace. Raises HomeAway where nobody answers, OSError for a disk's errors."""
 
-    def needs(self, order: LaunchOrder) -> list[Need]:
+    def needs(self, order: LaunchOrder) -> list[NeededFiles]:
         """All that the attempt reads."""
         ...
 
@@ -97,14 +97,14 @@ class HomePort(Protocol):
 class Home:
     """The workspace's own side, on its files."""
 
-    def __init__(self, workspace: Workspace, needed: Callable[[str, LaunchOrder], list[str]]) -> None:
+    def __init__(self, workspace: WorkspacePaths, needed: Callable[[str, LaunchOrder], list[str]]) -> None:
         """needed(root, order): files and folders that never change and that the attempt reads, relative to root."""
         self._workspace = workspace
         self._needed = needed
         self._lock = threading.Lock()  # calls come from several nodes at once
 
-    def needs(self, order: LaunchOrder) -> list[Need]:
-        """See HomePort."""
+    def needs(self, order: LaunchOrder) -> list[NeededFiles]:
+        """See WorkspaceHome."""
         run = self._workspace.run(order.job_id)
         with self._lock:
             run_folder.claim(run, order.identity)
@@ -114,28 +114,28 @@ class Home:
             self._need(str(path.relative_to(self._workspace.root)), lasting=False) for path in own if path.exists()
         ]
 
-    def _need(self, path: str, *, lasting: bool) -> Need:
+    def _need(self, path: str, *, lasting: bool) -> NeededFiles:
         place = self._inside(self._workspace.root, path)
         if place.is_file():
-            return Need(path=path, files={path: place.stat().st_size}, lasting=lasting)
+            return NeededFiles(path=path, files={path: place.stat().st_size}, lasting=lasting)
         if not place.is_dir():
             raise FileNotFoundError(f"{path} is not in the workspace")
         files = [p for p in sorted(place.rglob("*")) if p.is_file() and not _hidden(p.relative_to(place))]
         sizes = {str(p.relative_to(self._workspace.root)): p.stat().st_size for p in files}
-        return Need(path=path, files=sizes, lasting=lasting)
+        return NeededFiles(path=path, files=sizes, lasting=lasting)
 
     def read(self, path: str, offset: int, length: int) -> bytes:
-        """See HomePort."""
+        """See WorkspaceHome."""
         with self._inside(self._workspace.root, path).open("rb") as file:
             return os.pread(file.fileno(), min(length, CHUNK), offset)
 
     def begin(self, job_id: str, attempt: int, launch: bytes) -> str:
-        """See HomePort."""
+        """See WorkspaceHome."""
         run = self._workspace.run(job_id)
         with self._lock:
             newest = max((number for number, _ in run.attempts()), default=0)
             if newest > attempt:
-                raise Superseded(f"attempt {newest} of {job_id} has begun")
+                raise AttemptSuperseded(f"attempt {newest} of {job_id} has begun")
             folder = run.attempt(attempt)
             if folder.launch.exists() and folder.launch.read_bytes() != launch:
                 return f"attempt {attempt} was started before"
@@ -145,7 +145,7 @@ class Home:
         return ""
 
     def append(self, job_id: str, attempt: int, name: str, offset: int, data: bytes) -> int:
-        """See HomePort."""
+        """See WorkspaceHome."""
         with self._lock:
             path = self._inside(self._current(job_id, attempt).root, name)
             durable.make_folder(path.parent)
@@ -158,7 +158,7 @@ class Home:
                 return os.fstat(descriptor).st_size
 
     def stage(self, job_id: str, attempt: int, token: str, name: str, offset: int, data: bytes) -> None:
-        """See HomePort."""
+        """See WorkspaceHome."""
         with self._lock:
             path = self._inside(self._staged(self._current(job_id, attempt), token), name)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ class Home:
                 durable.write_all(descriptor, data)
 
     def publish(self, job_id: str, attempt: int, token: str, name: str) -> None:
-        """See HomePort. What was measured up to a checkpoint is on the disk before the checkpoint is seen."""
+        """See WorkspaceHome. What was measured up to a checkpoint is on the disk before the checkpoint is seen."""
         with self._lock:
             run = self._current(job_id, attempt)
             target, staged = self._inside(run.root, name), self._staged(run, token)
@@ -187,7 +187,7 @@ class Home:
                 _remove_staged(run)
 
     def discard(self, job_id: str, attempt: int, name: str) -> None:
-        """See HomePort."""
+        """See WorkspaceHome."""
         with self._lock:
             run = self._current(job_id, attempt)
             path = self._inside(run.checkpoints, name)
@@ -202,7 +202,9 @@ class Home:
         run = self._workspace.run(job_id)
         newest = max((number for number, _ in run.attempts()), default=0)
         if newest != attempt:
-            raise Superseded(f"attempt {newest} of {job_id} has begun: nothing of attempt {attempt} is taken any more")
+            raise AttemptSuperseded(
+                f"attempt {newest} of {job_id} has begun: nothing of attempt {attempt} is taken any more"
+            )
         return run
 
     @staticmethod

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from terry.cluster.away.home import CHUNK, HomePort
+from terry.cluster.away.home import CHUNK, WorkspaceHome
 from terry.cluster.files.paths import Run
 
 _GROWING = ("stdout.log", "stderr.log", "metrics.jsonl", "crash.txt")
@@ -27,7 +27,7 @@ Mark = tuple[int, int, int]
 class Outbox:
     """One attempt's. `send` may be called again after any error, and goes on where it was."""
 
-    def __init__(self, home: HomePort, run: Run, job_id: str, attempt: int) -> None:
+    def __init__(self, home: WorkspaceHome, run: Run, job_id: str, attempt: int) -> None:
         """The run's folder must hold what is at home already, as it is when the attempt begins."""
         self._home = home
         self._run = run

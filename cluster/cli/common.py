@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from terry.cluster.errors import UserError
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -36,7 +36,7 @@ class ExitCode(IntEnum):
 class Session:
     """What was said before the verb."""
 
-    workspace: Workspace
+    workspace: WorkspacePaths
     as_json: bool
 
 
@@ -78,12 +78,12 @@ def completed(name: str) -> Callable[[click.Context, click.Parameter, str], list
     return complete
 
 
-def say(text: str = "", *, file: TextIO | None = None) -> None:
+def print_line(text: str = "", *, file: TextIO | None = None) -> None:
     """Print one line."""
     print(text, file=file or sys.stdout)
 
 
-def note(text: str) -> None:
+def print_notice(text: str) -> None:
     """One line to standard error: for people who watch, never part of the result."""
     print(text, file=sys.stderr)
 
@@ -91,7 +91,7 @@ def note(text: str) -> None:
 def note_controller(reader: Reader) -> None:
     """Say where nobody is there to act on a request."""
     if reader.read().controller.advice:
-        note("no controller runs: it will be done after `terry-cluster up` or the next `submit`")
+        print_notice("no controller runs: it will be done after `terry-cluster up` or the next `submit`")
 
 
 def print_json(document: Any) -> None:

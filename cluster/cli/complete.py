@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
 
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 if TYPE_CHECKING:
     from terry.cluster.client.reader import Reader
@@ -129,7 +129,7 @@ def _reader(context: click.Context) -> Reader:
     from terry.cluster.client.reader import Reader
 
     given = context.find_root().params.get("workspace") or _given_later()
-    return Reader(Workspace.find(given, os.environ, Path.cwd()))
+    return Reader(WorkspacePaths.find(given, os.environ, Path.cwd()))
 
 
 def _given_later() -> str | None:

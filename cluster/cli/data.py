@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from terry.cluster.cli.common import ExitCode, Session, completed, needs_workspace, note, print_json, print_lines
+from terry.cluster.cli.common import (
+    ExitCode,
+    Session,
+    completed,
+    needs_workspace,
+    print_json,
+    print_lines,
+    print_notice,
+)
 from terry.cluster.errors import UserError
 from terry.cluster.files.paths import check_name
 
@@ -18,8 +26,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from terry.data_prep.config import DatasetConfig
-    from terry.data_prep.manifest import Manifest
-    from terry.data_prep.prepare import Prepared, Progress
+    from terry.data_prep.manifest import DatasetManifest
+    from terry.data_prep.prepare import Prepared, PrepareProgress
     from terry.jobs.sweeps.sweep import PlannedRun, Sweep
     from terry.models.overfit import OverfitReport
 
@@ -53,7 +61,7 @@ def prepare(current: Session, files: tuple[str, ...], *, name: str | None) -> in
         try:
             prepared = _build(each, current.workspace.datasets)
         except KeyboardInterrupt:
-            note(f"interrupted: nothing of {each.name} is kept")
+            print_notice(f"interrupted: nothing of {each.name} is kept")
             return ExitCode.INTERRUPTED
         documents.append(_prepared_document(prepared))
         if not current.as_json:
@@ -134,11 +142,11 @@ class _Bar:
         if self._bar is not None:
             self._bar.stop()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: PrepareProgress) -> None:
         if progress.phase != self._phase:
             self._phase = progress.phase
             if self._bar is None:
-                note(f"{self._name}: {self._phase}")
+                print_notice(f"{self._name}: {self._phase}")
             else:
                 if self._task is not None:
                     self._bar.remove_task(self._task)
@@ -192,7 +200,7 @@ def datasets(current: Session) -> None:
     print_lines(table(columns, rows) or ["no data set was prepared yet; `terry-cluster prepare FILE` does"])
 
 
-def _manifests(current: Session) -> list[tuple[Path, Manifest]]:
+def _manifests(current: Session) -> list[tuple[Path, DatasetManifest]]:
     """Folder and manifest of each whole data set; what is wrong with the others is said."""
     from terry.data_prep.errors import DataError
     from terry.data_prep.manifest import dataset_folders, read_manifest
@@ -202,11 +210,11 @@ def _manifests(current: Session) -> list[tuple[Path, Manifest]]:
         try:
             found.append((folder, read_manifest(folder)))
         except DataError as error:
-            note(f"left out: {error}")
+            print_notice(f"left out: {error}")
     return found
 
 
-def _manifest_document(manifest: Manifest) -> dict[str, Any]:
+def _manifest_document(manifest: DatasetManifest) -> dict[str, Any]:
     import msgspec
 
     keep = ("name", "hash", "unit", "level", "vocabulary_size", "coverage", "splits", "sources", "licence")

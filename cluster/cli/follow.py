@@ -5,30 +5,41 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 
-from terry.cluster.cli.common import ExitCode, Session, has_screen, note, print_json, print_lines, say, width
+from terry.cluster.cli.common import (
+    ExitCode,
+    Session,
+    has_screen,
+    print_json,
+    print_line,
+    print_lines,
+    print_notice,
+    width,
+)
 from terry.cluster.client.asking import ask_job
-from terry.cluster.client.following import Teller, any_failed, summary_line, until_ended, until_news
+from terry.cluster.client.following import Follower, any_failed, summary_line, until_ended, until_news
 from terry.cluster.client.reader import Reader
 from terry.cluster.client.views import documents
 from terry.logs.text.status import in_words
-from terry.logs.view.build import Snapshots
+from terry.logs.view.build import ViewBuilder
 
 
 def follow(current: Session, job_ids: Collection[str], *, watch: bool) -> ExitCode:
     """Until these jobs have ended: with the dashboard where it is wanted and can be shown, else in plain lines."""
     if watch and has_screen() and not current.as_json:
         return watch_screen(current, frozenset(job_ids))
-    return wait_for(current, job_ids, timeout_s=None, tell=say if watch and not current.as_json else note)
+    return wait_for(
+        current, job_ids, timeout_s=None, notify=print_line if watch and not current.as_json else print_notice
+    )
 
 
 def wait_for(
-    current: Session, job_ids: Collection[str], *, timeout_s: float | None, tell: Callable[[str], None]
+    current: Session, job_ids: Collection[str], *, timeout_s: float | None, notify: Callable[[str], None]
 ) -> ExitCode:
     """Until all these jobs have ended, or the time is over. Says what happens, line by line."""
     reader = Reader(current.workspace)
-    records, ended = until_ended(reader, job_ids, tell, timeout_s)
+    records, ended = until_ended(reader, job_ids, notify, timeout_s)
     if not ended:
-        note(f"timeout: {in_words(Counter(r.state for r in records))}; the jobs go on")
+        print_notice(f"timeout: {in_words(Counter(r.state for r in records))}; the jobs go on")
     if current.as_json:
         print_json(documents(reader, records))
     if not ended:
@@ -61,11 +72,13 @@ def watch_lines(current: Session, *, until_done: bool) -> ExitCode:
     """`watch` without a terminal: a line for each change, until all has ended or somebody interrupts."""
     reader = Reader(current.workspace)
     if until_done:
-        return wait_for(current, list(reader.jobs()), timeout_s=None, tell=note if current.as_json else say)
-    teller = Teller(say)
-    say(summary_line(Snapshots().view(reader.read()), reader.jobs()))
+        return wait_for(
+            current, list(reader.jobs()), timeout_s=None, notify=print_notice if current.as_json else print_line
+        )
+    follower = Follower(print_line)
+    print_line(summary_line(ViewBuilder().view(reader.read()), reader.jobs()))
     while True:
         stamp = reader.stamp()
-        teller.tell(reader.jobs().values())
-        teller.summary(reader, reader.jobs())
+        follower.notify(reader.jobs().values())
+        follower.summary(reader, reader.jobs())
         until_news(reader, stamp, None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from terry.cluster.cli.common import Session, needs_workspace, note_controller, print_json, say, selectors
+from terry.cluster.cli.common import Session, needs_workspace, note_controller, print_json, print_line, selectors
 
 
 @click.command()
@@ -67,7 +67,7 @@ def _ask(current: Session, selectors: tuple[str, ...], verb: str, **options: Any
 
     needs_workspace(current)
     reader = Reader(current.workspace)
-    asked = ask_jobs(reader, verb, reader.select(selectors), **options)
+    asked = ask_jobs(reader, verb, reader.select_jobs(selectors), **options)
     if current.as_json:
         print_json({"request": asked.request, "verb": verb, "jobs": asked.ids, "unfitting": asked.left_out})
         return
@@ -75,7 +75,7 @@ def _ask(current: Session, selectors: tuple[str, ...], verb: str, **options: Any
     otherwise = JOB_REQUESTS[verb].otherwise
     rest = f"; {plural(left, 'job')} {'is' if left == 1 else 'are'} {otherwise}" if left else ""
     if not asked.ids:
-        say(f"nothing to {verb}{rest}")
+        print_line(f"nothing to {verb}{rest}")
         return
-    say(f"asked to {verb} {plural(len(asked.ids), 'job')}: {few(asked.ids)}{rest}")
+    print_line(f"asked to {verb} {plural(len(asked.ids), 'job')}: {few(asked.ids)}{rest}")
     note_controller(reader)

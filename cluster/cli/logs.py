@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from terry.cluster.cli.common import ExitCode, Session, needs_workspace, note, one_job, print_json
+from terry.cluster.cli.common import ExitCode, Session, needs_workspace, one_job, print_json, print_notice
 from terry.cluster.core.model import JobState
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def logs(current: Session, job: str, *, follow: bool, stderr: bool) -> int:
 
     needs_workspace(current)
     reader = Reader(current.workspace)
-    record = reader.select_one(job)
+    record = reader.select_job(job)
     if current.as_json:
         print_json(_attempt_texts(current.workspace.run(record.job.id), record, stderr=stderr))
         return ExitCode.DONE
@@ -73,12 +73,12 @@ def _print_log(reader: Reader, record: JobRecord, *, follow: bool, stderr: bool)
     printer.catch_up(record)
     if not follow:
         if not printer.anything:
-            note(f"{record.job.id} is {record.state} and has not printed anything")
+            print_notice(f"{record.job.id} is {record.state} and has not printed anything")
         _hint(reader, record, stderr=stderr)
         return ExitCode.DONE
-    told = ""
+    printed = ""
     while not record.state.is_final:
-        told = _say_why_silent(reader, record, told)
+        printed = _print_why_silent(reader, record, printed)
         time.sleep(_LOOK_S)
         # The state first: what was printed before a job's end is then on disk when the end is known.
         record = reader.jobs()[record.job.id]
@@ -89,15 +89,15 @@ def _print_log(reader: Reader, record: JobRecord, *, follow: bool, stderr: bool)
     return ExitCode.FAILED
 
 
-def _say_why_silent(reader: Reader, record: JobRecord, told: str) -> str:
+def _print_why_silent(reader: Reader, record: JobRecord, printed: str) -> str:
     """Where the job does not run: say once why not, and again when that has changed. Returns what was said last."""
     if record.state.holds_device:
         return ""
     why = f"{record.job.id} is {record.state}; waiting for it to start"
     if reader.read().controller.advice:
         why += ": no controller runs; `terry-cluster up` starts one"
-    if why != told:
-        note(why)
+    if why != printed:
+        print_notice(why)
     return why
 
 
@@ -105,9 +105,9 @@ def _hint(reader: Reader, record: JobRecord, *, stderr: bool) -> None:
     """Where to look next, if there is more to see."""
     attempts = reader.workspace.run(record.job.id).attempts()
     if not stderr and any(_size(folder.stderr) for _, folder in attempts):
-        note(f"there is more on standard error: `terry-cluster logs {record.job.id} --stderr`")
+        print_notice(f"there is more on standard error: `terry-cluster logs {record.job.id} --stderr`")
     if record.state is JobState.FAILED:
-        note(f"{record.job.id} failed: `terry-cluster explain {record.job.id}` tells why")
+        print_notice(f"{record.job.id} failed: `terry-cluster explain {record.job.id}` tells why")
 
 
 def _size(path: Path) -> int:

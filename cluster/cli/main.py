@@ -14,10 +14,10 @@ import click
 
 from terry.cluster.cli.common import ExitCode, Session
 from terry.cluster.cli.data import check, datasets, prepare
+from terry.cluster.cli.disk_watch import DiskWatch, disk_watch
 from terry.cluster.cli.jobs import cancel, pause, resubmit, resume
 from terry.cluster.cli.logs import logs
 from terry.cluster.cli.nodes import doctor, down, drain, init, nodes, undrain, up
-from terry.cluster.cli.patience import Patience, patience
 from terry.cluster.cli.report import report
 from terry.cluster.cli.results import compare, plot, results
 from terry.cluster.cli.sample import evaluate, sample
@@ -26,7 +26,7 @@ from terry.cluster.cli.submit import submit
 from terry.cluster.cli.views import explain, status, wait, watch
 from terry.cluster.errors import nearest
 from terry.cluster.files.origin import canonical
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 PROGRAM = "terry-cluster"
 
@@ -86,8 +86,8 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
 @click.pass_context
 def main(context: click.Context, *, workspace: str | None, as_json: bool) -> None:
     """Sweeps of recurrent language models on every GPU a lab can reach: pinned, watched, resumed after a crash."""
-    found = canonical(Workspace.find(workspace, os.environ, Path.cwd()))
-    if isinstance(context.obj, Patience):
+    found = canonical(WorkspacePaths.find(workspace, os.environ, Path.cwd()))
+    if isinstance(context.obj, DiskWatch):
         context.obj.folder = found.root
     context.obj = Session(workspace=found, as_json=as_json)
 
@@ -102,7 +102,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
         register()
     hoisted = hoist(given)
-    with patience(_guessed_workspace(hoisted)) as watcher:
+    with disk_watch(_guessed_workspace(hoisted)) as watcher:
         return _run(hoisted, watcher)
 
 
@@ -112,7 +112,7 @@ def _guessed_workspace(arguments: Sequence[str]) -> Path:
     return Path(next(iter(named), None) or os.environ.get("TERRY_WORKSPACE") or ".")
 
 
-def _run(arguments: Sequence[str], watcher: Patience) -> int:
+def _run(arguments: Sequence[str], watcher: DiskWatch) -> int:
     try:
         code = main.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=watcher)
         sys.stdout.flush()
@@ -147,7 +147,7 @@ def _explain(error: Exception) -> int:
         raise error
     if isinstance(error, BrokenPipeError):
         return _quiet()
-    message = _usage(error) or _mistake(error) or _trouble(error)
+    message = _usage(error) or _mistake(error) or _problem(error)
     if message is None:
         import traceback
 
@@ -193,7 +193,7 @@ _REASONS = {
 }
 
 
-def _trouble(error: Exception) -> str | None:
+def _problem(error: Exception) -> str | None:
     """Words of the operating system's refusal."""
     if not isinstance(error, OSError) or error.errno is None:
         return None

@@ -12,12 +12,12 @@ from terry.cluster.cli.common import (
     coloured,
     completed,
     needs_workspace,
-    note,
     note_controller,
     paint,
     print_json,
+    print_line,
     print_lines,
-    say,
+    print_notice,
     width,
 )
 from terry.cluster.host.clock import now
@@ -43,13 +43,13 @@ def init(current: Session, *, group: str | None) -> None:
         print_json({"workspace": str(current.workspace.root), "made": made, "group": group})
         return
     whose = f"shared with the group {group}" if group else "yours alone"
-    say(f"{'made' if made else 'there already:'} {current.workspace.root}, {whose}")
+    print_line(f"{'made' if made else 'there already:'} {current.workspace.root}, {whose}")
 
 
 @click.command()
 @click.pass_obj
 def up(current: Session) -> None:
-    """Start Ray and the controller, and bring in the machines of terry.yaml.
+    """Start Ray and the controller, and bring in the nodes of terry.yaml.
 
     Adds what is missing and never disturbs what runs. Unfinished jobs go on from their last checkpoints. Not needed
     before `submit`, which does it, too.
@@ -60,25 +60,25 @@ def up(current: Session) -> None:
     from terry.cluster.lifecycle.up import ensure_up
 
     make_workspace(current.workspace)
-    started = ensure_up(current.workspace, wait=True, progress=note)
-    _say_up(current, "up" if started else "already up")
+    started = ensure_up(current.workspace, wait=True, progress=print_notice)
+    _print_up(current, "up" if started else "already up")
 
 
-def _say_up(current: Session, word: str) -> None:
-    from terry.cluster.lifecycle.here import cluster_status
+def _print_up(current: Session, word: str) -> None:
+    from terry.cluster.lifecycle.on_head import cluster_status
 
     found = cluster_status(current.workspace)
     if current.as_json:
         print_json({"workspace": str(current.workspace.root), "state": word, "cluster": found})
     else:
         where = f", Ray at {found.address}" if found.address else ""
-        say(f"{word}: controller {found.epoch} on {found.host}{where}")
+        print_line(f"{word}: controller {found.epoch} on {found.host}{where}")
 
 
 @click.command()
 @click.pass_obj
 def down(current: Session) -> None:
-    """End Ray and the controller, on all machines.
+    """End Ray and the controller, on all nodes.
 
     Running jobs write a checkpoint first and go on after `up`.
 
@@ -87,40 +87,40 @@ def down(current: Session) -> None:
     from terry.cluster.lifecycle.up import take_down
 
     needs_workspace(current)
-    ended = take_down(current.workspace, progress=note)
+    ended = take_down(current.workspace, progress=print_notice)
     if current.as_json:
         print_json({"workspace": str(current.workspace.root), "ended": ended})
     else:
-        say("down; what has not ended goes on after `terry-cluster up`" if ended else "nothing ran")
+        print_line("down; what has not ended goes on after `terry-cluster up`" if ended else "nothing ran")
 
 
 @click.command()
-@click.option("--machines", is_flag=True, help="With --json: the machines instead of their devices.")
+@click.option("--machines", is_flag=True, help="With --json: the nodes instead of their devices.")
 @click.pass_obj
 def nodes(current: Session, *, machines: bool) -> None:
     """List nodes and devices, what runs on them, and what is wrong.
 
-    Machines of other hosts come first, each with what keeps it away and how to mend that.
+    Nodes of other hosts come first, each with what keeps it away and how to fix that.
 
     Example: terry-cluster nodes --json
     """
     from terry.cluster.client.reader import Reader
-    from terry.cluster.lifecycle.overview import machines as list_machines
-    from terry.logs.text.nodes import machine_lines
+    from terry.cluster.lifecycle.overview import node_views as list_nodes
+    from terry.logs.text.nodes import node_lines
     from terry.logs.text.status import device_lines, head
-    from terry.logs.view.build import Snapshots
+    from terry.logs.view.build import ViewBuilder
 
     needs_workspace(current)
-    known = list_machines(current.workspace)
+    known = list_nodes(current.workspace)
     if current.as_json and machines:
         print_json(known)
         return
-    view = Snapshots().view(Reader(current.workspace).read())
+    view = ViewBuilder().view(Reader(current.workspace).read())
     if current.as_json:
         print_json(view.devices)
         return
     lines = device_lines(view.devices, width=width())
-    above = [*machine_lines(known, width=width()), ""] if known else []
+    above = [*node_lines(known, width=width()), ""] if known else []
     nothing = ["no device has been seen yet; `terry-cluster up` brings them, or says why not"]
     print_lines([head(view), "", *above, *(lines or nothing)])
 
@@ -162,7 +162,7 @@ def _ask(current: Session, message: Drain | Undrain, verb: str) -> None:
     if current.as_json:
         print_json({"request": message.request, "verb": verb, "device": message.device})
         return
-    say(f"asked to {verb} {message.device}")
+    print_line(f"asked to {verb} {message.device}")
     note_controller(reader)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from terry.cluster.cli.common import Session, needs_workspace, note, print_json, say, selectors
+from terry.cluster.cli.common import Session, needs_workspace, print_json, print_line, print_notice, selectors
 from terry.cluster.errors import UserError
 
 _ENDINGS = (".html", ".tex", ".md")
@@ -52,7 +52,7 @@ def report(current: Session, selectors: tuple[str, ...], *, output: Path) -> Non
     if current.as_json:
         print_json({"file": str(output.absolute()), "runs": [row.id for row in found.rows]})
         return
-    say(f"wrote {output}")
+    print_line(f"wrote {output}")
     unfinished = sum(number for state, number in found.states.items() if state in {"pending", "waiting", "running"})
     if unfinished:
-        note(f"{unfinished:,} of its jobs have not ended yet")
+        print_notice(f"{unfinished:,} of its jobs have not ended yet")

@@ -15,11 +15,11 @@ from terry.cluster.cli.common import (
     coloured,
     completed,
     needs_workspace,
-    note,
     paint,
     print_json,
+    print_line,
     print_lines,
-    say,
+    print_notice,
     selectors,
     width,
 )
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from terry.logs.statistics.seeds import Ranked
 
 
-class Format(StrEnum):
+class TableFormat(StrEnum):
     """How a table of results is written."""
 
     TABLE = "table"
@@ -47,7 +47,7 @@ class Format(StrEnum):
 @click.option(
     "--format",
     "form",
-    type=click.Choice([str(f) for f in Format]),
+    type=click.Choice([str(f) for f in TableFormat]),
     help="How it is written; none: by the file's ending, else a table.",
 )
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write into a file.")
@@ -91,7 +91,9 @@ def results(
     if asked and each:
         raise UserError("--by, --highest and --bootstrap are about seeds together; they do nothing with --each")
     runs = [row for row in rows if row.kind not in NO_RUNS]
-    together = each is False or asked or (each is None and chosen is Format.TABLE and has_seeds(by_configuration(runs)))
+    together = (
+        each is False or asked or (each is None and chosen is TableFormat.TABLE and has_seeds(by_configuration(runs)))
+    )
     if together and runs:
         ranked, name = ranking(runs, figure, lower_is_better=not highest, bootstrap_seed=bootstrap)
         others = [row for row in rows if row.kind in NO_RUNS]
@@ -100,9 +102,9 @@ def results(
     else:
         _write([row.flat() for row in rows], lambda width: each_text(rows, width), chosen, output)
     if output is not None:
-        note(f"wrote {output}")
+        print_notice(f"wrote {output}")
     if not rows:
-        note("no run has finished yet; `terry-cluster status` shows how they stand")
+        print_notice("no run has finished yet; `terry-cluster status` shows how they stand")
 
 
 def ranking_text(ranked: Sequence[Ranked], name: str, others: Sequence[ResultRow], width: int | None) -> list[str]:
@@ -121,13 +123,13 @@ def each_text(rows: Sequence[ResultRow], width: int | None) -> list[str]:
 
 
 def _write(
-    flat: list[dict[str, Any]], lines: Callable[[int | None], list[str]], form: Format, output: Path | None
+    flat: list[dict[str, Any]], lines: Callable[[int | None], list[str]], form: TableFormat, output: Path | None
 ) -> None:
     """Write rows in a format, into a file or to standard output."""
-    if form is Format.PARQUET:
+    if form is TableFormat.PARQUET:
         _write_parquet(flat, output)
         return
-    text = "".join(f"{line}\n" for line in lines(width())) if form is Format.TABLE else _text(flat, form)
+    text = "".join(f"{line}\n" for line in lines(width())) if form is TableFormat.TABLE else _text(flat, form)
     if output is None:
         sys.stdout.write(text)
         return
@@ -136,16 +138,16 @@ def _write(
     write_bytes(output.absolute(), text.encode(), 0o644)
 
 
-def _format(form: str | None, output: Path | None, *, as_json: bool) -> Format:
+def _format(form: str | None, output: Path | None, *, as_json: bool) -> TableFormat:
     """What was asked for; where nothing was, what the file's ending means."""
     if as_json or form is not None or output is None:
-        return Format.JSON if as_json else Format(form or Format.TABLE)
+        return TableFormat.JSON if as_json else TableFormat(form or TableFormat.TABLE)
     ending = output.suffix.lower().removeprefix(".")
     if ending in {"", "txt"}:
-        return Format.TABLE
-    if ending not in set(Format) - {Format.TABLE}:
+        return TableFormat.TABLE
+    if ending not in set(TableFormat) - {TableFormat.TABLE}:
         raise UserError(f"{output} must end with .csv, .json, .parquet or .txt; or say `--format`")
-    return Format(ending)
+    return TableFormat(ending)
 
 
 def _check_folder(output: Path | None) -> None:
@@ -153,8 +155,8 @@ def _check_folder(output: Path | None) -> None:
         raise UserError(f"there is no folder {output.absolute().parent}")
 
 
-def _text(flat: list[dict[str, Any]], form: Format) -> str:
-    if form is Format.JSON:
+def _text(flat: list[dict[str, Any]], form: TableFormat) -> str:
+    if form is TableFormat.JSON:
         import msgspec
 
         return msgspec.json.format(msgspec.json.encode(flat), indent=2).decode() + "\n"
@@ -257,7 +259,7 @@ def plot(
 
     needs_workspace(current)
     reader = Reader(current.workspace)
-    records = [r for r in reader.select(selectors) if r.job.kind != "prepare"]
+    records = [r for r in reader.select_jobs(selectors) if r.job.kind != "prepare"]
     curves = read.curves(reader, records)
     groups = read.groups(reader, records, by)
     if output is None:
@@ -270,7 +272,7 @@ def plot(
     if current.as_json:
         print_json({"file": str(output.absolute()), "runs": [curve.name for curve in curves]})
     else:
-        say(f"wrote {output}")
+        print_line(f"wrote {output}")
 
 
 def _draw_in_terminal(curves: Sequence[Curve], groups: dict[str, str], smoothing: float, *, as_json: bool) -> None:

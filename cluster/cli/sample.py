@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from terry.cluster.cli.common import Session, Verb, needs_workspace, note, print_json, print_lines, say, selectors
+from terry.cluster.cli.common import (
+    Session,
+    Verb,
+    needs_workspace,
+    print_json,
+    print_line,
+    print_lines,
+    print_notice,
+    selectors,
+)
 from terry.cluster.errors import UserError
 from terry.cluster.host.clock import now
 
@@ -17,7 +26,7 @@ if TYPE_CHECKING:
     from terry.cluster.client.reader import Reader
     from terry.cluster.core.model import JobRecord
     from terry.jobs.sweeps.model_jobs import Mixture
-    from terry.jobs.trained.members import Cast
+    from terry.jobs.trained.members import EnsembleMembers
 
 
 def _mixture_options(command: Verb) -> Verb:
@@ -67,7 +76,7 @@ def sample(current: Session, /, selectors: tuple[str, ...], **options: Any) -> N
     Example: terry-cluster sample terry --unit sentence --count 100 --min-words 4
     """
     from terry.jobs.sweeps.model_jobs import SampleAsked, TextFormat, WrittenUnit
-    from terry.jobs.trained.members import cast
+    from terry.jobs.trained.members import find_members
 
     mixture, records, reader = _choose(current, selectors, options)
     unit = options["unit"]
@@ -78,7 +87,7 @@ def sample(current: Session, /, selectors: tuple[str, ...], **options: Any) -> N
         **{key: options[key] for key in _SAMPLE_KEYS},
     )
     _check_settings(asked)
-    chosen = cast(current.workspace, mixture)
+    chosen = find_members(current.workspace, mixture)
     if options["job"]:
         _as_job(current, "sample", asked, records, chosen)
         return
@@ -93,9 +102,9 @@ _SAMPLE_KEYS = (
 
 def _check_settings(asked: Any) -> None:
     """Before anything is read."""
-    from terry.models.sampling_settings import Choice
+    from terry.models.sampling_settings import SamplingSettings
 
-    Choice(
+    SamplingSettings(
         temperature=asked.temperature,
         top_k=asked.top_k,
         top_p=asked.top_p,
@@ -103,12 +112,12 @@ def _check_settings(asked: Any) -> None:
     )
 
 
-def _sample_here(current: Session, asked: Any, chosen: Cast, device: str, reader: Reader) -> None:
+def _sample_here(current: Session, asked: Any, chosen: EnsembleMembers, device: str, reader: Reader) -> None:
     import msgspec
 
     from terry.jobs.trained.writing import Writer, produce
 
-    note(chosen.describe())
+    print_notice(chosen.describe())
     writer = Writer(chosen.ensemble(device), chosen.dataset(), asked)
     lines: list[str] = []
 
@@ -123,13 +132,13 @@ def _sample_here(current: Session, asked: Any, chosen: Cast, device: str, reader
     if current.as_json:
         print_json({**summary, "file": str(path), "samples": [msgspec.json.decode(line) for line in lines]})
         return
-    note(summary["summary"])
+    print_notice(summary["summary"])
     if "copies" in summary:
-        note(summary["copies"])
-    note(f"kept in {path}")
+        print_notice(summary["copies"])
+    print_notice(f"kept in {path}")
 
 
-def _home(reader: Reader, chosen: Cast) -> Any:
+def _home(reader: Reader, chosen: EnsembleMembers) -> Any:
     """Folder of the samples: that of the run, of the ensemble's job, else of the first member."""
     job = _ensemble_job(reader, chosen.mixture)
     return reader.workspace.run(job or chosen.first.id).samples
@@ -155,18 +164,18 @@ def evaluate(current: Session, /, selectors: tuple[str, ...], **options: Any) ->
     """
     from terry.jobs.sweeps.model_jobs import EvaluateAsked
     from terry.jobs.sweeps.spec import EvaluatedSplit
-    from terry.jobs.trained.members import cast
+    from terry.jobs.trained.members import find_members
 
     mixture, records, _ = _choose(current, selectors, options)
     split = EvaluatedSplit(options["split"])
-    chosen = cast(current.workspace, mixture)
+    chosen = find_members(current.workspace, mixture)
     if options["job"]:
         _as_job(current, "evaluate", EvaluateAsked(mixture=mixture, split=split), records, chosen)
         return
     from terry.jobs.trained.evaluation import evaluate as measure
 
     if not current.as_json:
-        note(chosen.describe())
+        print_notice(chosen.describe())
     with _shown_progress(f"{chosen.mixture.name} on {split}") as progress:
         document = measure(chosen, split, _device(options["device"]), progress).document()
     if current.as_json:
@@ -228,7 +237,7 @@ def _choose(
     reader = Reader(current.workspace)
     mixture = ensemble_named(current.workspace, given[0]) if len(given) == 1 else None
     names = given if mixture is None else mixture.members
-    records = [record for record in reader.select(names) if record.job.kind == "train"]
+    records = [record for record in reader.select_jobs(names) if record.job.kind == "train"]
     if not records:
         raise UserError(f"no training is among {' '.join(given)}: name runs, a sweep, or an ensemble")
     ids = tuple(record.job.id for record in records)
@@ -252,7 +261,7 @@ def _device(given: str | None) -> str:
     return given
 
 
-def _as_job(current: Session, kind: str, asked: Any, records: list[JobRecord], chosen: Cast) -> None:
+def _as_job(current: Session, kind: str, asked: Any, records: list[JobRecord], chosen: EnsembleMembers) -> None:
     """Hand it to the cluster, on a device like the members'."""
     import msgspec
 
@@ -275,10 +284,10 @@ def _as_job(current: Session, kind: str, asked: Any, records: list[JobRecord], c
         owner(),
     )
     if ensure_up(current.workspace, wait=False):
-        note("a controller is being started in the background")
+        print_notice("a controller is being started in the background")
     if current.as_json:
         print_json({"job": job_id, "run_dir": str(current.workspace.run(job_id).root)})
         return
-    note(chosen.describe())
-    say(job_id)
-    note(f"`terry-cluster wait {job_id}` waits for it; its result is in {current.workspace.run(job_id).root}")
+    print_notice(chosen.describe())
+    print_line(job_id)
+    print_notice(f"`terry-cluster wait {job_id}` waits for it; its result is in {current.workspace.run(job_id).root}")

@@ -15,7 +15,7 @@ from terry.cluster.host.clock import now
 
 if TYPE_CHECKING:
     from terry.cluster.core.policy import Policy
-    from terry.cluster.simulation.engine import Arrival, Outcome, World
+    from terry.cluster.simulation.engine import Arrival, SimulationOutcome, World
     from terry.cluster.simulation.traces import Nodes
 
 
@@ -121,14 +121,16 @@ def _sweep_arrivals(
 
     from terry.cluster.client.submitting import owner
     from terry.cluster.core.model import DeviceKind, Job, SpecRef
-    from terry.cluster.files.paths import Workspace
+    from terry.cluster.files.paths import WorkspacePaths
     from terry.cluster.simulation.engine import Arrival
     from terry.jobs.submitting.submission import SubmitOptions, prepare_submission
 
     if not file.is_file():
         raise UserError(f"there is no file {file}; give a sweep file or a trace (*.csv)")
     kind = DeviceKind.GPU if any(d.kind is DeviceKind.GPU for d in cluster.devices) else DeviceKind.CPU
-    nowhere = Workspace(current.workspace.root / "simulated")  # all jobs of the file are new to it; never written to
+    nowhere = WorkspacePaths(
+        current.workspace.root / "simulated"
+    )  # all jobs of the file are new to it; never written to
     planned = prepare_submission(nowhere, file, overrides, SubmitOptions(kind=kind), now(), owner())
     profiles = _profiles(current)
     draw, spec = random.Random(seed), SpecRef(path="simulated", offset=0, length=1)
@@ -206,7 +208,7 @@ def _part(used: float, there: float) -> float | None:
     return used / there if there else None
 
 
-def _document(outcome: Outcome) -> dict[str, Any]:
+def _document(outcome: SimulationOutcome) -> dict[str, Any]:
     waits = list(outcome.waits_s.values())
     used: dict[str, float] = {}
     for (kind, _), seconds in outcome.used_s.items():
@@ -249,12 +251,12 @@ def _document(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _lines(outcome: Outcome, world: World) -> list[str]:
+def _lines(outcome: SimulationOutcome, world: World) -> list[str]:
     from terry.logs.format import duration, plural
 
-    told = _document(outcome)
+    document = _document(outcome)
     nodes = len({device.node for device in world.devices})
-    wait = told["wait_s"]
+    wait = document["wait_s"]
     lines = [
         f"{plural(outcome.jobs, 'job')} on {plural(nodes, 'node')}: {outcome.completed:,} completed"
         + (f", {outcome.failed:,} failed" if outcome.failed else "")
@@ -263,7 +265,7 @@ def _lines(outcome: Outcome, world: World) -> list[str]:
         f"  waiting      median {duration(wait['median'])}, 95% under {duration(wait['p95'])}, "
         f"longest {duration(wait['most'])}",
     ]
-    for kind, use in told["utilisation"].items():
+    for kind, use in document["utilisation"].items():
         if use["whole"]:
             busy = use["while_jobs_waited"]
             rest = "" if busy is None else f", {busy:.1%} while jobs waited for one"
@@ -274,12 +276,12 @@ def _lines(outcome: Outcome, world: World) -> list[str]:
     lines += [f"  nodes died   {plural(outcome.node_deaths, 'time')}"] if outcome.node_deaths else []
     if outcome.drained:
         lines.append(f"  drained      {plural(outcome.drained, 'device')}, each given back after 1 h as by a person")
-    users = [entry for entry in told["device_hours"] if entry["hours"]]
+    users = [entry for entry in document["device_hours"] if entry["hours"]]
     if len({entry["user"] for entry in users}) > 1:
         most = sorted(users, key=lambda entry: -entry["hours"])[:10]
-        mean = {entry["user"]: duration(entry["mean"]) for entry in told["user_wait_s"]}
+        mean = {entry["user"]: duration(entry["mean"]) for entry in document["user_wait_s"]}
         for name, hours, kind in ((entry["user"], entry["hours"], entry["kind"]) for entry in most):
             lines.append(f"  {name:<12} {hours:,.1f} {kind}-hours, waited {mean[name]} on average")
-    plan = told["planning_ms"]
+    plan = document["planning_ms"]
     lines.append(f"  planning     {plan['median']:.2f} ms a turn, 99% under {plan['p99']:.2f} ms")
     return lines + [f"  never ran    {job_id}: {why}" for job_id, why in list(outcome.unplaced.items())[:5]]

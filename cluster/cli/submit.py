@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from terry.cluster.cli.common import ExitCode, Session, completed, note, print_json, print_lines
+from terry.cluster.cli.common import ExitCode, Session, completed, print_json, print_lines, print_notice
 from terry.cluster.core.model import DeviceKind
 from terry.cluster.errors import UserError
 
@@ -77,7 +77,7 @@ def _publish(current: Session, planned: Submission) -> dict[str, Any]:
     if not current.as_json:
         print_lines(_summary(current, planned))
     if ensure_controller(current.workspace, planned):
-        note("a controller is being started in the background")
+        print_notice("a controller is being started in the background")
     return {
         "sweep": planned.sweep,
         "submission": number,
@@ -119,7 +119,7 @@ def _show_plan(current: Session, planned: Submission) -> None:
     print_lines([*_summary(current, planned), ""])
     titles = ["JOB", "KIND", "ENTRY POINT", "ASKS FOR", "", "SETTINGS"]
     print_lines(table([Column(title=t) for t in titles], [_plan_row(job) for job in planned.jobs]))
-    note("dry run: nothing was submitted")
+    print_notice("dry run: nothing was submitted")
 
 
 def _plan_row(job: PlannedJob) -> list[str]:

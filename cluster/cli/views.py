@@ -11,11 +11,11 @@ from terry.cluster.cli.common import (
     coloured,
     has_screen,
     needs_workspace,
-    note,
     one_job,
     paint,
     print_json,
     print_lines,
+    print_notice,
     selectors,
     width,
 )
@@ -40,16 +40,16 @@ def status(current: Session, selectors: tuple[str, ...], *, everything: bool) ->
     from terry.cluster.client.reader import Reader
     from terry.cluster.client.views import documents
     from terry.logs.text.status import ROWS, by_attention, status_lines
-    from terry.logs.view.build import Snapshots
+    from terry.logs.view.build import ViewBuilder
 
     needs_workspace(current)
     reader = Reader(current.workspace)
-    records = reader.select(selectors)
+    records = reader.select_jobs(selectors)
     if current.as_json:
         print_json(documents(reader, records))
         return
     known = reader.read()
-    view = Snapshots().view(known)
+    view = ViewBuilder().view(known)
     wanted = {record.job.id for record in records}
     rows = None if everything else ROWS
     jobs = by_attention([job for job in view.jobs if job.id in wanted])
@@ -106,8 +106,8 @@ def wait(current: Session, selectors: tuple[str, ...], *, timeout: float | None)
     from terry.cluster.client.reader import Reader
 
     needs_workspace(current)
-    ids = [record.job.id for record in Reader(current.workspace).select(selectors)]
-    return wait_for(current, ids, timeout_s=timeout, tell=note)
+    ids = [record.job.id for record in Reader(current.workspace).select_jobs(selectors)]
+    return wait_for(current, ids, timeout_s=timeout, notify=print_notice)
 
 
 @click.command()
@@ -126,7 +126,7 @@ def explain(current: Session, job: str) -> None:
 
     needs_workspace(current)
     reader = Reader(current.workspace)
-    story = story_of(reader, reader.select_one(job))
+    story = story_of(reader, reader.select_job(job))
     if current.as_json:
         print_json(story_document(story))
     else:

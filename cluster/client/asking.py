@@ -10,7 +10,7 @@ from terry.cluster.client.reader import Reader
 from terry.cluster.core.model import JobRecord, JobState
 from terry.cluster.errors import UserError, nearest
 from terry.cluster.files import inbox
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 _UNFINISHED = frozenset(state for state in JobState if not state.is_final)
 
@@ -58,7 +58,7 @@ def ask_jobs(reader: Reader, verb: str, records: Sequence[JobRecord], **options:
     return Asked(request=message.request if message else None, ids=ids, left_out=len(records) - len(ids))
 
 
-def ask_job(workspace: Workspace, verb: str, job_id: str) -> str:
+def ask_job(workspace: WorkspacePaths, verb: str, job_id: str) -> str:
     """Send the request `verb` for one job, whatever its state; says what came of it."""
     try:
         inbox.send(workspace, JOB_REQUESTS[verb].message(job_ids=(job_id,)))

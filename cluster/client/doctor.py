@@ -20,9 +20,9 @@ from terry.cluster.core.state_document import BadSnapshot, UnknownSnapshot, from
 from terry.cluster.errors import JournalDamaged, UserError, WorkspaceNewer
 from terry.cluster.files import lease, run_folder, store
 from terry.cluster.files.lease import Liveness
-from terry.cluster.files.paths import Workspace
-from terry.cluster.lifecycle.here import keeper_trouble
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.lifecycle.liveness import LOOK_S, liveness
+from terry.cluster.lifecycle.on_head import keeper_problem
 from terry.logs.format import ago, plural, size
 
 #: Less free space than this is worth a word (bytes).
@@ -32,8 +32,8 @@ _LITTLE = 1 << 30
 _YOUNG_S = 30.0
 
 #: What to do about a damaged journal.
-_MEND_JOURNAL = (
-    ". To mend it: put the file back from a backup; or move queue/ aside and submit the sweeps again with their files: "
+_FIX_JOURNAL = (
+    ". To fix it: put the file back from a backup; or move queue/ aside and submit the sweeps again with their files: "
     "what is in runs/ and datasets/ stays, and runs go on from their checkpoints"
 )
 
@@ -50,7 +50,7 @@ class Finding:
     text: str
 
 
-def examine(workspace: Workspace, now: datetime) -> list[Finding]:
+def examine(workspace: WorkspacePaths, now: datetime) -> list[Finding]:
     """All findings, sound or not."""
     if not workspace.exists:
         return [*_without_a_queue(workspace)]
@@ -61,7 +61,7 @@ def examine(workspace: Workspace, now: datetime) -> list[Finding]:
         return [*findings, Finding(what="journal", good=False, text=str(error))]
     except UserError as error:
         what = str(error).removesuffix(JournalDamaged.HINT)
-        return [*findings, Finding(what="journal", good=False, text=f"{what}{_MEND_JOURNAL}")]
+        return [*findings, Finding(what="journal", good=False, text=f"{what}{_FIX_JOURNAL}")]
     findings.append(Finding(what="journal", good=True, text=f"{plural(state.seq, 'event')}, all sound"))
     findings += [*_controller(workspace, now), *_inbox(workspace, now), *_submissions(workspace, state)]
     findings += [*_runs(workspace, state), *_results(workspace, state), *_checkpoints(workspace, state)]
@@ -69,22 +69,22 @@ def examine(workspace: Workspace, now: datetime) -> list[Finding]:
     return [*findings, *_leftovers(workspace, state), *_processes(workspace), *_ports(workspace)]
 
 
-def _without_a_queue(workspace: Workspace) -> Iterator[Finding]:
+def _without_a_queue(workspace: WorkspacePaths) -> Iterator[Finding]:
     text = (
-        f"{workspace.queue} is not there, but {workspace.runs} is. To mend it: submit the sweeps again with their "
+        f"{workspace.queue} is not there, but {workspace.runs} is. To fix it: submit the sweeps again with their "
         "files: what is in runs/ and datasets/ stays, and runs go on from their checkpoints"
     )
     yield Finding(what="queue", good=False, text=text)
 
 
-def _settings(workspace: Workspace) -> Iterator[Finding]:
+def _settings(workspace: WorkspacePaths) -> Iterator[Finding]:
     try:
         config.read(workspace)
     except UserError as error:
         yield Finding(what="settings", good=False, text=f"{error}; until it is right, what was read before it counts")
 
 
-def _snapshots(workspace: Workspace) -> Iterator[Finding]:
+def _snapshots(workspace: WorkspacePaths) -> Iterator[Finding]:
     """A damaged one costs nothing where the one before it, or the whole journal, is there: the journal tells."""
     for _, path in workspace.snapshots():
         try:
@@ -96,7 +96,7 @@ def _snapshots(workspace: Workspace) -> Iterator[Finding]:
             yield Finding(what="snapshots", good=False, text=text)
 
 
-def _rights(workspace: Workspace) -> Iterator[Finding]:
+def _rights(workspace: WorkspacePaths) -> Iterator[Finding]:
     mode = stat.S_IMODE(workspace.root.stat().st_mode)
     exposed = bool(mode & stat.S_IWOTH)
     advice = "; anybody may write here: `chmod o-w` it" if exposed else ""
@@ -106,17 +106,17 @@ def _rights(workspace: Workspace) -> Iterator[Finding]:
             yield Finding(what="rights", good=False, text=f"{folder} cannot be read and written by you")
 
 
-def _space(workspace: Workspace) -> Iterator[Finding]:
+def _space(workspace: WorkspacePaths) -> Iterator[Finding]:
     free = shutil.disk_usage(workspace.root).free
     yield Finding(what="disk", good=free > _LITTLE, text=f"{size(free)} free")
 
 
-def _controller(workspace: Workspace, now: datetime) -> Iterator[Finding]:
+def _controller(workspace: WorkspacePaths, now: datetime) -> Iterator[Finding]:
     held = lease.read(workspace)
     found = liveness(workspace, LOOK_S)
-    trouble = "" if found is Liveness.ALIVE else keeper_trouble(workspace)
-    if trouble:
-        yield Finding(what="controller", good=False, text=f"it cannot be started: {trouble} ({workspace.keeper_log})")
+    problem = "" if found is Liveness.ALIVE else keeper_problem(workspace)
+    if problem:
+        yield Finding(what="controller", good=False, text=f"it cannot be started: {problem} ({workspace.keeper_log})")
     elif held is None:
         yield Finding(what="controller", good=True, text="none has run yet; `terry-cluster up` starts one")
     elif found is Liveness.ALIVE:
@@ -130,7 +130,7 @@ def _controller(workspace: Workspace, now: datetime) -> Iterator[Finding]:
         yield Finding(what="controller", good=held.stopped, text=text)
 
 
-def _inbox(workspace: Workspace, now: datetime) -> Iterator[Finding]:
+def _inbox(workspace: WorkspacePaths, now: datetime) -> Iterator[Finding]:
     waiting = list((workspace.inbox / "new").glob("*.json"))
     bad = list((workspace.inbox / "done").glob("*.bad"))
     stuck = bool(waiting) and liveness(workspace) is Liveness.ALIVE
@@ -141,7 +141,7 @@ def _inbox(workspace: Workspace, now: datetime) -> Iterator[Finding]:
         yield Finding(what="inbox", good=False, text=text)
 
 
-def _submissions(workspace: Workspace, state: State) -> Iterator[Finding]:
+def _submissions(workspace: WorkspacePaths, state: State) -> Iterator[Finding]:
     whole = left = 0
     for sweep in workspace.sweep_names():
         whole += len(workspace.submissions(sweep))
@@ -170,7 +170,7 @@ def _is_young(folder: Path) -> bool:
     return time.time() - folder.stat().st_mtime < _YOUNG_S
 
 
-def _runs(workspace: Workspace, state: State) -> Iterator[Finding]:
+def _runs(workspace: WorkspacePaths, state: State) -> Iterator[Finding]:
     folders = {p.name for p in workspace.runs.iterdir() if p.is_dir()} if workspace.runs.is_dir() else set()
     unknown = sorted(folders - state.jobs.keys())
     if unknown:
@@ -199,7 +199,7 @@ def _runs(workspace: Workspace, state: State) -> Iterator[Finding]:
     )
 
 
-def _results(workspace: Workspace, state: State) -> Iterator[Finding]:
+def _results(workspace: WorkspacePaths, state: State) -> Iterator[Finding]:
     for job_id, record in state.jobs.items():
         path = workspace.run(job_id).result
         if record.state is JobState.COMPLETED and path.is_file() and (wrong := _wrong_with_json(path)):
@@ -214,7 +214,7 @@ def _wrong_with_json(path: Path) -> str:
     return ""
 
 
-def _datasets(workspace: Workspace) -> Iterator[Finding]:
+def _datasets(workspace: WorkspacePaths) -> Iterator[Finding]:
     """Files of each prepared data set against its manifest: that they are there, by size."""
     from terry.data_prep.errors import DataError
     from terry.data_prep.manifest import dataset_folders, read_manifest
@@ -228,7 +228,7 @@ def _datasets(workspace: Workspace) -> Iterator[Finding]:
     yield Finding(what="datasets", good=True, text=plural(len(folders), "prepared data set"))
 
 
-def _checkpoints(workspace: Workspace, state: State) -> Iterator[Finding]:
+def _checkpoints(workspace: WorkspacePaths, state: State) -> Iterator[Finding]:
     """Sizes and sha256 of the newest checkpoints' files against their manifests."""
     looked = 0
     for job_id in state.jobs:
@@ -266,7 +266,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _leftovers(workspace: Workspace, state: State) -> Iterator[Finding]:
+def _leftovers(workspace: WorkspacePaths, state: State) -> Iterator[Finding]:
     """What writers that were killed left, and nobody is about to remove."""
     found = [p for f in (workspace.queue, workspace.datasets) if f.is_dir() for p in f.glob(".*.tmp")]
     for job_id, record in state.jobs.items():
@@ -278,8 +278,8 @@ def _leftovers(workspace: Workspace, state: State) -> Iterator[Finding]:
         yield Finding(what="leftovers", good=True, text=text)
 
 
-def _processes(workspace: Workspace) -> Iterator[Finding]:
-    """Processes of jobs on this machine that nobody watches any more."""
+def _processes(workspace: WorkspacePaths) -> Iterator[Finding]:
+    """Processes of jobs on this node that nobody watches any more."""
     from terry.cluster.agent.marks import AGENT_VARIABLE
     from terry.cluster.host.processes import with_environment_prefix
     from terry.cluster.ray.head import is_well, read_head
@@ -298,7 +298,7 @@ def _processes(workspace: Workspace) -> Iterator[Finding]:
         yield Finding(what="processes", good=False, text=text)
 
 
-def _ports(workspace: Workspace) -> Iterator[Finding]:
+def _ports(workspace: WorkspacePaths) -> Iterator[Finding]:
     """On which ports Ray can be reached: nothing but the token stands before them."""
     from terry.cluster.ray.daemons import daemons_here
     from terry.cluster.ray.head import read_head
@@ -322,11 +322,11 @@ def _ports(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _exposed(ports: list[int]) -> str:
-    return f"other machines can reach Ray here on {', '.join(map(str, ports))}"
+    return f"other nodes can reach Ray here on {', '.join(map(str, ports))}"
 
 
-def _other_ports(workspace: Workspace) -> Iterator[Finding]:
-    """What the machines of terry.yaml have open, by its words: from here their sockets cannot be seen."""
+def _other_ports(workspace: WorkspacePaths) -> Iterator[Finding]:
+    """What the nodes of terry.yaml have open, by its words: from here their sockets cannot be seen."""
     from terry.cluster.config.node_values import node_name
 
     try:

@@ -12,32 +12,32 @@ from terry.cluster.core.model import JobRecord, JobState
 from terry.cluster.host.clock import now
 from terry.logs.format import plural
 from terry.logs.text.status import eta_words, in_words
-from terry.logs.view.build import Snapshots
+from terry.logs.view.build import ViewBuilder
 from terry.logs.view.timeline import of_job
-from terry.logs.view.view import Happening, JobView, View
+from terry.logs.view.view import JobView, TimelineEntry, View
 
 #: How often the workspace is looked at (seconds), and how often a summary is said.
 _LOOK_S, _SUMMARY_S = 0.2, 15.0
 
 
 def until_ended(
-    reader: Reader, job_ids: Collection[str], tell: Callable[[str], None] | None, timeout_s: float | None
+    reader: Reader, job_ids: Collection[str], notify: Callable[[str], None] | None, timeout_s: float | None
 ) -> tuple[list[JobRecord], bool]:
     """Wait until all these jobs have ended, or the time is over. Returns how they stand, and whether all have ended.
 
-    tell: told what happens, line by line, and now and then how all stand.
+    notify: told what happens, line by line, and now and then how all stand.
     """
-    teller = Teller(tell or (lambda _: None))
+    follower = Follower(notify or (lambda _: None))
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     wanted = frozenset(job_ids)
     while True:
         stamp = reader.stamp()
         records = [record for job_id, record in reader.jobs().items() if job_id in wanted]
-        teller.tell(records)
+        follower.notify(records)
         if all(record.state.is_final for record in records):
             return records, True
-        if tell is not None:
-            teller.summary(reader, wanted)
+        if notify is not None:
+            follower.summary(reader, wanted)
         if not until_news(reader, stamp, deadline):
             return records, False
 
@@ -59,36 +59,36 @@ def any_failed(jobs: Iterable[JobRecord | JobView]) -> bool:
     return any(job.state in bad for job in jobs)
 
 
-class Teller:
+class Follower:
     """Says in words what happened to jobs since it was last asked, once each; and now and then how all stand."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._seen: dict[str, tuple[JobRecord, frozenset[Happening]]] = {}
+    def __init__(self, notify: Callable[[str], None]) -> None:
+        self._notify = notify
+        self._seen: dict[str, tuple[JobRecord, frozenset[TimelineEntry]]] = {}
         self._first = True
-        self._said = time.monotonic()
+        self._notified_at = time.monotonic()
 
-    def tell(self, records: Collection[JobRecord]) -> None:
+    def notify(self, records: Collection[JobRecord]) -> None:
         """Say what is new. What had happened before the first call is not."""
-        new: list[Happening] = []
+        new: list[TimelineEntry] = []
         for record in records:
             before = self._seen.get(record.job.id)
             if before is not None and before[0] is record:
                 continue
-            happened = frozenset(of_job(record))
-            new += happened - before[1] if before else (() if self._first else happened)
-            self._seen[record.job.id] = (record, happened)
+            entries = frozenset(of_job(record))
+            new += entries - before[1] if before else (() if self._first else entries)
+            self._seen[record.job.id] = (record, entries)
         self._first = False
-        for happening in sorted(new):
-            self._tell(f"{_clock(happening.time)} {happening.job_id} {happening.text}")
-            self._said = time.monotonic()
+        for entry in sorted(new):
+            self._notify(f"{_clock(entry.time)} {entry.job_id} {entry.text}")
+            self._notified_at = time.monotonic()
 
     def summary(self, reader: Reader, wanted: Collection[str]) -> None:
         """Say how all stand, when nothing was said for a while."""
-        if time.monotonic() - self._said < _SUMMARY_S:
+        if time.monotonic() - self._notified_at < _SUMMARY_S:
             return
-        self._said = time.monotonic()
-        self._tell(f"{_clock(now())} {summary_line(Snapshots().view(reader.read()), wanted)}")
+        self._notified_at = time.monotonic()
+        self._notify(f"{_clock(now())} {summary_line(ViewBuilder().view(reader.read()), wanted)}")
 
 
 def summary_line(view: View, wanted: Collection[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from terry.cluster.client.selectors import Ensembles, select, select_one
+from terry.cluster.client.selectors import Ensembles, select_job, select_jobs
 from terry.cluster.config.watched import watched_policy
 from terry.cluster.controller.requests import read_jobs
 from terry.cluster.core.model import DeviceUse, Job, JobRecord, JobState
@@ -18,13 +18,13 @@ from terry.cluster.core.state_machine import apply
 from terry.cluster.errors import InvalidTransition, JournalDamaged, UserError
 from terry.cluster.files import lease, live, origin, store
 from terry.cluster.files.journal import read, segments
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host import clock
 from terry.cluster.host.clock import now
 from terry.cluster.scheduling import plan as schedule
 from terry.cluster.slurm import next_head
-from terry.logs.records.results import Outcome, read_outcome
-from terry.logs.view.build import Known
+from terry.logs.records.results import JobOutcome, read_outcome
+from terry.logs.view.build import ViewInputs
 from terry.logs.view.view import ControllerView
 
 #: Why a job waits that no controller has read yet.
@@ -49,14 +49,14 @@ class _Members(msgspec.Struct):
 class Reader:
     """Reads a workspace again and again; what did not change on disk is not read twice."""
 
-    def __init__(self, workspace: Workspace, clock: Callable[[], datetime] = now) -> None:
+    def __init__(self, workspace: WorkspacePaths, clock: Callable[[], datetime] = now) -> None:
         self.workspace = workspace
         self._clock = clock
         self.state = State()
         self._segment = 0  # number of the journal's newest segment when it was last read
         self._stamp: object = None
         self._jobs: dict[str, JobRecord] = {}
-        self._outcomes: dict[str, tuple[JobRecord, Outcome]] = {}
+        self._outcomes: dict[str, tuple[JobRecord, JobOutcome]] = {}
         self._waits: dict[str, str] = {}
         self._policy = watched_policy(workspace)
         self._watch: lease.Watch | None = None  # of the lease
@@ -67,11 +67,11 @@ class Reader:
         held = lease.read(self.workspace)  # its heartbeat is no news, but its holder's death is
         return (self._queue_stamp(), _stat(self.workspace.live), held and (held.epoch, self._liveness(held)))
 
-    def read(self) -> Known:
+    def read(self) -> ViewInputs:
         """All that the files say, but for the figures of jobs that do not run: see `look_at`."""
         jobs, moment = self.jobs(), self._clock()
         heard = live.read(self.workspace)
-        return Known(
+        return ViewInputs(
             now=moment,
             workspace=str(self.workspace.root),
             runs=str(self.workspace.runs),
@@ -82,7 +82,7 @@ class Reader:
             device_stats=_recent(heard),
             outcomes={job_id: outcome for job_id, (_, outcome) in self._outcomes.items()},
             waits=self._waits,
-            note=origin.note(self.workspace),
+            notice=origin.note(self.workspace),
         )
 
     def jobs(self) -> dict[str, JobRecord]:
@@ -108,14 +108,14 @@ class Reader:
             self.state = store.read_state(self.workspace)
         self._segment = first
 
-    def select(self, selectors: Iterable[str]) -> list[JobRecord]:
+    def select_jobs(self, selectors: Iterable[str]) -> list[JobRecord]:
         """The jobs that are meant; none given: all. UserError where a selector means nothing."""
         given = list(selectors)
-        return select(given, self.jobs(), self.ensembles() if given else None)
+        return select_jobs(given, self.jobs(), self.ensembles() if given else None)
 
-    def select_one(self, selector: str) -> JobRecord:
+    def select_job(self, selector: str) -> JobRecord:
         """The one job that is meant."""
-        return select_one(selector, self.jobs(), self.ensembles())
+        return select_job(selector, self.jobs(), self.ensembles())
 
     def why_waiting(self, record: JobRecord) -> str:
         """Why the job does not run now; empty where it runs or has ended."""
@@ -148,18 +148,18 @@ class Reader:
         held = lease.read(self.workspace)
         if held is None:
             starting = self._is_kept()
-            return ControllerView(alive=False, starting=starting, trouble=self._trouble() if starting else "")
+            return ControllerView(alive=False, starting=starting, problem=self._problem() if starting else "")
         found = self._liveness(held)
         alive = found is lease.Liveness.ALIVE
         age = self._age_s(moment, held, heard, alive=alive)
         starting = not alive and self._is_kept()
-        trouble = self._trouble() if starting else ""
+        problem = self._problem() if starting else ""
         coming = None if alive else next_head.read(self.workspace)
         return ControllerView(
             alive=alive,
             unsure=found is lease.Liveness.UNKNOWN,
             starting=starting,
-            trouble=trouble,
+            problem=problem,
             successor=coming.job if coming else "",
             host=held.host,
             epoch=held.epoch,
@@ -167,7 +167,7 @@ class Reader:
         )
 
     def _liveness(self, held: lease.Lease) -> lease.Liveness:
-        """The first look may take as long as a controller of another machine needs to show that it lives."""
+        """The first look may take as long as a controller of another node needs to show that it lives."""
         from terry.cluster.lifecycle.liveness import LOOK_S, liveness, watch
 
         if self._watch is None:
@@ -190,13 +190,13 @@ class Reader:
             last = max(last, heard.time)
         return max(seen, (moment - last).total_seconds())  # a clock that was set back says nothing
 
-    def _trouble(self) -> str:
-        from terry.cluster.lifecycle.here import keeper_trouble
+    def _problem(self) -> str:
+        from terry.cluster.lifecycle.on_head import keeper_problem
 
-        return keeper_trouble(self.workspace)
+        return keeper_problem(self.workspace)
 
     def _is_kept(self) -> bool:
-        """True where a keeper on this machine sees to it that there will be a controller."""
+        """True where a keeper on this node sees to it that there will be a controller."""
         if not self.workspace.cluster.is_dir():  # nothing was ever started: looking must not make folders
             return False
         from terry.cluster.host.locks import holder
@@ -215,7 +215,7 @@ def _recent(heard: live.Live | None) -> dict[str, DeviceUse]:
     return {use.device_id: use for use in heard.uses if heard.time - use.time < _MEASURED} if heard else {}
 
 
-def _segments(workspace: Workspace) -> list[tuple[int, Path]]:
+def _segments(workspace: WorkspacePaths) -> list[tuple[int, Path]]:
     return segments(workspace.journal) if workspace.journal.is_dir() else []
 
 
@@ -228,7 +228,7 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _not_taken(workspace: Workspace, state: State) -> Iterator[JobRecord]:
+def _not_taken(workspace: WorkspacePaths, state: State) -> Iterator[JobRecord]:
     """Records of jobs that are submitted and that no controller has taken yet."""
     for sweep in workspace.sweep_names():
         taken = state.submissions.get(sweep, 0)

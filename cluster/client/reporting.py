@@ -29,7 +29,7 @@ _NOT_TRAINED = frozenset({"prepare", "evaluate", "sample"})
 
 def report_of(reader: Reader, selectors: Sequence[str]) -> Report:
     """The report. Raises UserError where none of the selected runs has ended."""
-    records = [record for record in reader.select(selectors) if record.job.kind != "prepare"]
+    records = [record for record in reader.select_jobs(selectors) if record.job.kind != "prepare"]
     trained = [record for record in records if record.job.kind not in _NOT_TRAINED]
     rows = best_first(result_row_of(reader, record) for record in trained if record.state.is_final)
     if not rows:

@@ -28,7 +28,7 @@ NO_RUNS = frozenset({"prepare", "evaluate"})
 
 def result_rows(reader: Reader, selectors: Sequence[str]) -> list[ResultRow]:
     """A row for each final run; jobs that prepare data are none."""
-    records = [r for r in reader.select(selectors) if r.state.is_final and r.job.kind != "prepare"]
+    records = [r for r in reader.select_jobs(selectors) if r.state.is_final and r.job.kind != "prepare"]
     return [result_row_of(reader, record) for record in records]
 
 
@@ -88,7 +88,7 @@ def _figure(rows: Sequence[ResultRow], asked: str | None) -> str:
 
 def compared(reader: Reader, selectors: Sequence[str]) -> list[Compared]:
     """What the selected runs were made of, and what came of each. Raises UserError where they are fewer than two."""
-    records = [r for r in reader.select(selectors) if r.job.kind not in NO_RUNS]
+    records = [r for r in reader.select_jobs(selectors) if r.job.kind not in NO_RUNS]
     if len(records) < 2:
         few = records[0].job.id if records else "no run"
         raise UserError(f"that means {few}, which is not enough to compare: name two or more runs, or a whole sweep")
@@ -134,7 +134,7 @@ def made_of(run: Run) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UserError(f"cannot be read: {error}", file=run.spec) from None
     if not isinstance(content, dict):
-        raise UserError("cannot be read: it is no mapping", file=run.spec)
+        raise UserError("cannot be read: it is not a mapping", file=run.spec)
     hashes = {f"code of {name}": value for name, value in content.get("hashes", {}).items() if name != "identity"}
     data = {f"data {name}": value.get("folder") for name, value in content.get("inputs", {}).items()}
     return hashes | data | {f"version of {name}": value for name, value in content.get("versions", {}).items()}

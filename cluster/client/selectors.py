@@ -20,7 +20,7 @@ _STATE = "state:"
 _GLOB = set("*?[")
 
 
-def select(
+def select_jobs(
     selectors: Sequence[str], jobs: Mapping[str, JobRecord], ensembles: Ensembles | None = None
 ) -> list[JobRecord]:
     """The jobs that are meant, in the order of `jobs`; none given: all.
@@ -37,9 +37,9 @@ def select(
     ]
 
 
-def select_one(selector: str, jobs: Mapping[str, JobRecord], ensembles: Ensembles | None = None) -> JobRecord:
+def select_job(selector: str, jobs: Mapping[str, JobRecord], ensembles: Ensembles | None = None) -> JobRecord:
     """The one job that is meant. Raises UserError where it is none or several."""
-    found = select([selector], jobs, ensembles)
+    found = select_jobs([selector], jobs, ensembles)
     if len(found) == 1:
         return found[0]
     if not found:

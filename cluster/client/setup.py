@@ -8,12 +8,12 @@ from pathlib import Path
 
 from terry.cluster.errors import UserError
 from terry.cluster.files.durable import fsync_folder, make_folder
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 _PRIVATE, _GROUP = 0o700, 0o2770
 
 
-def make_workspace(workspace: Workspace, group: str | None = None) -> bool:
+def make_workspace(workspace: WorkspacePaths, group: str | None = None) -> bool:
     """Make its folders where they are missing; True if there was no workspace before.
 
     A new one is private to its owner (0700), or belongs to `group` (setgid, 2770). Raises UserError, OSError.
@@ -64,5 +64,5 @@ def _group_name(number: int) -> str:
 
     try:
         return grp.getgrgid(number).gr_name
-    except KeyError:  # a group of another machine
+    except KeyError:  # a group of another node
         return ""

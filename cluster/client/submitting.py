@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from terry.cluster.core.model import DeviceKind
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.clock import now
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def plan(
-    workspace: Workspace,
+    workspace: WorkspacePaths,
     sweep: Path | Mapping[str, Any],
     overrides: Sequence[str],
     *,
@@ -33,7 +33,7 @@ def plan(
     return prepare_submission(workspace, sweep, overrides, options, now(), owner())
 
 
-def publish(workspace: Workspace, planned: Submission) -> int:
+def publish(workspace: WorkspacePaths, planned: Submission) -> int:
     """Put a planned submission on disk, in a workspace that is made where there is none. Returns its number.
 
     Once it returns, nothing that dies loses the sweep. Raises UserError, OSError.
@@ -47,14 +47,14 @@ def publish(workspace: Workspace, planned: Submission) -> int:
     return submission.publish(workspace, planned)
 
 
-def ensure_controller(workspace: Workspace, planned: Submission) -> bool:
+def ensure_controller(workspace: WorkspacePaths, planned: Submission) -> bool:
     """Start one in the background where something is left to do and none lives; True if that was so."""
     from terry.cluster.lifecycle.up import ensure_up
 
     return bool(planned.new or _unfinished(workspace, planned)) and ensure_up(workspace, wait=False)
 
 
-def _unfinished(workspace: Workspace, planned: Submission) -> bool:
+def _unfinished(workspace: WorkspacePaths, planned: Submission) -> bool:
     """True where a job of the file has not ended."""
     from terry.cluster.client.reader import Reader
 
@@ -74,8 +74,8 @@ def owner() -> str:
         return str(os.getuid())
 
 
-def default_kind(workspace: Workspace) -> DeviceKind:
-    """What a run gets whose file does not say: a GPU where the queue, terry.yaml or this machine has one."""
+def default_kind(workspace: WorkspacePaths) -> DeviceKind:
+    """What a run gets whose file does not say: a GPU where the queue, terry.yaml or this node has one."""
     from terry.cluster.client.reader import Reader
     from terry.cluster.config import terry_yaml as config
     from terry.cluster.config.nodes import SlurmGroup

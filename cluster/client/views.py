@@ -13,8 +13,8 @@ from terry.cluster.client.reader import Reader
 from terry.cluster.core.model import AttemptEnd, JobRecord
 from terry.cluster.files.paths import AttemptFolder
 from terry.cluster.host.clock import now
-from terry.logs.text.story import Evidence, Story, advice
-from terry.logs.view.build import Known, job_view
+from terry.logs.text.story import AttemptEvidence, Story, advice
+from terry.logs.view.build import ViewInputs, job_view
 from terry.logs.view.view import JobView
 
 
@@ -25,7 +25,7 @@ def documents(reader: Reader, records: Sequence[JobRecord]) -> list[JobView]:
     return [job_view(known.jobs.get(record.job.id, record), known) for record in records]
 
 
-def story_of(reader: Reader, record: JobRecord, known: Known | None = None) -> Story:
+def story_of(reader: Reader, record: JobRecord, known: ViewInputs | None = None) -> Story:
     """The story of a job, with the evidence that its attempts left."""
     moment = now()
     controller = (known or reader.read()).controller
@@ -41,14 +41,14 @@ def story_of(reader: Reader, record: JobRecord, known: Known | None = None) -> S
     )
 
 
-def _evidence(folder: AttemptFolder) -> Evidence:
+def _evidence(folder: AttemptFolder) -> AttemptEvidence:
     """What one attempt's folder holds."""
     try:
         end = msgspec.json.decode(folder.exit.read_bytes(), type=AttemptEnd)
     except (FileNotFoundError, msgspec.MsgspecError):
         end = None
     error = evidence.read_error(folder)
-    return Evidence(
+    return AttemptEvidence(
         folder=str(folder.root),
         end=end,
         stack=evidence.read_stack(folder),

@@ -8,11 +8,11 @@ from dataclasses import replace
 from terry.cluster.client.reader import Reader
 from terry.cluster.client.views import last_lines, story_of
 from terry.cluster.core.model import JobRecord
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.logs.dashboard.feed import Wanted
 from terry.logs.records.losses import LossHistory
 from terry.logs.text.story import story_lines
-from terry.logs.view.build import Known, Snapshots
+from terry.logs.view.build import ViewBuilder, ViewInputs
 from terry.logs.view.view import Detail, View
 
 #: Lines of a job's output on its page.
@@ -25,9 +25,9 @@ _CURVE_POINTS = 1000
 class WorkspaceSource:
     """Views of a workspace, with the curves of what is visible and the page of the job that is open."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: WorkspacePaths) -> None:
         self._reader = Reader(workspace)
-        self._snapshots = Snapshots()
+        self._snapshots = ViewBuilder()
         self._histories: dict[str, LossHistory] = {}
         self._curve: tuple[str, LossHistory] | None = None  # of the job whose page is open
 
@@ -56,7 +56,7 @@ class WorkspaceSource:
                 found[job_id] = self._histories[job_id].update(record.attempt, record.first_attempt)
         return found
 
-    def _detail(self, record: JobRecord, known: Known) -> Detail:
+    def _detail(self, record: JobRecord, known: ViewInputs) -> Detail:
         """The page of one job."""
         run = self._reader.workspace.run(record.job.id)
         if self._curve is None or self._curve[0] != record.job.id:

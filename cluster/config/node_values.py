@@ -140,7 +140,7 @@ CountFrom1 = Annotated[int, msgspec.Meta(ge=1)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceChoice:
-    """Which of a machine's devices are used: index, UUID or model of a GPU (globs), or `cpu`."""
+    """Which of a node's devices are used: index, UUID or model of a GPU (globs), or `cpu`."""
 
     use: Texts = ()  #: only these; left out: all
     leave_out: Texts = ()  #: not these

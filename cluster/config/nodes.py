@@ -3,15 +3,15 @@
 head: seawolf                    # where Ray's head, controller and keeper run; left out: chosen by `up`;
                                  # `slurm`: in a Slurm job, where nothing may run for long on login hosts
 
-nodes:                           # groups of machines, by a name of your own
-  here: {kind: local}            # the machine on which `up` is called
+nodes:                           # groups of nodes, by a name of your own
+  here: {kind: local}            # the node on which `up` is called
   lab:
     kind: ssh
     hosts: [seawolf, quattro]    # as `ssh HOST` knows them
     setup: source ~/terry/bin/activate
     devices: {leave_out: [cpu, "NVIDIA T400*"]}
     labels: [fast]               # `run.resources.node: fast` asks for them
-    ports: 20000-20100           # what the firewall lets through between these machines
+    ports: 20000-20100           # what the firewall lets through between these nodes
   queue:
     kind: slurm
     partition: main
@@ -19,7 +19,7 @@ nodes:                           # groups of machines, by a name of your own
     time: 4:00:00
     max: 3                       # nodes at most; they come when jobs wait, and go when none do
 
-A Ray cluster that runs already; its token is found as Ray finds it. `up` is called on one of its machines, or on one
+A Ray cluster that runs already; its token is found as Ray finds it. `up` is called on one of its nodes, or on one
 that joins it: groups of kind ssh and local may stand beside it.
 
 nodes:
@@ -83,21 +83,21 @@ SLURM_HEAD = "slurm"
 
 
 class NodeKind(StrEnum):
-    """Where a group's machines come from."""
+    """Where a group's nodes come from."""
 
-    LOCAL = "local"  #: the machine on which `up` is called
-    SSH = "ssh"  #: machines that `ssh` reaches without asking anything
+    LOCAL = "local"  #: the node on which `up` is called
+    SSH = "ssh"  #: nodes that `ssh` reaches without asking anything
     SLURM = "slurm"  #: jobs of a Slurm cluster
     RAY = "ray"  #: a Ray cluster that runs already
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSetup:
-    """How a machine is to be used: what all groups have in common."""
+    """How a node is to be used: what all groups have in common."""
 
-    #: lines of shell that are run on the machine before Python, such as `module load cuda`
+    #: lines of shell that are run on the node before Python, such as `module load cuda`
     setup: Lines = ()
-    #: the Python of the environment with terry-cluster on these machines; left out: the same path as here
+    #: the Python of the environment with terry-cluster on these nodes; left out: the same path as here
     python: Line | None = None
     #: the devices to be used
     devices: DeviceChoice = field(default_factory=DeviceChoice)
@@ -121,17 +121,17 @@ class NodeSetup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalGroup(NodeSetup):
-    """The machine on which `up` is called."""
+    """The node on which `up` is called."""
 
     name: str = field(metadata={"key": ""})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshGroup(NodeSetup):
-    """Machines by the user's own ssh."""
+    """Nodes by the user's own ssh."""
 
     name: str = field(metadata={"key": ""})
-    hosts: Hosts  #: names by which your own `ssh` reaches the machines without asking for anything
+    hosts: Hosts  #: names by which your own `ssh` reaches the nodes without asking for anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,11 +155,11 @@ class SlurmGroup(NodeSetup):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayGroup(NodeSetup):
-    """A Ray cluster that runs already. `up` is called on one of its machines, or on one that joins it (kind local)."""
+    """A Ray cluster that runs already. `up` is called on one of its nodes, or on one that joins it (kind local)."""
 
     name: str = field(metadata={"key": ""})
     address: Address  #: `host:port` of its head
-    #: a device of its machines on which nothing has run for so long is given back while nothing waits for it
+    #: a device of its nodes on which nothing has run for so long is given back while nothing waits for it
     idle_after: Duration = 600.0
 
 
@@ -175,7 +175,7 @@ GROUPS: dict[NodeKind, type[Group]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodesConfig:
-    """All of it. No groups: this machine."""
+    """All of it. No groups: this node."""
 
     groups: tuple[Group, ...] = ()
     #: a host where Ray's head, controller and keeper shall run; `slurm`: in a Slurm job of their own
@@ -193,7 +193,7 @@ class NodesConfig:
 
     @property
     def here(self) -> LocalGroup | None:
-        """The group that is the machine on which `up` is called. A file without groups means that machine."""
+        """The group that is the node on which `up` is called. A file without groups means that node."""
         local = [group for group in self.groups if isinstance(group, LocalGroup)]
         return local[0] if local else None if self.groups else LocalGroup(name="here")
 
@@ -204,7 +204,7 @@ class NodesConfig:
 
     @property
     def has_others(self) -> bool:
-        """True where machines other than the head's may join."""
+        """True where nodes other than the head's may join."""
         kinds = SshGroup | SlurmGroup if self.foreign is None else SshGroup | LocalGroup
         return any(isinstance(group, kinds) for group in self.groups)
 
@@ -256,14 +256,14 @@ def _check_options(given: Mapping[str, Any], path: Where) -> None:
 
 
 def _check_apart(path: Where, groups: list[Group]) -> None:
-    """A machine belongs to one group: otherwise nobody knows which settings count."""
+    """A node belongs to one group: otherwise nobody knows which settings count."""
     new = groups[-1]
     theirs = next((group for group in groups if isinstance(group, RayGroup)), None)
     if theirs is not None and len(groups) > 1:
         _check_beside(path, theirs, groups)
     for old in groups[:-1]:
         if isinstance(new, LocalGroup) and isinstance(old, LocalGroup):
-            raise Problem(f"is of kind local, as {old.name} is: this machine is one", path)
+            raise Problem(f"is of kind local, as {old.name} is: this node is one", path)
         for slurm, ssh in ((new, old), (old, new)):
             if isinstance(slurm, SlurmGroup) and isinstance(ssh, SshGroup) and (same := _like_jobs(slurm, ssh)):
                 raise Problem(f"cannot be used: nodes of {slurm.name} are called like the host {same[0]}", path)
@@ -279,7 +279,7 @@ def _check_beside(path: Where, theirs: RayGroup, groups: list[Group]) -> None:
         text = "cannot be used: groups of kind ssh and local can join a Ray cluster of others, slurm cannot"
         raise Problem(text, path)
     if theirs.address.startswith(("127.", "localhost:")):
-        wrong = f"cannot be used: no other machine reaches the Ray cluster at {theirs.address}; give its other address"
+        wrong = f"cannot be used: no other node reaches the Ray cluster at {theirs.address}; give its other address"
         raise Problem(wrong, path)
 
 

@@ -24,7 +24,7 @@ from terry.cluster.config.yaml_file import parse as parse_yaml
 from terry.cluster.config.yaml_file import read as read_yaml
 from terry.cluster.core.policy import Policy
 from terry.cluster.errors import close
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 
 class Occasion(StrEnum):
@@ -84,7 +84,7 @@ class WorkspaceConfig:
     nodes: NodesConfig = field(default_factory=NodesConfig)
 
 
-def read(workspace: Workspace) -> WorkspaceConfig:
+def read(workspace: WorkspacePaths) -> WorkspaceConfig:
     """Read terry.yaml; the defaults where there is none. Raises UserError (file:line, the nearest key), OSError."""
     try:
         return read_file(workspace.config)
@@ -97,8 +97,8 @@ def read_file(file: Path) -> WorkspaceConfig:
     return _config(read_yaml(file))
 
 
-def read_nodes(workspace: Workspace) -> NodesConfig:
-    """Where its machines are, whatever is wrong with the rest of the file. Raises UserError, OSError."""
+def read_nodes(workspace: WorkspacePaths) -> NodesConfig:
+    """Where its nodes are, whatever is wrong with the rest of the file. Raises UserError, OSError."""
     try:
         document = read_yaml(workspace.config)
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from terry.cluster.core.policy import Policy
 from terry.cluster.errors import UserError
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 #: How often (seconds) the file is looked at for changes.
 LOOK_S = 2.0
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-def watched_policy(workspace: Workspace, clock: Callable[[], float] = time.monotonic) -> Watched[Policy]:
+def watched_policy(workspace: WorkspacePaths, clock: Callable[[], float] = time.monotonic) -> Watched[Policy]:
     """The policy of the workspace's terry.yaml, whatever becomes of the file. `clock` is in seconds."""
 
     def read() -> Policy:
@@ -38,7 +38,7 @@ def watched_policy(workspace: Workspace, clock: Callable[[], float] = time.monot
     return Watched(read, lambda: _stamp(workspace), clock, Policy())
 
 
-def watched_patience(workspace: Workspace, clock: Callable[[], float] = time.monotonic) -> Watched[float]:
+def watched_idle_after(workspace: WorkspacePaths, clock: Callable[[], float] = time.monotonic) -> Watched[float]:
     """`idle_after` of the Ray cluster of others that terry.yaml names."""
 
     def read() -> float:
@@ -50,7 +50,7 @@ def watched_patience(workspace: Workspace, clock: Callable[[], float] = time.mon
     return Watched(read, lambda: _stamp(workspace), clock, IDLE_AFTER_S)
 
 
-def _stamp(workspace: Workspace) -> object:
+def _stamp(workspace: WorkspacePaths) -> object:
     try:
         found = workspace.config.stat()
     except FileNotFoundError:

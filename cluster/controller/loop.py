@@ -25,7 +25,7 @@ from terry.cluster.files import inbox, lease
 from terry.cluster.files.durable import SYSTEM, Calls, remove_temporaries
 from terry.cluster.files.inbox import Letter
 from terry.cluster.files.live import LiveWriter
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.files.store import Snapshots, load
 from terry.cluster.host.clock import Pace
 from terry.cluster.ports import Clock, DevicePool, LaunchOrder, NodeDied
@@ -42,14 +42,14 @@ TIDY_S = 3600.0
 ASK_FOR_NODES_S = 10.0
 #: How often the pool is told what is needed.
 TELL_NEED_S = 1.0
-#: How long a predecessor on this machine that is being killed may still hold the lock.
+#: How long a predecessor on this node that is being killed may still hold the lock.
 LOCK_WAIT_S = 10.0
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hooks:
+class ControllerHooks:
     """What others want to hear of, after it is on disk. An error in a hook is logged and does no harm."""
 
     finished: Callable[[JobRecord], None] | None = None  #: a job reached COMPLETED, FAILED or CANCELLED
@@ -60,13 +60,13 @@ class Controller:
 
     def __init__(
         self,
-        workspace: Workspace,
+        workspace: WorkspacePaths,
         pool: DevicePool,
         clock: Clock,
         *,
         policy: Policy | Callable[[], Policy] | None = None,
         lock_file: Path | None = None,
-        hooks: Hooks | None = None,
+        hooks: ControllerHooks | None = None,
         version: str = "",
         node_is_dead: Callable[[str], bool] | None = None,
         calls: Calls = SYSTEM,
@@ -81,7 +81,7 @@ class Controller:
         self._clock = clock
         self._policy_now = policy if callable(policy) else lambda: policy or Policy()
         self._lock_file = lock_file
-        self._hooks = hooks or Hooks()
+        self._hooks = hooks or ControllerHooks()
         self._version = version
         self._node_is_dead = node_is_dead
         self._beats = Pace(HEARTBEAT_S)
@@ -115,7 +115,7 @@ class Controller:
             while not self._stopped:
                 self.turn(TURN_S)
         finally:
-            self.let_go()
+            self.close()
 
     def recover(self) -> None:
         """Take the lease, load the queue, take over the agents. Every start is this."""
@@ -128,7 +128,7 @@ class Controller:
             version=self._version,
             calls=self._calls,
         )
-        self._resources.callback(self._lease.let_go)
+        self._resources.callback(self._lease.close)
         inbox.prepare(self._workspace)
         remove_temporaries(self._workspace.queue, self._calls)
         self._journal, self.state = load(self._workspace, self._calls)
@@ -154,7 +154,7 @@ class Controller:
 
     def turn(self, timeout_s: float) -> None:
         """Wait for reports, at most `timeout_s`; then do all that is to be done now. Raises as `run`."""
-        poll = self._pool.poll(self._patience(timeout_s))
+        poll = self._pool.poll(self._poll_timeout(timeout_s))
         now = self._clock.now()
         self._beat(now)
         for report in (*poll.reports, *self._silent_deaths()):
@@ -167,7 +167,7 @@ class Controller:
         for letter in letters:
             inbox.finish(self._workspace, letter)
         self._perform()
-        self._tell_need(now)
+        self._report_need(now)
         for progress in poll.progress:
             record = self.state.jobs.get(progress.job_id)
             if record is not None and record.state.holds_device and record.attempt == progress.attempt:
@@ -178,7 +178,7 @@ class Controller:
         self._snapshots.save_if_due(self.state, self._journal, self._clock.monotonic())
         self._end_if_done(now)
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """Let go of files and lock, as the death of the process would. Nothing is written."""
         self._resources.close()
 
@@ -308,7 +308,7 @@ class Controller:
 
     # time
 
-    def _patience(self, timeout_s: float) -> float:
+    def _poll_timeout(self, timeout_s: float) -> float:
         if self._planned_seq == -1:
             return 0.0
         if self._wake_at is None:
@@ -327,7 +327,7 @@ class Controller:
         if self._tidies.due(self._clock.monotonic()):
             inbox.tidy(self._workspace, now.timestamp())
 
-    def _tell_need(self, now: datetime) -> None:
+    def _report_need(self, now: datetime) -> None:
         """Here nothing is under way: what the pool gives back now is gone before the next plan is made.
 
         To find out costs as much as waits: only a pool that borrows is told.
@@ -342,8 +342,12 @@ class Controller:
         if self._node_is_dead is None or not self._asks.due(self._clock.monotonic()):
             return []
         silent = [self.state.devices[d] for d in self.state.on_device if not self.state.devices[d].online]
-        lives = {(known.device.node, known.device.node_id) for known in silent}
-        return [NodeDied(node=node, node_id=life) for node, life in sorted(lives) if self._node_is_dead(life)]
+        incarnations = {(known.device.node, known.device.node_id) for known in silent}
+        return [
+            NodeDied(node=node, node_id=incarnation)
+            for node, incarnation in sorted(incarnations)
+            if self._node_is_dead(incarnation)
+        ]
 
     def _show(self, now: datetime) -> None:
         self._live.keep_only(record.job.id for record in self.state.active())
@@ -361,7 +365,7 @@ class Controller:
         _log.info("stopped")
 
 
-__all__ = ["Controller", "Hooks", "LostLease"]
+__all__ = ["Controller", "ControllerHooks", "LostLease"]
 
 
 def _left_out(event: Event, error: InvalidTransition | None) -> None:

@@ -23,7 +23,7 @@ from terry.cluster.config import terry_yaml as config
 from terry.cluster.config.terry_yaml import Notify, Occasion
 from terry.cluster.core.model import JobRecord, JobState
 from terry.cluster.errors import UserError
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 #: So many events wait at most: a command that hangs shall not fill the memory.
 WAITING = 1000
@@ -63,14 +63,14 @@ class Notifier:
 
     def __init__(
         self,
-        workspace: Workspace,
+        workspace: WorkspacePaths,
         counts: Callable[[str], Mapping[JobState, int]],
         environment: Mapping[str, str],
     ) -> None:
         self._workspace = workspace
         self._counts = counts  #: jobs of a sweep in each state
         self._environment = dict(environment)
-        self._told: dict[str, datetime] = {}  #: sweep -> when the job finished whose end was the sweep's
+        self._notified: dict[str, datetime] = {}  #: sweep -> when the job finished whose end was the sweep's
         self._queue: queue.Queue[Occurrence] = queue.Queue(maxsize=WAITING)
         self._thread: threading.Thread | None = None
 
@@ -105,8 +105,8 @@ class Notifier:
             about = {"event": Occasion.FAILURE, "job": record.job.id, "state": record.state, "reason": record.reason}
             found.append(msgspec.structs.replace(ended, **about))
         # Several jobs may end in one turn, and each finds the sweep over.
-        if all(JobState(state).is_final for state in counts) and self._told.get(sweep) != ended.time:
-            self._told[sweep] = ended.time
+        if all(JobState(state).is_final for state in counts) and self._notified.get(sweep) != ended.time:
+            self._notified[sweep] = ended.time
             found.append(ended)
         return found
 
@@ -114,13 +114,13 @@ class Notifier:
         while True:
             occurrence = self._queue.get()
             try:
-                self._tell(occurrence)
+                self._notify(occurrence)
             except Exception:
                 _log.exception("nobody could be told of %s of %s", occurrence.event, occurrence.sweep)
             finally:
                 self._queue.task_done()
 
-    def _tell(self, occurrence: Occurrence) -> None:
+    def _notify(self, occurrence: Occurrence) -> None:
         try:
             notify = config.read(self._workspace).notify
         except (UserError, OSError) as error:
@@ -158,5 +158,5 @@ def _run(notify: Notify, occurrence: Occurrence, environment: dict[str, str]) ->
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
     if process.returncode != 0:
-        said = output.decode(errors="replace").strip()[-1000:]
-        _log.error("notify.command ended with exit code %d: %s", process.returncode, said)
+        printed = output.decode(errors="replace").strip()[-1000:]
+        _log.error("notify.command ended with exit code %d: %s", process.returncode, printed)

@@ -14,12 +14,14 @@ from terry.cluster.core import events as e
 from terry.cluster.core.events import Command, Event, Launch, Stop
 from terry.cluster.core.model import AttemptEnd, EndReason, JobRecord, JobState, StopGoal
 from terry.cluster.core.state import State
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 _log = logging.getLogger(__name__)
 
 
-def events_of(state: State, workspace: Workspace, report: ports.Report, now: datetime) -> Iterator[Event | Command]:
+def events_of(
+    state: State, workspace: WorkspacePaths, report: ports.Report, now: datetime
+) -> Iterator[Event | Command]:
     """Events that a report means, each applied before the next is asked for, and commands that it calls for."""
     if isinstance(report, ports.Started):
         if not _is_current(state, report.job_id, report.attempt):
@@ -41,7 +43,9 @@ def events_of(state: State, workspace: Workspace, report: ports.Report, now: dat
         yield from _node_died(state, workspace, report, now)
 
 
-def _appeared(state: State, workspace: Workspace, report: ports.Appeared, now: datetime) -> Iterator[Event | Command]:
+def _appeared(
+    state: State, workspace: WorkspacePaths, report: ports.Appeared, now: datetime
+) -> Iterator[Event | Command]:
     """Put right what the queue believes of a device by what its agent knows."""
     yield e.DeviceSeen(time=now, device=report.device, blocked=report.blocked)
     running = set(report.running)
@@ -56,7 +60,7 @@ def _appeared(state: State, workspace: Workspace, report: ports.Appeared, now: d
             yield Stop(job_id=job_id, attempt=attempt, goal=StopGoal.CANCEL)
 
 
-def _missing(workspace: Workspace, record: JobRecord, now: datetime) -> Event | Command:
+def _missing(workspace: WorkspacePaths, record: JobRecord, now: datetime) -> Event | Command:
     """An attempt that its device's agent does not know: it ended unreported, never began, or died with its agent."""
     job_id, attempt = record.job.id, record.attempt
     folder = workspace.run(job_id).attempt(attempt)
@@ -67,7 +71,9 @@ def _missing(workspace: Workspace, record: JobRecord, now: datetime) -> Event | 
     return e.AttemptEnded(time=now, job_id=job_id, attempt=attempt, end=end or lost)
 
 
-def _node_died(state: State, workspace: Workspace, report: ports.NodeDied, now: datetime) -> Iterator[Event | Command]:
+def _node_died(
+    state: State, workspace: WorkspacePaths, report: ports.NodeDied, now: datetime
+) -> Iterator[Event | Command]:
     """What had ended before the node died is not lost with it."""
     for known in list(state.devices.values()):
         if (known.device.node, known.device.node_id) == (report.node, report.node_id):

@@ -19,7 +19,7 @@ from terry.cluster.core.state import State
 from terry.cluster.errors import UserError
 from terry.cluster.files import inbox, run_folder
 from terry.cluster.files.inbox import Letter
-from terry.cluster.files.paths import Workspace, check_name
+from terry.cluster.files.paths import WorkspacePaths, check_name
 
 #: Events one by one, each applied before the next is asked for; at the end what was done, in words.
 Answer: TypeAlias = Generator[Event, None, str]
@@ -30,7 +30,7 @@ _ENDS = "ends"
 _log = logging.getLogger(__name__)
 
 
-def answer(state: State, workspace: Workspace, letter: Letter, now: datetime) -> Answer:
+def answer(state: State, workspace: WorkspacePaths, letter: Letter, now: datetime) -> Answer:
     """The events by which a letter is acted on. Raises OSError where a submission cannot be read now."""
     message = letter.message
     if isinstance(message, inbox.Submit):
@@ -43,13 +43,13 @@ def answer(state: State, workspace: Workspace, letter: Letter, now: datetime) ->
     return _each(state, workspace, letter, lambda record: rule(record, message, now), done)
 
 
-def is_shutdown(state: State, workspace: Workspace, letter: Letter) -> bool:
+def is_shutdown(state: State, workspace: WorkspacePaths, letter: Letter) -> bool:
     """True for a request to this controller to end, by somebody who may ask for it."""
     message = letter.message
     return isinstance(message, inbox.Shutdown) and _on_shutdown(state, workspace, letter, message) == _ENDS
 
 
-def _on_shutdown(state: State, workspace: Workspace, letter: Letter, message: inbox.Shutdown) -> str:
+def _on_shutdown(state: State, workspace: WorkspacePaths, letter: Letter, message: inbox.Shutdown) -> str:
     if not _is_master(workspace, letter):
         return "refused: only the workspace's owner may ask"
     if message.epoch not in {None, state.epoch}:
@@ -62,7 +62,7 @@ def _on_shutdown(state: State, workspace: Workspace, letter: Letter, message: in
 
 def _each(
     state: State,
-    workspace: Workspace,
+    workspace: WorkspacePaths,
     letter: Letter,
     rule: Callable[[JobRecord], Event | None],
     done: str,
@@ -151,7 +151,7 @@ def _is_lost(record: JobRecord | None) -> bool:
 
 
 def _drain(
-    state: State, workspace: Workspace, letter: Letter, message: inbox.Drain | inbox.Undrain, now: datetime
+    state: State, workspace: WorkspacePaths, letter: Letter, message: inbox.Drain | inbox.Undrain, now: datetime
 ) -> Answer:
     if not _is_master(workspace, letter):
         return "refused: only the workspace's owner may ask"
@@ -177,7 +177,7 @@ class _Line(msgspec.Struct):
     job: dict[str, Any]
 
 
-def _submit(state: State, workspace: Workspace, message: inbox.Submit, now: datetime) -> Answer:
+def _submit(state: State, workspace: WorkspacePaths, message: inbox.Submit, now: datetime) -> Answer:
     try:
         check_name(message.sweep, "the sweep name")
     except UserError as error:
@@ -214,12 +214,12 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _newest_attempt(workspace: Workspace, job_id: str) -> int:
+def _newest_attempt(workspace: WorkspacePaths, job_id: str) -> int:
     """Of a job that is new to the queue: one that was lost may have tried it, and its folders are not touched."""
     return max((number for number, _ in workspace.run(job_id).attempts()), default=0)
 
 
-def read_jobs(workspace: Workspace, folder: Path) -> list[Job]:
+def read_jobs(workspace: WorkspacePaths, folder: Path) -> list[Job]:
     """Jobs of a submission, each after those of the same submission that it depends on.
 
     Raises UserError (file:line) for a line that is no job, OSError.
@@ -261,11 +261,11 @@ def _dependencies_first(jobs: dict[str, Job]) -> list[Job]:
 # who may
 
 
-def _may(workspace: Workspace, letter: Letter, owner: str) -> bool:
+def _may(workspace: WorkspacePaths, letter: Letter, owner: str) -> bool:
     return _is_master(workspace, letter) or _user(letter.uid) == owner
 
 
-def _is_master(workspace: Workspace, letter: Letter) -> bool:
+def _is_master(workspace: WorkspacePaths, letter: Letter) -> bool:
     """The workspace's owner, whoever runs the controller, and root may ask for anything."""
     return letter.uid in {0, os.getuid(), workspace.root.stat().st_uid}
 

@@ -11,7 +11,7 @@ from terry.cluster.core.model import Device, DeviceKind
 Class = tuple[DeviceKind, str]
 
 
-class Room:
+class FreeCapacity:
     """Devices with something free. The State keeps one; a plan works on a copy."""
 
     __slots__ = ("classes", "free")
@@ -43,9 +43,9 @@ class Room:
         if not buckets:
             del self.classes[key]
 
-    def copy(self) -> Room:
+    def copy(self) -> FreeCapacity:
         """Another one that can be changed: costs as much as is free, not as there is."""
-        twin = Room()
+        twin = FreeCapacity()
         twin.free = dict(self.free)
         twin.classes = {key: {f: list(ids) for f, ids in buckets.items()} for key, buckets in self.classes.items()}
         return twin
@@ -62,6 +62,6 @@ class Room:
                 yield free, buckets[free]  # type: ignore[index]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Room) and (self.free, self.classes) == (other.free, other.classes)
+        return isinstance(other, FreeCapacity) and (self.free, self.classes) == (other.free, other.classes)
 
     __hash__ = None  # type: ignore[assignment]

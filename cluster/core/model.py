@@ -250,7 +250,7 @@ class Budget:
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A job and all that happened to it. Replaced, never changed, and only by machine.apply."""
+    """A job and all that happened to it. Replaced, never changed, and only by state_machine.apply."""
 
     job: Job
     state: JobState

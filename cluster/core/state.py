@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from terry.cluster.core.accounts import Ledger
-from terry.cluster.core.capacity import Room
+from terry.cluster.core.capacity import FreeCapacity
 from terry.cluster.core.model import DeviceKind, DeviceRecord, Job, JobRecord, JobState
 from terry.cluster.core.profiles import ALIKE, Profile
 from terry.cluster.core.waiting import LaneKey, Owned, Place, Waiting
@@ -63,7 +63,7 @@ class State:
         self.on_device: dict[str, dict[str, float]] = {}  #: device id -> job id -> share
         self.demands: dict[str, tuple[Demand, Place]] = {}  #: id of each PENDING job -> where it stands in `pending`
         self.counts: dict[str, dict[JobState, int]] = {}  #: sweep -> jobs in each state
-        self.room = Room()  #: what is free
+        self.free_capacity = FreeCapacity()  #: what is free
         self.nodes: dict[str, list[str]] = {}  #: node -> ids of its devices
         self._deferred = False
 
@@ -77,7 +77,7 @@ class State:
     def settle(self) -> None:
         """Make what `defer` has left out."""
         self._deferred = False
-        self.pending, self.demands, self.room = {}, {}, Room()
+        self.pending, self.demands, self.free_capacity = {}, {}, FreeCapacity()
         for record in self.jobs.values():
             if record.state is JobState.PENDING:
                 self._enqueue(record, sort=False)
@@ -85,7 +85,7 @@ class State:
             for owned in owners.values():
                 owned.sort()
         for known in self.devices.values():
-            self.room.set(known.device, self.free(known.device.id))
+            self.free_capacity.set(known.device, self.free(known.device.id))
 
     def add(self, record: JobRecord) -> None:
         """Take in a job that is new."""
@@ -110,7 +110,7 @@ class State:
             insort(self.nodes.setdefault(device.node, []), device.id)
         elif (old := self.devices[device.id].device) != device:
             if not self._deferred:
-                self.room.set(old, 0.0)
+                self.free_capacity.set(old, 0.0)
             if old.node != device.node:
                 self.nodes[old.node].remove(device.id)
                 if not self.nodes[old.node]:
@@ -118,7 +118,7 @@ class State:
                 insort(self.nodes.setdefault(device.node, []), device.id)
         self.devices[device.id] = record
         if not self._deferred:
-            self.room.set(device, self.free(device.id))
+            self.free_capacity.set(device, self.free(device.id))
 
     def learn(self, record: JobRecord, *, alone: bool) -> None:
         """Remember how long a COMPLETED job took and how much memory it needed. `alone`: nobody shared its device."""
@@ -298,7 +298,7 @@ class State:
         if at is not None:
             self.ledger.change(job.resources.kind, job.owner, job.sweep, sign * allocation.share, sign, at)
         if not self._deferred and (known := self.devices.get(allocation.device)) is not None:
-            self.room.set(known.device, self.free(allocation.device))
+            self.free_capacity.set(known.device, self.free(allocation.device))
 
     def _count(self, record: JobRecord) -> None:
         counts = self.counts.get(record.job.sweep)

@@ -104,7 +104,7 @@ def validate(state: State) -> None:
     for device_id, holders in state.on_device.items():
         _validate_device(state, device_id, holders)
     rebuilt = from_snapshot(to_snapshot(state))
-    for name in ("order", "pending", "dependents", "unmet", "on_device", "demands", "counts", "room", "nodes"):
+    for name in ("order", "pending", "dependents", "unmet", "on_device", "demands", "counts", "free_capacity", "nodes"):
         assert getattr(rebuilt, name) == getattr(state, name), f"index {name} is wrong"
 
 

@@ -40,7 +40,7 @@ from terry.cluster.core.model import (
     StopGoal,
 )
 from terry.cluster.core.state import State
-from terry.cluster.core.transitions import TRANSITIONS, check, is_on_life, is_stale, story
+from terry.cluster.core.transitions import TRANSITIONS, check, is_of_incarnation, is_stale, story
 from terry.cluster.errors import InvalidTransition
 
 __all__ = ["State", "apply", "check", "due", "follow", "is_stale"]
@@ -330,7 +330,7 @@ def _node_lost(state: State, event: e.NodeLost) -> Iterable[Command]:
     commands: list[Command] = []
     end = AttemptEnd(reason=EndReason.NODE_LOST, message=f"node {event.node} was lost")
     for known in all_devices(state):
-        if is_on_life(known, event):
+        if is_of_incarnation(known, event):
             state.put_device(with_changes(known, online=False, given_back=False))
             for job_id in list(state.on_device.get(known.device.id, ())):
                 commands.extend(_end(state, state.jobs[job_id], end, event.time))

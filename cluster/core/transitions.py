@@ -92,7 +92,7 @@ def is_stale(state: State, event: Event) -> bool:
         return device is None or (not device.online and (device.given_back or not event.given_back))
     if isinstance(event, e.NodeLost):
         return not any(
-            is_on_life(d, event) and (d.online or d.given_back or d.device.id in state.on_device)
+            is_of_incarnation(d, event) and (d.online or d.given_back or d.device.id in state.on_device)
             for d in state.devices.values()
         )
     return False
@@ -156,7 +156,7 @@ def _check_place(state: State, event: e.Placed) -> None:
         raise InvalidTransition(f"placed on {grant.device}, which has no room for {grant.share:g}; {story(record)}")
 
 
-def is_on_life(known: DeviceRecord, event: e.NodeLost) -> bool:
+def is_of_incarnation(known: DeviceRecord, event: e.NodeLost) -> bool:
     """True where the device belongs to the life of the node that was lost: it may be back with another one already."""
     return known.device.node == event.node and known.device.node_id == event.node_id
 

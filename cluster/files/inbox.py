@@ -20,7 +20,7 @@ from typing import TypeAlias
 import msgspec
 
 from terry.cluster.files.durable import SYSTEM, Calls, fsync_folder, make_folder, write_bytes
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 #: Messages that were acted on are kept so long (seconds), for people who look for what happened.
 KEEP_DONE_S = 7 * 24 * 3600
@@ -109,13 +109,13 @@ class Letter:
 _decoder = msgspec.json.Decoder(Message)
 
 
-def prepare(workspace: Workspace, calls: Calls = SYSTEM) -> None:
+def prepare(workspace: WorkspacePaths, calls: Calls = SYSTEM) -> None:
     """Make the maildir's folders."""
     for name in ("tmp", "new", "done"):
         make_folder(workspace.inbox / name, calls)
 
 
-def send(workspace: Workspace, message: Message, calls: Calls = SYSTEM) -> Path:
+def send(workspace: WorkspacePaths, message: Message, calls: Calls = SYSTEM) -> Path:
     """Put a message into the inbox, durable once this returns. Raises OSError; nothing is in the inbox then."""
     prepare(workspace, calls)
     name = f"{time.time_ns():020d}-{message.request}.json"
@@ -132,14 +132,14 @@ def send(workspace: Workspace, message: Message, calls: Calls = SYSTEM) -> Path:
     return path
 
 
-def is_pending(workspace: Workspace, request: str) -> bool:
+def is_pending(workspace: WorkspacePaths, request: str) -> bool:
     """True while no controller has acted on the request. `request` is a Message.request."""
     with contextlib.suppress(FileNotFoundError):
         return any(p.name.endswith(f"-{request}.json") for p in (workspace.inbox / "new").iterdir())
     return False
 
 
-def take(workspace: Workspace) -> Iterator[Letter]:
+def take(workspace: WorkspacePaths) -> Iterator[Letter]:
     """All messages that wait, in order of sending. For the controller. What is unreadable is moved aside and logged."""
     folder = workspace.inbox / "new"
     for name in sorted(os.listdir(folder)):  # noqa: PTH208 (asked for at every turn)
@@ -153,18 +153,18 @@ def take(workspace: Workspace) -> Iterator[Letter]:
             set_aside(workspace, path, str(error))
 
 
-def finish(workspace: Workspace, letter: Letter) -> None:
+def finish(workspace: WorkspacePaths, letter: Letter) -> None:
     """The message was acted on, and what follows from it is in the journal."""
     _move(letter.path, workspace.inbox / "done" / letter.path.name)
 
 
-def set_aside(workspace: Workspace, path: Path, why: str) -> None:
+def set_aside(workspace: WorkspacePaths, path: Path, why: str) -> None:
     """Move a message that cannot be acted on out of the way, for a person to look at."""
     _log.error("%s cannot be acted on and is moved to %s: %s", path.name, workspace.inbox / "done", why)
     _move(path, workspace.inbox / "done" / f"{path.name}.bad")
 
 
-def tidy(workspace: Workspace, now: float) -> None:
+def tidy(workspace: WorkspacePaths, now: float) -> None:
     """Remove messages acted on long ago, and what senders that died left half-written. `now`: seconds since 1970."""
     for folder, pattern in (("done", "*"), ("tmp", "*"), ("tmp", ".*.tmp")):
         for path in (workspace.inbox / folder).glob(pattern):

@@ -1,11 +1,11 @@
-"""Who is the controller: `lease.json`, an epoch that is taken once and for all, and a lock on the machine's own disk.
+"""Who is the controller: `lease.json`, an epoch that is taken once and for all, and a lock on the node's own disk.
 
-The lock keeps two controllers on one machine apart. Between machines the epoch does: it is a file `epochs/<number>`
+The lock keeps two controllers on one node apart. Between nodes the epoch does: it is a file `epochs/<number>`
 that only one can make (O_EXCL), so that no two controllers ever have the same, whatever their clocks say and however
 near they start. Whoever took the highest is the controller; all others stop at their next `check`, and agents refuse
 their orders.
 
-Whether a controller of another machine lives no clock can say: two machines' never agree. It is watched (`Watch`):
+Whether a controller of another node lives no clock can say: two nodes' never agree. It is watched (`Watch`):
 it lives as long as it is seen to change its lease, by the monotonic clock of whoever watches.
 """
 
@@ -29,9 +29,9 @@ import msgspec
 from terry.cluster.errors import LostLease
 from terry.cluster.files import origin
 from terry.cluster.files.durable import SYSTEM, Calls, inherited_mode, make_folder, opened, write_all, write_json
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
-#: A controller of another machine that was not seen to change its lease for so long (seconds) is dead.
+#: A controller of another node that was not seen to change its lease for so long (seconds) is dead.
 DEAD_AFTER_S = 20.0
 #: So many epochs are kept on disk: the newest is all that counts.
 _KEPT_EPOCHS = 3
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class LockHeld(RuntimeError):
-    """Another controller of the same workspace is alive on this machine."""
+    """Another controller of the same workspace is alive on this node."""
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_here(self) -> bool:
-        """True where it is of this machine, so that its process tells whether it lives."""
+        """True where it is of this node, so that its process tells whether it lives."""
         return self.host == socket.gethostname() and Path("/proc/self/stat").exists()
 
     @property
@@ -76,7 +76,7 @@ class Liveness(StrEnum):
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
-    """What an observer has seen of another machine's lease, by the observer's monotonic clock (seconds)."""
+    """What an observer has seen of another node's lease, by the observer's monotonic clock (seconds)."""
 
     sign: str
     first: float  #: when the lease was first seen as it is
@@ -133,7 +133,7 @@ class Watch:
 
 
 def process_started(pid: int) -> str:
-    """Start time of a process in clock ticks since the machine's boot, with the boot's id; empty if it is gone."""
+    """Start time of a process in clock ticks since the node's boot, with the boot's id; empty if it is gone."""
     with contextlib.suppress(OSError, IndexError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -141,7 +141,7 @@ def process_started(pid: int) -> str:
     return ""
 
 
-def read(workspace: Workspace) -> Lease | None:
+def read(workspace: WorkspacePaths) -> Lease | None:
     """The lease as it stands; None where no controller ever was, the file is unreadable, or it is the original's.
 
     The last in a copy of a workspace.
@@ -149,7 +149,7 @@ def read(workspace: Workspace) -> Lease | None:
     return None if origin.is_copy(workspace) else _read(workspace)
 
 
-def _read(workspace: Workspace) -> Lease | None:
+def _read(workspace: WorkspacePaths) -> Lease | None:
     try:
         return msgspec.json.decode(workspace.lease.read_bytes(), type=Lease)
     except FileNotFoundError:
@@ -162,7 +162,7 @@ def _read(workspace: Workspace) -> Lease | None:
 class HeldLease:
     """The lease of this process."""
 
-    def __init__(self, workspace: Workspace, lease: Lease, lock: int | None, calls: Calls) -> None:
+    def __init__(self, workspace: WorkspacePaths, lease: Lease, lock: int | None, calls: Calls) -> None:
         self._workspace = workspace
         self._lock = lock
         self._calls = calls
@@ -202,9 +202,9 @@ class HeldLease:
         """Say that this controller ended on purpose, and let go of the lock. Raises LostLease, OSError."""
         self.check()
         self._write(msgspec.structs.replace(self.lease, heartbeat=now, beat=self.lease.beat + 1, stopped=True))
-        self.let_go()
+        self.close()
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """Let go of the lock, as the process's death would."""
         if self._lock is not None:
             lock, self._lock = self._lock, None
@@ -216,7 +216,7 @@ class HeldLease:
 
 
 def acquire(
-    workspace: Workspace,
+    workspace: WorkspacePaths,
     now: datetime,
     *,
     lock_file: Path | None = None,
@@ -226,7 +226,7 @@ def acquire(
 ) -> HeldLease:
     """Take the workspace with an epoch above all before.
 
-    `lock_file` stands on the machine's own disk (locks of network file systems are not to be trusted). Raises LockHeld
+    `lock_file` stands on the node's own disk (locks of network file systems are not to be trusted). Raises LockHeld
     if its holder is still there after `wait_s`.
     """
     lock = None if lock_file is None else _lock(lock_file, wait_s)
@@ -256,7 +256,7 @@ def acquire(
 # epochs
 
 
-def newest_epoch(workspace: Workspace) -> int:
+def newest_epoch(workspace: WorkspacePaths) -> int:
     """The highest epoch that was ever taken; 0 where none is on record."""
     try:
         names = os.listdir(workspace.epochs)  # noqa: PTH208  (asked for at each commit)
@@ -265,7 +265,7 @@ def newest_epoch(workspace: Workspace) -> int:
     return max((int(name) for name in names if re.fullmatch(r"\d{8,}", name)), default=0)
 
 
-def _take_epoch(workspace: Workspace, beyond: int, lease: Lease, calls: Calls) -> int:
+def _take_epoch(workspace: WorkspacePaths, beyond: int, lease: Lease, calls: Calls) -> int:
     """An epoch that nobody else has or will have: the file of its number is made by one alone."""
     make_folder(workspace.epochs, calls)
     about = msgspec.json.encode({"host": lease.host, "pid": lease.pid, "holder": lease.holder})
@@ -288,7 +288,7 @@ def _take_epoch(workspace: Workspace, beyond: int, lease: Lease, calls: Calls) -
         return epoch
 
 
-def _whose(workspace: Workspace, epoch: int) -> str:
+def _whose(workspace: WorkspacePaths, epoch: int) -> str:
     """` on seawolf (pid 4711)`; empty where its file does not tell."""
     with contextlib.suppress(OSError, msgspec.DecodeError, KeyError):
         about = msgspec.json.decode((workspace.epochs / f"{epoch:08d}").read_bytes(), type=dict[str, object])
@@ -305,7 +305,7 @@ def _lock(path: Path, wait_s: float) -> int:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 os.close(descriptor)
-                raise LockHeld(f"another controller of this workspace is alive on this machine ({path})") from None
+                raise LockHeld(f"another controller of this workspace is alive on this node ({path})") from None
             time.sleep(0.05)
         else:
             return descriptor

@@ -13,7 +13,7 @@ from terry.cluster.core.policy import Policy
 from terry.cluster.core.state import State
 from terry.cluster.files import origin
 from terry.cluster.files.durable import write_json
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.scheduling.demand import DeviceLoad, IdleWatch, WaitingJobs, waiting_jobs
 
 #: Written at most so often, and at least so often even if nothing changed.
@@ -37,7 +37,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 class LiveWriter:
     """Keeps the newest progress of each running job, and writes it now and then."""
 
-    def __init__(self, workspace: Workspace, epoch: int) -> None:
+    def __init__(self, workspace: WorkspacePaths, epoch: int) -> None:
         self._workspace = workspace
         self._epoch = epoch
         self._progress: dict[str, Progress] = {}
@@ -90,7 +90,7 @@ class LiveWriter:
             _log.warning("%s could not be written: %s", self._workspace.live, error)
 
 
-def read(workspace: Workspace) -> Live | None:
+def read(workspace: WorkspacePaths) -> Live | None:
     """What ran when the file was last written; None where there is none. Compare `time` and `epoch` with the lease."""
     if origin.is_copy(workspace):
         return None

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from terry.cluster.files.durable import SYSTEM, Calls, write_json
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,14 +41,14 @@ class Standing(StrEnum):
     COPY = "copy"  #: another folder elsewhere: what its files say of processes is not about it
 
 
-def read(workspace: Workspace) -> Origin | None:
+def read(workspace: WorkspacePaths) -> Origin | None:
     """What workspace.json says; None where there is none that can be read."""
     with contextlib.suppress(OSError, msgspec.MsgspecError):
         return msgspec.json.decode(workspace.origin.read_bytes(), type=Origin)
     return None
 
 
-def standing(workspace: Workspace) -> Standing:
+def standing(workspace: WorkspacePaths) -> Standing:
     """What the workspace is to its files. Takes some 30 microseconds."""
     origin = read(workspace)
     try:
@@ -65,30 +65,30 @@ def standing(workspace: Workspace) -> Standing:
     return Standing.RESTORED if same_path and origin.host == socket.gethostname() else Standing.COPY
 
 
-def is_copy(workspace: Workspace) -> bool:
+def is_copy(workspace: WorkspacePaths) -> bool:
     """True where head, lease and marks speak of another workspace's processes."""
     return standing(workspace) is Standing.COPY
 
 
-def note(workspace: Workspace) -> str:
+def note(workspace: WorkspacePaths) -> str:
     """A sentence for people about a copy; empty for all others."""
     origin = read(workspace) if is_copy(workspace) else None
     return f"this is a copy of {origin.path}, whose cluster is left alone" if origin else ""
 
 
-def canonical(workspace: Workspace) -> Workspace:
+def canonical(workspace: WorkspacePaths) -> WorkspacePaths:
     """The workspace by the path that it is known by here, where the given one is another of the same folder."""
     origin = read(workspace)
     if origin is None or origin.path == str(workspace.root):
         return workspace
-    known = Workspace(Path(origin.path))
+    known = WorkspacePaths(Path(origin.path))
     with contextlib.suppress(OSError):
         if os.path.samestat(known.queue.stat(), workspace.queue.stat()):
             return known
     return workspace
 
 
-def settle(workspace: Workspace, calls: Calls = SYSTEM) -> str:
+def settle(workspace: WorkspacePaths, calls: Calls = SYSTEM) -> str:
     """Make the files this workspace's own, before anything is started for it; what has changed, in a sentence.
 
     In a copy, what speaks of the original's processes is removed first; died in between, it is done again. Jobs that
@@ -115,7 +115,7 @@ def settle(workspace: Workspace, calls: Calls = SYSTEM) -> str:
     return told
 
 
-def _forget_processes(workspace: Workspace) -> None:
+def _forget_processes(workspace: WorkspacePaths) -> None:
     for path in (workspace.head, workspace.next_head, workspace.lease, workspace.live, workspace.token, workspace.mark):
         path.unlink(missing_ok=True)
     for path in (workspace.members, *workspace.cluster.glob("*.log")):

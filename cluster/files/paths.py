@@ -29,13 +29,13 @@ def check_name(name: str, what: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Workspace:
+class WorkspacePaths:
     """One folder with all that a cluster of runs knows. Only paths: opening one reads and makes nothing."""
 
     root: Path  #: absolute
 
     @classmethod
-    def find(cls, given: str | None, environ: Mapping[str, str], cwd: Path) -> Workspace:
+    def find(cls, given: str | None, environ: Mapping[str, str], cwd: Path) -> WorkspacePaths:
         """Find it by `given`, TERRY_WORKSPACE, the nearest folder upwards with a terry.yaml, else ./terry-runs."""
         chosen = given or environ.get("TERRY_WORKSPACE")
         if chosen:
@@ -126,11 +126,11 @@ class Workspace:
 
     @property
     def node_reports(self) -> Path:
-        """Folder of what came of asking each machine to join."""
+        """Folder of what came of asking each node to join."""
         return self.cluster / "nodes"
 
     def node_report(self, name: str) -> Path:
-        """What came of asking this machine to join."""
+        """What came of asking this node to join."""
         return self.node_reports / f"{check_name(name, 'node')}.json"
 
     @property

@@ -12,7 +12,7 @@ from terry.cluster.core.state_machine import State, apply
 from terry.cluster.errors import JournalDamaged, UserError, WorkspaceNewer
 from terry.cluster.files.durable import SYSTEM, Calls, write_bytes
 from terry.cluster.files.journal import Journal, epoch_at, read
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 #: Snapshots are taken after so many events, or once so much time has passed since the last and anything happened.
 SNAPSHOT_EVENTS, SNAPSHOT_AGE_S = 2000, 60.0
@@ -27,7 +27,7 @@ _TRIES = 5
 _log = logging.getLogger(__name__)
 
 
-def read_state(workspace: Workspace) -> State:
+def read_state(workspace: WorkspacePaths) -> State:
     """The queue as of now. Raises UserError (JournalDamaged, WorkspaceNewer) where it cannot be read."""
     for attempt in range(_TRIES):
         newest = _newest(workspace)
@@ -42,7 +42,7 @@ def read_state(workspace: Workspace) -> State:
     raise AssertionError("unreachable")
 
 
-def load(workspace: Workspace, calls: Calls = SYSTEM) -> tuple[Journal, State]:
+def load(workspace: WorkspacePaths, calls: Calls = SYSTEM) -> tuple[Journal, State]:
     """The journal, open and repaired, and the queue, for the controller, which has the lease.
 
     Raises JournalDamaged, WorkspaceNewer.
@@ -55,7 +55,7 @@ def load(workspace: Workspace, calls: Calls = SYSTEM) -> tuple[Journal, State]:
     return journal, state
 
 
-def _load(workspace: Workspace, until: int | None = None) -> State:
+def _load(workspace: WorkspacePaths, until: int | None = None) -> State:
     """`until`: a superseded controller may still be writing after it."""
     with _no_collection():
         state = _from_snapshots(workspace)
@@ -68,7 +68,7 @@ def _load(workspace: Workspace, until: int | None = None) -> State:
     return state
 
 
-def _from_snapshots(workspace: Workspace) -> State:
+def _from_snapshots(workspace: WorkspacePaths) -> State:
     for _, path in reversed(workspace.snapshots()):
         try:
             state = from_snapshot(path.read_bytes())
@@ -86,7 +86,7 @@ def _from_snapshots(workspace: Workspace) -> State:
     return State()
 
 
-def _newest(workspace: Workspace) -> int:
+def _newest(workspace: WorkspacePaths) -> int:
     return max((seq for seq, _ in workspace.snapshots()), default=0)
 
 
@@ -105,7 +105,7 @@ def _no_collection() -> Iterator[None]:
 class Snapshots:
     """Saves the state now and then, so that starting and reading stay quick, and removes what two snapshots cover."""
 
-    def __init__(self, workspace: Workspace, seq: int, now: float, calls: Calls = SYSTEM) -> None:
+    def __init__(self, workspace: WorkspacePaths, seq: int, now: float, calls: Calls = SYSTEM) -> None:
         self._workspace = workspace
         self._calls = calls
         self._seq = seq

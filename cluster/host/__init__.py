@@ -1,1 +1,1 @@
-"""This machine: its processes, addresses, locks, hardware, versions."""
+"""This node: its processes, addresses, locks, hardware, versions."""

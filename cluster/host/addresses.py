@@ -1,4 +1,4 @@
-"""Addresses and ports of this machine, for Ray to listen on."""
+"""Addresses and ports of this node, for Ray to listen on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIOCGIFADDR = 0x8915
 
 
 def own_address(interface: str | None, towards: str | None) -> str:
-    """The address by which other machines reach this one.
+    """The address by which other nodes reach this one.
 
     interface: an interface, an address or a network, as terry.yaml has it; else the address that is used to reach
     `towards` (a host), else the one that this host's name stands for. Raises UserError where there is none.
@@ -23,7 +23,7 @@ def own_address(interface: str | None, towards: str | None) -> str:
     found = _of_interface(interface) if interface else (_towards(towards) if towards else None) or _of_name()
     if found is None or ipaddress.ip_address(found).is_loopback:
         raise UserError(
-            f"{socket.gethostname()} has no address by which other machines could reach it; give `interface:` in "
+            f"{socket.gethostname()} has no address by which other nodes could reach it; give `interface:` in "
             "terry.yaml, an interface or a network such as 10.0.0.0/24"
         )
     return found

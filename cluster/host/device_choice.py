@@ -1,4 +1,4 @@
-"""Which of a machine's devices are used: pure functions over `devices:` of terry.yaml and what is there."""
+"""Which of a node's devices are used: pure functions over `devices:` of terry.yaml and what is there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-#: The word for a machine's cores.
+#: The word for a node's cores.
 CPU = "cpu"
 
 
@@ -33,7 +33,7 @@ def chosen_gpus(
 
 
 def uses_cpu(leave_out: Collection[str]) -> bool:
-    """Whether a machine's cores are a device. `use` speaks of GPUs: cores are needed to prepare data."""
+    """Whether a node's cores are a device. `use` speaks of GPUs: cores are needed to prepare data."""
     return CPU not in leave_out
 
 

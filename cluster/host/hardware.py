@@ -35,7 +35,7 @@ def cpu_model() -> str:
 
 
 def memory_bytes() -> int:
-    """The machine's memory."""
+    """The node's memory."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

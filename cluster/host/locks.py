@@ -1,4 +1,4 @@
-"""Locks between processes of one machine, which the kernel releases when their holder dies."""
+"""Locks between processes of one node, which the kernel releases when their holder dies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Lock:
 
     @classmethod
     def try_take(cls, path: Path) -> Self | None:
-        """Take it if it is free. The file must lie on this machine's own disk."""
+        """Take it if it is free. The file must lie on this node's own disk."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

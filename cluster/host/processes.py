@@ -1,4 +1,4 @@
-"""Processes of this machine, told apart beyond their pid: a pid alone is used again sooner or later."""
+"""Processes of this node, told apart beyond their pid: a pid alone is used again sooner or later."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def user_name(uid: int) -> str:
 
 
 def boot_id() -> str:
-    """Changes with every start of the machine, or of the container: pids of another one mean nothing."""
+    """Changes with every start of the node, or of the container: pids of another one mean nothing."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     first = _stat(1)
     return f"{boot}/{first[19] if first else ''}"

@@ -22,7 +22,7 @@ from pathlib import Path
 from terry.cluster.config import terry_yaml as config
 from terry.cluster.errors import UserError
 from terry.cluster.files import lease
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.disk import SLOW_S, DiskProbe
 from terry.cluster.host.locks import Lock
 from terry.cluster.host.processes import Process, find, kill
@@ -43,20 +43,20 @@ _PAUSE_MAX_S = 60.0
 _LOCK_S = 2.0
 
 
-def keeper_lock(workspace: Workspace) -> Path:
+def keeper_lock(workspace: WorkspacePaths) -> Path:
     """Held by the keeper as long as it lives."""
     return runtime_folder(workspace) / "keeper.lock"
 
 
 class _Superseded(Exception):
-    """Another machine's head serves the workspace."""
+    """Another node's head serves the workspace."""
 
 
 class Keeper:
     """See the module."""
 
-    def __init__(self, workspace: Workspace, host: str | None = None) -> None:
-        """`host`: what terry.yaml calls this machine, where it does."""
+    def __init__(self, workspace: WorkspacePaths, host: str | None = None) -> None:
+        """`host`: what terry.yaml calls this node, where it does."""
         self._workspace = workspace
         self._host = host
         self._nodes = NodeCare(workspace)
@@ -66,7 +66,7 @@ class Keeper:
         self._lease = lease.Watch()
 
     def run(self) -> None:
-        """Until another machine takes over. A failure is logged, and tried again after a pause that grows."""
+        """Until another node takes over. A failure is logged, and tried again after a pause that grows."""
         while True:
             try:
                 self._require_workspace()
@@ -107,15 +107,15 @@ class Keeper:
         return head
 
     def _join_others(self, head: Head) -> None:
-        """On a Ray cluster of others: this machine joins it where terry.yaml says so. A driver needs a node here."""
+        """On a Ray cluster of others: this node joins it where terry.yaml says so. A driver needs a node here."""
         nodes = config.read_nodes(self._workspace)
         own = own_nodes(self._workspace, nodes, self._host) if head.foreign else None
         if own is None:
             return
         for report in own.reconcile(ClusterView(key=key_of(self._workspace, head), members=frozenset())):
             write_report(self._workspace, report)
-            if report.trouble:
-                _log.warning("this machine: %s", report.trouble)
+            if report.problem:
+                _log.warning("this node: %s", report.problem)
 
     def _is_of_another_kind(self, head: Head) -> bool:
         """Whether terry.yaml asks for a Ray cluster of others instead of ours, or the other way round."""
@@ -125,7 +125,7 @@ class Keeper:
             return False
 
     def _check_place(self) -> None:
-        """Where another machine's head is recorded, `up` has given this one up: two must not serve a workspace."""
+        """Where another node's head is recorded, `up` has given this one up: two must not serve a workspace."""
         recorded = read_head(self._workspace)
         if self._head is not None and recorded is not None and not recorded.is_here:
             end_processes(self._head)
@@ -133,13 +133,13 @@ class Keeper:
 
     def _ensure_controller(self, head: Head) -> None:
         """Run the driver that makes sure of it. Returns at once where the head dies meanwhile: `_watch` will see it."""
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as printed:
             driver = subprocess.Popen(
                 [sys.executable, "-m", "terry.cluster.actors.driver", str(self._workspace.root)],
                 env=_environment(self._workspace, head),
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=printed,
+                stderr=printed,
                 cwd="/",
             )
             try:
@@ -152,8 +152,8 @@ class Keeper:
             if ended is None:
                 raise RuntimeError(f"the controller could not be started within {_DRIVER_TIMEOUT_S:.0f} s")
             if driver.returncode != 0:
-                said.seek(0)
-                words = said.read().decode(errors="replace")[-2000:]
+                printed.seek(0)
+                words = printed.read().decode(errors="replace")[-2000:]
                 raise RuntimeError(f"the controller could not be started: {words}")
         _log.info("the controller runs")
 
@@ -190,7 +190,7 @@ class Keeper:
         return took is not None and took <= SLOW_S
 
     def _silent_controller(self) -> Process | None:
-        """The controller's process on this machine, if it lives and has not renewed its lease for too long."""
+        """The controller's process on this node, if it lives and has not renewed its lease for too long."""
         held = lease.read(self._workspace)
         if held is None or not held.is_here or self._lease.look(held) is not lease.Liveness.ALIVE:
             return None
@@ -211,11 +211,11 @@ def _first_to_end(pids: Iterable[int], timeout_s: float) -> int | None:
         return fds[ended[0]] if ended else None
 
 
-def _environment(workspace: Workspace, head: Head) -> dict[str, str]:
+def _environment(workspace: WorkspacePaths, head: Head) -> dict[str, str]:
     return foreign_environment(workspace, head.address) if head.foreign else ray_environment(workspace, head.address)
 
 
-def _take_lock(workspace: Workspace) -> Lock | None:
+def _take_lock(workspace: WorkspacePaths) -> Lock | None:
     """The keeper's lock; None if another keeper has it. Whoever only looks at it holds it for a moment, too."""
     deadline = time.monotonic() + _LOCK_S
     while (lock := Lock.try_take(keeper_lock(workspace))) is None and time.monotonic() < deadline:
@@ -225,7 +225,7 @@ def _take_lock(workspace: Workspace) -> Lock | None:
 
 def main() -> None:
     """Become the keeper, unless there is one."""
-    workspace = Workspace(Path(sys.argv[1]))
+    workspace = WorkspacePaths(Path(sys.argv[1]))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     lock = _take_lock(workspace)

@@ -1,4 +1,4 @@
-"""The keeper's care for the other machines: who should be in the cluster and is not is brought in, again and again."""
+"""The keeper's care for the other nodes: who should be in the cluster and is not is brought in, again and again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from terry.cluster.config import terry_yaml as config
 from terry.cluster.errors import UserError
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.lifecycle.providers import providers_of
 from terry.cluster.nodes.records import read_members, write_report
 from terry.cluster.ports import ClusterView, NodeProvider, NodeReport
@@ -17,14 +17,14 @@ _log = logging.getLogger("terry.cluster.lifecycle.keeper")
 
 
 class NodeCare:
-    """One round at a time, in a thread of its own: a silent machine must not keep the keeper from its head."""
+    """One round at a time, in a thread of its own: a silent node must not keep the keeper from its head."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: WorkspacePaths) -> None:
         self._workspace = workspace
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="nodes")
         self._round: Future[None] | None = None
         self._providers: tuple[object, list[NodeProvider]] | None = None
-        self._said: dict[str, tuple[str, str]] = {}
+        self._reported: dict[str, tuple[str, str]] = {}
 
     def tend(self, head: Head) -> None:
         """Begin another round, unless one is under way. Never waits, never raises."""
@@ -33,7 +33,7 @@ class NodeCare:
 
     def _tend(self, head: Head) -> None:
         try:
-            members = read_members(self._workspace, head.life)
+            members = read_members(self._workspace, head.incarnation)
             if members is None:  # nobody knows yet who is there
                 return
             view = ClusterView(key=key_of(self._workspace, head), members=members)
@@ -48,16 +48,16 @@ class NodeCare:
     def _current(self, head: Head) -> list[NodeProvider]:
         """Kept as long as terry.yaml says the same: they know whom they have asked when."""
         nodes = config.read_nodes(self._workspace)
-        if self._providers is None or self._providers[0] != (nodes, head.life):
+        if self._providers is None or self._providers[0] != (nodes, head.incarnation):
             self._providers = (
-                (nodes, head.life),
+                (nodes, head.incarnation),
                 providers_of(self._workspace, nodes, head.name, with_here=head.foreign),
             )
         return self._providers[1]
 
     def _keep(self, report: NodeReport) -> None:
         write_report(self._workspace, report)
-        said = (report.state.value, report.trouble)
-        if self._said.get(report.name) != said:
-            self._said[report.name] = said
-            _log.info("node %s: %s%s", report.name, report.state, f": {report.trouble}" if report.trouble else "")
+        status = (report.state.value, report.problem)
+        if self._reported.get(report.name) != status:
+            self._reported[report.name] = status
+            _log.info("node %s: %s%s", report.name, report.state, f": {report.problem}" if report.problem else "")

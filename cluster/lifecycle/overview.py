@@ -1,16 +1,17 @@
-"""What is known of a workspace's machines: terry.yaml, what came of asking each, and whom Ray counts as alive."""
+"""What is known of a workspace's nodes: terry.yaml, what came of asking each, and whom Ray counts as alive."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+import msgspec
 
 from terry.cluster.config import terry_yaml as config
 from terry.cluster.config.node_values import node_name
 from terry.cluster.config.nodes import NodesConfig, SlurmGroup
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.lifecycle.liveness import is_alive
 from terry.cluster.nodes.records import read_members, reports
 from terry.cluster.ports import NodeFacts, NodeReport, NodeState
@@ -21,7 +22,7 @@ from terry.cluster.slurm.plan import in_group
 
 
 class Condition(StrEnum):
-    """Where a machine stands."""
+    """Where a node stands."""
 
     HEAD = "head"  #: takes part, and Ray's head is on it
     UP = "up"  #: takes part
@@ -34,29 +35,28 @@ class Condition(StrEnum):
     DOWN = "down"  #: the whole cluster is down
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineView:
-    """One machine as it is shown."""
+class NodeView(msgspec.Struct, frozen=True, kw_only=True, rename={"problem": "trouble", "fix": "mend"}):
+    """One node as it is shown."""
 
     name: str
     host: str  #: as terry.yaml has it
     condition: Condition
-    trouble: str = ""  #: what is wrong; empty where nothing is
-    mend: str = ""  #: what to do about it
+    problem: str = ""  #: what is wrong; empty where nothing is
+    fix: str = ""  #: what to do about it
     facts: NodeFacts | None = None  #: what it was found to be when it was asked last
     asked: datetime | None = None
     labels: tuple[str, ...] = ()
 
 
-def machines(workspace: Workspace) -> list[MachineView]:
-    """All machines of terry.yaml and those that took part. Empty where it is this machine alone. Raises UserError."""
+def node_views(workspace: WorkspacePaths) -> list[NodeView]:
+    """All nodes of terry.yaml and those that took part. Empty where it is this node alone. Raises UserError."""
     nodes = config.read_nodes(workspace)
     known, head = reports(workspace), read_head(workspace)
     hosts = {node_name(host): (host, group.labels) for host, group in nodes.hosts.items()}
     if not nodes.has_others:
         return []
     alive = is_alive(workspace)
-    members = (read_members(workspace, head.life) if head else None) or frozenset()
+    members = (read_members(workspace, head.incarnation) if head else None) or frozenset()
     found = []
     for name in dict.fromkeys([*([head.name] if head and head.name and alive else []), *hosts, *known]):
         slurm = next((g for g in nodes.groups if isinstance(g, SlurmGroup) and in_group(g, name)), None)
@@ -65,15 +65,15 @@ def machines(workspace: Workspace) -> list[MachineView]:
         report = known.get(name)
         if slurm and name not in members and (not alive or (report and report.state is NodeState.ENDED)):
             continue  # it was let go, and nobody misses it
-        condition, trouble, mend = _condition(name, report, head, members, alive=alive)
+        condition, problem, fix = _condition(name, report, head, members, alive=alive)
         facts, asked = (report.facts, report.time) if report else (None, None)
         found.append(
-            MachineView(
+            NodeView(
                 name=name,
                 host=host,
                 condition=condition,
-                trouble=trouble,
-                mend=mend,
+                problem=problem,
+                fix=fix,
                 facts=facts,
                 asked=asked,
                 labels=labels,
@@ -83,30 +83,30 @@ def machines(workspace: Workspace) -> list[MachineView]:
 
 
 def _is_here(name: str, nodes: NodesConfig, head: Head | None) -> bool:
-    """Whether it is the machine of the group of kind local: the head, unless terry.yaml puts that elsewhere."""
+    """Whether it is the node of the group of kind local: the head, unless terry.yaml puts that elsewhere."""
     return name == own_name() or (nodes.head is None and head is not None and name == head.name)
 
 
-def _standby(workspace: Workspace) -> Iterator[MachineView]:
+def _standby(workspace: WorkspacePaths) -> Iterator[NodeView]:
     if (known := next_head.read(workspace)) is not None:
-        yield MachineView(name="next head", host=f"Slurm job {known.job}", condition=Condition.STANDBY)
+        yield NodeView(name="next head", host=f"Slurm job {known.job}", condition=Condition.STANDBY)
 
 
 def _condition(
     name: str, report: NodeReport | None, head: Head | None, members: frozenset[str], *, alive: bool
 ) -> tuple[Condition, str, str]:
-    trouble, mend = (report.trouble, report.mend) if report else ("", "")
+    problem, fix = (report.problem, report.fix) if report else ("", "")
     if not alive:
         return Condition.DOWN, "", ""
     if head is not None and name == head.name:
-        return Condition.HEAD, trouble, mend
+        return Condition.HEAD, problem, fix
     if name in members:
         is_old = report is not None and report.state is NodeState.WAITING  # said while it was still to come
-        return Condition.UP, "" if is_old else trouble, mend
+        return Condition.UP, "" if is_old else problem, fix
     if report is None:
         return Condition.UNKNOWN, "it was not asked to join yet", "`terry-cluster up` asks it"
     if report.is_in:
         return Condition.AWAY, "Ray does not see it", "it is asked again by itself; `terry-cluster up` asks at once"
-    if report.trouble:
-        return Condition(report.state.value), trouble, mend
+    if report.problem:
+        return Condition(report.state.value), problem, fix
     return Condition.UNKNOWN, "it was taken down", "`terry-cluster up` brings it back"

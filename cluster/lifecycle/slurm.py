@@ -1,4 +1,4 @@
-"""`up` and `down` where the head stands in a Slurm job (`head: slurm`): this machine asks Slurm, and reads files."""
+"""`up` and `down` where the head stands in a Slurm job (`head: slurm`): this node asks Slurm, and reads files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 from terry.cluster.config.nodes import NodesConfig, SlurmGroup
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable
-from terry.cluster.files.paths import Workspace
-from terry.cluster.lifecycle.here import cluster_status
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.lifecycle.liveness import is_alive, silent_s
+from terry.cluster.lifecycle.on_head import cluster_status
 from terry.cluster.slurm import next_head
 from terry.cluster.slurm.commands import Slurm, SlurmError
 from terry.cluster.slurm.plan import HEAD_NODE, Phase, SlurmJob
@@ -25,7 +25,9 @@ _DEAD_S = 60.0
 _FOLLOWS = "Dependency"
 
 
-def ensure_head_job(workspace: Workspace, nodes: NodesConfig, *, wait: bool, say: Callable[[str], None]) -> bool:
+def ensure_head_job(
+    workspace: WorkspacePaths, nodes: NodesConfig, *, wait: bool, notify: Callable[[str], None]
+) -> bool:
     """Make sure that there is a Slurm job for the head. True if one was asked for. Raises UserError."""
     if is_alive(workspace):
         return False
@@ -36,21 +38,21 @@ def ensure_head_job(workspace: Workspace, nodes: NodesConfig, *, wait: bool, say
         jobs = _head_jobs(slurm)
         if not jobs:
             job_id = slurm.submit_head(_group(nodes))
-            say(f"asked Slurm for a job for the head: {job_id}")
+            notify(f"asked Slurm for a job for the head: {job_id}")
             started = True
         elif silent_s(workspace) > _DEAD_S:
-            _hasten(slurm, jobs, say)
+            _hasten(slurm, jobs, notify)
         if wait:
-            _wait(workspace, slurm, say)
+            _wait(workspace, slurm, notify)
     except SlurmError as error:
         raise UserError(f"Slurm gives no job for the head: {error}", file=workspace.config) from error
     return started
 
 
-def end_head_job(workspace: Workspace, *, say: Callable[[str], None]) -> bool:
+def end_head_job(workspace: WorkspacePaths, *, notify: Callable[[str], None]) -> bool:
     """Have jobs write their checkpoints and the head's Slurm job end; first its successor. False where none was."""
     slurm = Slurm(workspace)
-    told: set[str] = set()
+    reported: set[str] = set()
     deadline = time.monotonic() + _END_S
     try:
         if not (jobs := _head_jobs(slurm)):
@@ -58,16 +60,16 @@ def end_head_job(workspace: Workspace, *, say: Callable[[str], None]) -> bool:
         while jobs and time.monotonic() < deadline:
             slurm.cancel(job.id for job in jobs if job.phase is Phase.PENDING)
             for job in jobs:
-                if job.phase is Phase.RUNNING and job.id not in told:
-                    say(f"jobs write their checkpoints; then the head's Slurm job {job.id} ends")
+                if job.phase is Phase.RUNNING and job.id not in reported:
+                    notify(f"jobs write their checkpoints; then the head's Slurm job {job.id} ends")
                     slurm.end_head(job.id)
-                    told.add(job.id)
+                    reported.add(job.id)
             time.sleep(_LOOK_S)
             jobs = _head_jobs(slurm)
         slurm.cancel(job.id for job in jobs)
         next_head.forget(workspace)
     except SlurmError as error:
-        say(f"trouble: {error}")
+        notify(f"problem: {error}")
     return True
 
 
@@ -82,12 +84,12 @@ def _head_jobs(slurm: Slurm) -> list[SlurmJob]:
     return sorted(found, key=lambda job: (len(job.id), job.id), reverse=True)
 
 
-def _hasten(slurm: Slurm, jobs: list[SlurmJob], say: Callable[[str], None]) -> None:
-    """Let the successor of a dead head start now: Slurm takes minutes to notice that a machine has crashed."""
+def _hasten(slurm: Slurm, jobs: list[SlurmJob], notify: Callable[[str], None]) -> None:
+    """Let the successor of a dead head start now: Slurm takes minutes to notice that a node has crashed."""
     old = next((job for job in jobs if job.phase is Phase.RUNNING), None)
     for job in jobs:
         if old is not None and job.phase is Phase.PENDING and job.reason == _FOLLOWS:
-            say(f"the head's Slurm job {old.id} on {old.host} is silent: {job.id} does not wait for its end")
+            notify(f"the head's Slurm job {old.id} on {old.host} is silent: {job.id} does not wait for its end")
             slurm.free(job.id)
 
 
@@ -96,20 +98,20 @@ def _coming(jobs: list[SlurmJob]) -> SlurmJob | None:
     return next((job for job in jobs if job.reason != _FOLLOWS), jobs[0] if jobs else None)
 
 
-def _wait(workspace: Workspace, slurm: Slurm, say: Callable[[str], None]) -> None:
-    told = ""
+def _wait(workspace: WorkspacePaths, slurm: Slurm, notify: Callable[[str], None]) -> None:
+    reported = ""
     runs_since: dict[str, float] = {}
     while not cluster_status(workspace).at_work:
         jobs = _head_jobs(slurm)
         if silent_s(workspace) > _DEAD_S:
-            _hasten(slurm, jobs, say)
+            _hasten(slurm, jobs, notify)
         job = _coming(jobs)
         if job is None:
             raise UserError("the head's Slurm job has ended", file=workspace.slurm)
         word = f"starts on {job.host}" if job.phase is Phase.RUNNING else f"waits in Slurm's queue: {job.reason}"
-        if word != told:
-            say(f"Slurm job {job.id} {word}")
-            told = word
+        if word != reported:
+            notify(f"Slurm job {job.id} {word}")
+            reported = word
         if job.phase is Phase.RUNNING:
             since = runs_since.setdefault(job.id, time.monotonic())
             if time.monotonic() - since > _START_S:

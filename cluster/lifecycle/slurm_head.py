@@ -1,7 +1,7 @@
 """`python -m terry.cluster.lifecycle.slurm_head WORKSPACE`: what a Slurm job with the head in it runs.
 
 For login hosts on which nothing may run for long (`head: slurm`). Once its controller is at work it asks for a
-successor, which Slurm starts when this job has ended, however it ends: with its machine, by its time limit, by a
+successor, which Slurm starts when this job has ended, however it ends: with its node, by its time limit, by a
 preemption. Nobody has to be there for that. SIGUSR1 comes before the job's time is over, SIGTERM by `down` (which has
 cancelled the successor) or at the last moment: all jobs write their checkpoints, and it ends.
 """
@@ -21,10 +21,10 @@ from terry.cluster.config import terry_yaml as config
 from terry.cluster.config.nodes import SlurmGroup
 from terry.cluster.errors import UserError
 from terry.cluster.files import lease
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.locks import holder
-from terry.cluster.lifecycle.here import cluster_status, ensure_up_here, take_down_here
 from terry.cluster.lifecycle.keeper import keeper_lock
+from terry.cluster.lifecycle.on_head import cluster_status, ensure_up_on_head, take_down_on_head
 from terry.cluster.ray.head import read_head
 from terry.cluster.slurm import next_head
 from terry.cluster.slurm import notice as slurm_notice
@@ -39,7 +39,7 @@ _ASK_AGAIN_S = 300.0
 class Succession:
     """Who serves the workspace after this Slurm job, and whether somebody does already."""
 
-    def __init__(self, workspace: Workspace, slurm: Slurm, job_id: str) -> None:
+    def __init__(self, workspace: WorkspacePaths, slurm: Slurm, job_id: str) -> None:
         self._workspace = workspace
         self._slurm = slurm
         self._job_id = job_id
@@ -48,7 +48,7 @@ class Succession:
 
     @property
     def is_over(self) -> bool:
-        """True once another machine's head serves the workspace: Slurm, or `up`, has given this one up for dead."""
+        """True once another node's head serves the workspace: Slurm, or `up`, has given this one up for dead."""
         head = read_head(self._workspace)
         self._served = self._served or (head is not None and head.is_here)
         return self._served and head is not None and not head.is_here
@@ -77,34 +77,34 @@ class Succession:
 def main() -> None:
     """Keep the keeper, until somebody says that it is over."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    workspace = Workspace(Path(sys.argv[1]))
-    told = _tell_of(signal.SIGUSR1, signal.SIGTERM)
+    workspace = WorkspacePaths(Path(sys.argv[1]))
+    signalled = _notify_of(signal.SIGUSR1, signal.SIGTERM)
     slurm_notice.pass_on()
     succession = Succession(workspace, Slurm(workspace), os.environ["SLURM_JOB_ID"])
-    while not _wait(told):
+    while not _wait(signalled):
         if succession.is_over:
             _log.warning("another head serves the workspace now")  # and the keeper ends what runs here
             return
         if holder(keeper_lock(workspace)) is None:
-            ensure_up_here(workspace, wait=False)
+            ensure_up_on_head(workspace, wait=False)
         succession.provide()
-    take_down_here(workspace, progress=_log.info)
+    take_down_on_head(workspace, progress=_log.info)
 
 
-def _tell_of(*numbers: int) -> int:
+def _notify_of(*numbers: int) -> int:
     """A descriptor from which the signals can be read that have come."""
-    told, tell = os.pipe()
-    os.set_blocking(tell, False)
-    signal.set_wakeup_fd(tell)
+    signalled, alarm = os.pipe()
+    os.set_blocking(alarm, False)
+    signal.set_wakeup_fd(alarm)
     for number in numbers:
         signal.signal(number, lambda *_: None)
-    return told
+    return signalled
 
 
-def _wait(told: int) -> int:
+def _wait(signalled: int) -> int:
     """The signal that has come; 0 where none has for a while."""
-    ready, _, _ = select.select([told], [], [], _LOOK_S)
-    return os.read(told, 1)[0] if ready else 0
+    ready, _, _ = select.select([signalled], [], [], _LOOK_S)
+    return os.read(signalled, 1)[0] if ready else 0
 
 
 if __name__ == "__main__":

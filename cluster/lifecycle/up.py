@@ -1,7 +1,7 @@
 """`up` and `down` for a whole workspace, from wherever they are called: a login host needs no Ray of its own.
 
-Ray's head, keeper and controller stand together on one host: this machine, or one that ssh reaches, where the same is
-asked of the program below (`python -m terry.cluster.lifecycle.there`). Who brings nodes is then the keeper on the
+Ray's head, keeper and controller stand together on one host: this node, or one that ssh reaches, where the same is
+asked of the program below (`python -m terry.cluster.lifecycle.over_ssh`). Who brings nodes is then the keeper on the
 head's host, and `up` itself from here, with the user's own ssh: whoever can. All of it may be repeated.
 """
 
@@ -16,54 +16,56 @@ from terry.cluster.config.node_values import node_name
 from terry.cluster.config.nodes import NodesConfig, NodeSetup
 from terry.cluster.errors import UserError
 from terry.cluster.files import lease, origin
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.processes import user_name
 from terry.cluster.host.versions import installed
-from terry.cluster.lifecycle.here import ensure_up_here, take_down_here
 from terry.cluster.lifecycle.liveness import is_alive, is_dead
+from terry.cluster.lifecycle.on_head import ensure_up_on_head, take_down_on_head
 from terry.cluster.lifecycle.providers import is_here, providers_of
 from terry.cluster.lifecycle.slurm import end_head_job, ensure_head_job
 from terry.cluster.nodes.records import read_members, reports, write_report
-from terry.cluster.nodes.remote import Answer, SshMachine
+from terry.cluster.nodes.remote import Answer, SshNode
 from terry.cluster.ports import ClusterView, NodeProvider, NodeReport, NodeState
 from terry.cluster.ray.daemons import own_name
 from terry.cluster.ray.head import key_of, read_head
 
 _THERE_S = 200.0
-#: What `up_there` ends with where a person has to mend something; its last line of errors says what.
+#: What it ends with over ssh where a person has to fix something; its last line of errors says what.
 USER_ERROR = 2
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 class _NoHost(UserError):
     """No host can be the head now: bad for `up`, while a submission is safe on disk and can wait."""
 
 
-def ensure_up(workspace: Workspace, *, wait: bool, progress: Say | None = None) -> bool:
+def ensure_up(workspace: WorkspacePaths, *, wait: bool, progress: Notify | None = None) -> bool:
     """Make sure that a head with keeper and controller runs where it should. True if one was started.
 
-    wait: return only when the controller is at work and each machine was asked to join. Raises UserError for what a
-    person has to mend; a machine that cannot join is no error.
+    wait: return only when the controller is at work and each node was asked to join. Raises UserError for what a
+    person has to fix; a node that cannot join is no error.
     """
-    say = progress or (lambda _: None)
+    notify = progress or (lambda _: None)
     refuse_other_version(workspace)
-    if told := origin.settle(workspace):
-        (progress or _warn)(told)
+    if reported := origin.settle(workspace):
+        (progress or _warn)(reported)
     nodes = config.read(workspace).nodes
     if (other := _other_user(workspace)) and is_alive(workspace):
-        say(f"the cluster is up; it is {other}'s")
+        notify(f"the cluster is up; it is {other}'s")
         return False
     places = head_hosts(workspace, nodes)
     if nodes.is_head_in_slurm:
-        started = ensure_head_job(workspace, nodes, wait=wait, say=say)
+        started = ensure_head_job(workspace, nodes, wait=wait, notify=notify)
     elif not places:
-        started = not _is_served_elsewhere(workspace, say) and ensure_up_here(workspace, wait=wait, progress=say)
+        started = not _is_served_elsewhere(workspace, notify) and ensure_up_on_head(
+            workspace, wait=wait, progress=notify
+        )
     elif not wait and is_alive(workspace):
         started = False
     else:
         try:
-            started = _ensure_up_there(workspace, nodes, places, wait=wait, say=say)
+            started = _ensure_up_over_ssh(workspace, nodes, places, wait=wait, notify=notify)
         except _NoHost as none:
             if wait:
                 raise
@@ -71,7 +73,7 @@ def ensure_up(workspace: Workspace, *, wait: bool, progress: Say | None = None) 
             return False
     if wait:
         for report in bring_nodes(workspace, nodes):
-            say(report_line(report))
+            notify(report_line(report))
     return started
 
 
@@ -79,7 +81,7 @@ def _warn(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
-def refuse_other_version(workspace: Workspace) -> None:
+def refuse_other_version(workspace: WorkspacePaths) -> None:
     """Raise UserError where a controller of another version is at work: its parts would not find ours, nor ours its."""
     held, ours = lease.read(workspace), installed().get("terry-cluster", "")
     if held is None or not held.version or held.version == ours or not is_alive(workspace):
@@ -90,8 +92,8 @@ def refuse_other_version(workspace: Workspace) -> None:
     )
 
 
-def head_hosts(workspace: Workspace, nodes: NodesConfig) -> list[str]:
-    """Hosts on which the head may be, the best first. None at all: it is to be on this machine."""
+def head_hosts(workspace: WorkspacePaths, nodes: NodesConfig) -> list[str]:
+    """Hosts on which the head may be, the best first. None at all: it is to be on this node."""
     if nodes.head is not None:
         return [nodes.head]
     if nodes.here is not None or nodes.foreign is not None or not nodes.hosts:
@@ -101,7 +103,7 @@ def head_hosts(workspace: Workspace, nodes: NodesConfig) -> list[str]:
     return sorted(nodes.hosts, key=lambda host: (node_name(host) != name, not is_here(host)))
 
 
-def _other_user(workspace: Workspace) -> str:
+def _other_user(workspace: WorkspacePaths) -> str:
     """Who else runs the cluster (of a group's workspace); empty where nobody else does."""
     try:
         owner = workspace.head.stat().st_uid
@@ -110,38 +112,40 @@ def _other_user(workspace: Workspace) -> str:
     return "" if owner == os.getuid() else user_name(owner)
 
 
-def _is_served_elsewhere(workspace: Workspace, say: Say) -> bool:
-    """True where a controller on another machine is at work: a second head would only take its jobs away."""
+def _is_served_elsewhere(workspace: WorkspacePaths, notify: Notify) -> bool:
+    """True where a controller on another node is at work: a second head would only take its jobs away."""
     head = read_head(workspace)
-    return head is not None and not head.is_here and head.host != own_name() and not is_dead(workspace, say)
+    return head is not None and not head.is_here and head.host != own_name() and not is_dead(workspace, notify)
 
 
-def _ensure_up_there(workspace: Workspace, nodes: NodesConfig, hosts: list[str], *, wait: bool, say: Say) -> bool:
-    troubles = []
+def _ensure_up_over_ssh(
+    workspace: WorkspacePaths, nodes: NodesConfig, hosts: list[str], *, wait: bool, notify: Notify
+) -> bool:
+    problems = []
     for host in hosts:
         if is_here(host):
-            return ensure_up_here(workspace, wait=wait, host=host, progress=say)
-        say(f"asking {host} to be the head")
+            return ensure_up_on_head(workspace, wait=wait, host=host, progress=notify)
+        notify(f"asking {host} to be the head")
         answer = _ask(workspace, nodes, host, "up", *(["--wait"] if wait else []))
         if answer.code == 0:
             return answer.output.strip().endswith("started")
-        trouble, mend = answer.why(host, _machine(nodes, host).python)
+        problem, fix = answer.why(host, _node(nodes, host).python)
         if answer.code == USER_ERROR:
-            raise UserError(f"{host}: {trouble}")
-        troubles.append(f"{host}: {trouble} ({mend})")
-        say(f"trouble: {troubles[-1]}")
-        if not is_dead(workspace, say):
-            say("the controller is alive all the same: it stays where it is")
+            raise UserError(f"{host}: {problem}")
+        problems.append(f"{host}: {problem} ({fix})")
+        notify(f"problem: {problems[-1]}")
+        if not is_dead(workspace, notify):
+            notify("the controller is alive all the same: it stays where it is")
             return False
-    raise _NoHost(f"no host can be the head. {'; '.join(troubles)}", file=workspace.config)
+    raise _NoHost(f"no host can be the head. {'; '.join(problems)}", file=workspace.config)
 
 
-def bring_nodes(workspace: Workspace, nodes: NodesConfig) -> list[NodeReport]:
-    """Ask each machine that is not in the cluster to join; what came of it is also kept for `nodes`."""
+def bring_nodes(workspace: WorkspacePaths, nodes: NodesConfig) -> list[NodeReport]:
+    """Ask each node that is not in the cluster to join; what came of it is also kept for `nodes`."""
     head = read_head(workspace)
     if head is None or not head.is_open:
         return []
-    view = ClusterView(key=key_of(workspace, head), members=read_members(workspace, head.life) or frozenset())
+    view = ClusterView(key=key_of(workspace, head), members=read_members(workspace, head.incarnation) or frozenset())
     found = []
     for provider in providers_of(workspace, nodes, head.name, with_here=True):
         for report in provider.reconcile(view):
@@ -150,72 +154,72 @@ def bring_nodes(workspace: Workspace, nodes: NodesConfig) -> list[NodeReport]:
     return found
 
 
-def take_down(workspace: Workspace, *, progress: Say | None = None) -> bool:
-    """End all that serves the workspace, on all its machines; jobs write a checkpoint first and go on after `up`.
+def take_down(workspace: WorkspacePaths, *, progress: Notify | None = None) -> bool:
+    """End all that serves the workspace, on all its nodes; jobs write a checkpoint first and go on after `up`.
 
-    Returns False if nothing ran. Machines that cannot be reached are named; their Ray ends by itself without the head.
+    Returns False if nothing ran. Nodes that cannot be reached are named; their Ray ends by itself without the head.
     """
-    say = progress or (lambda _: None)
-    nodes = _nodes_to_end(workspace, say)
+    notify = progress or (lambda _: None)
+    nodes = _nodes_to_end(workspace, notify)
     if (other := _other_user(workspace)) and os.getuid() != 0 and is_alive(workspace):
         raise UserError(f"the cluster of {workspace.root} is {other}'s: only {other} can end it")
     head = read_head(workspace)
     host = next((h for h in nodes.hosts if head is not None and node_name(h) == head.name and not is_here(h)), None)
     if nodes.is_head_in_slurm:
-        ended = end_head_job(workspace, say=say)
-        return _end_nodes(workspace, nodes, say) or ended
+        ended = end_head_job(workspace, notify=notify)
+        return _end_nodes(workspace, nodes, notify) or ended
     if host is None and nodes.head is not None and not is_here(nodes.head):
         host = nodes.head
     if host is None:
-        ended = take_down_here(workspace, progress=say)
+        ended = take_down_on_head(workspace, progress=notify)
     else:
-        say(f"asking {host} to end")
+        notify(f"asking {host} to end")
         answer = _ask(workspace, nodes, host, "down")
         ended = answer.output.strip().endswith("ended")
         if answer.code != 0:
-            say("trouble: {}: {} ({})".format(host, *answer.why(host, _machine(nodes, host).python)))
-    return _end_nodes(workspace, nodes, say) or ended
+            notify("problem: {}: {} ({})".format(host, *answer.why(host, _node(nodes, host).python)))
+    return _end_nodes(workspace, nodes, notify) or ended
 
 
-def _nodes_to_end(workspace: Workspace, say: Say) -> NodesConfig:
+def _nodes_to_end(workspace: WorkspacePaths, notify: Notify) -> NodesConfig:
     """A mistake in terry.yaml shall not keep anybody from ending what runs here."""
     try:
         return config.read_nodes(workspace)
     except UserError as error:
-        say(f"{error}; so only this machine is taken down")
+        notify(f"{error}; so only this node is taken down")
         return NodesConfig()
 
 
-def _end_nodes(workspace: Workspace, nodes: NodesConfig, say: Say) -> bool:
-    """True where a machine had taken part. The head's is asked as well: an earlier head may have left something."""
+def _end_nodes(workspace: WorkspacePaths, nodes: NodesConfig, notify: Notify) -> bool:
+    """True where a node had taken part. The head's is asked as well: an earlier head may have left something."""
     known = reports(workspace)
     took_part = any(report.is_in for report in known.values())
     for provider in _providers_to_end(workspace, nodes):
         for report in provider.end():
             write_report(workspace, report)
             if report.state is not NodeState.ENDED:
-                say(report_line(report))
+                notify(report_line(report))
     return took_part
 
 
-def _providers_to_end(workspace: Workspace, nodes: NodesConfig) -> list[NodeProvider]:
-    """On a Ray cluster of others no machine ends with the head: each has to be asked."""
+def _providers_to_end(workspace: WorkspacePaths, nodes: NodesConfig) -> list[NodeProvider]:
+    """On a Ray cluster of others no node ends with the head: each has to be asked."""
     if nodes.foreign is not None:
         return providers_of(workspace, nodes, "", with_here=True)
     return providers_of(workspace, nodes, own_name(), with_here=False)
 
 
 def report_line(report: NodeReport) -> str:
-    """A machine's report for people."""
-    wrong = f": {report.trouble} ({report.mend})" if report.trouble else ""
+    """A node's report for people."""
+    wrong = f": {report.problem} ({report.fix})" if report.problem else ""
     state = NodeState.JOINED if report.is_in else report.state  # the keeper may have been quicker than `up`
     return f"{report.name}: {state}{wrong}"
 
 
-def _machine(nodes: NodesConfig, host: str) -> SshMachine:
-    return SshMachine(host=host, setup=nodes.hosts.get(host, NodeSetup()))
+def _node(nodes: NodesConfig, host: str) -> SshNode:
+    return SshNode(host=host, setup=nodes.hosts.get(host, NodeSetup()))
 
 
-def _ask(workspace: Workspace, nodes: NodesConfig, host: str, *words: str) -> Answer:
-    program = ["-m", "terry.cluster.lifecycle.there", words[0], str(workspace.root), host, *words[1:]]
-    return _machine(nodes, host).run(program, b"", _THERE_S)
+def _ask(workspace: WorkspacePaths, nodes: NodesConfig, host: str, *words: str) -> Answer:
+    program = ["-m", "terry.cluster.lifecycle.over_ssh", words[0], str(workspace.root), host, *words[1:]]
+    return _node(nodes, host).run(program, b"", _THERE_S)

@@ -1,1 +1,1 @@
-"""How a machine takes part in a workspace."""
+"""How a node takes part in a workspace."""

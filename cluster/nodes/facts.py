@@ -1,4 +1,4 @@
-"""What a machine is found to be when it is asked to join: versions, devices, clock, whether it sees the workspace.
+"""What a node is found to be when it is asked to join: versions, devices, clock, whether it sees the workspace.
 
 Read without importing Ray or torch: those imports take seconds and memory that nobody needs yet.
 """
@@ -13,17 +13,17 @@ from pathlib import Path
 
 import msgspec
 
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host import hardware as node_probe
 from terry.cluster.host.versions import installed, mismatch
 from terry.cluster.ports import ClusterKey, GpuFacts, NodeFacts
 
-#: Clocks may differ by so much (seconds): leases and logs of several machines are compared.
+#: Clocks may differ by so much (seconds): leases and logs of several nodes are compared.
 CLOCK_MAX_S = 5.0
 
 
-def facts(workspace: Workspace, key: ClusterKey, address: str) -> NodeFacts:
-    """What this machine is."""
+def facts(workspace: WorkspacePaths, key: ClusterKey, address: str) -> NodeFacts:
+    """What this node is."""
     return NodeFacts(
         host=socket.gethostname(),
         address=address,
@@ -36,25 +36,25 @@ def facts(workspace: Workspace, key: ClusterKey, address: str) -> NodeFacts:
     )
 
 
-def sees(workspace: Workspace, key: ClusterKey) -> bool:
+def sees(workspace: WorkspacePaths, key: ClusterKey) -> bool:
     """True where the workspace's folder here is the one of the head, not another by the same name."""
     try:
         recorded = msgspec.json.decode(workspace.head.read_bytes())
     except (OSError, msgspec.DecodeError):
         return False
-    return bool(recorded.get("life") == key.life)
+    return bool(recorded.get("life") == key.incarnation)
 
 
 def misfit(found: NodeFacts, key: ClusterKey) -> tuple[str, str] | None:
-    """What keeps a machine from joining, and how to mend it; None where nothing does."""
+    """What keeps a node from joining, and how to fix it; None where nothing does."""
     if wrong := mismatch(key.versions, found.versions):
-        what, _, mend = wrong.partition("; ")
-        return what, mend
+        what, _, fix = wrong.partition("; ")
+        return what, fix
     return None
 
 
-def clock_trouble(found: NodeFacts, asked: datetime, answered: datetime) -> tuple[str, str] | None:
-    """Whether the machine's clock is off, by when it was asked and had answered."""
+def clock_problem(found: NodeFacts, asked: datetime, answered: datetime) -> tuple[str, str] | None:
+    """Whether the node's clock is off, by when it was asked and had answered."""
     early, late = (asked - found.clock).total_seconds(), (found.clock - answered).total_seconds()
     off = max(early, late)
     if off <= CLOCK_MAX_S:

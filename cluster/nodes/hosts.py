@@ -1,4 +1,4 @@
-"""Nodes on machines where a program can be started: this one, and those that ssh reaches. A NodeProvider."""
+"""Nodes where a program can be started: this one, and those that ssh reaches. A NodeProvider."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from terry.cluster.nodes.facts import clock_trouble
+from terry.cluster.nodes.facts import clock_problem
 from terry.cluster.nodes.join import answer_of
-from terry.cluster.nodes.remote import Machine
+from terry.cluster.nodes.remote import NodeAccess
 from terry.cluster.ports import ClusterKey, ClusterView, NodeOrder, NodeReport, NodeState
 
 _JOIN_S = 150.0
 _END_S = 60.0
 _AT_ONCE = 16
-#: A machine that could not be brought is asked again after a pause that doubles up to the second (seconds).
+#: A node that could not be brought is asked again after a pause that doubles up to the second (seconds).
 _PAUSE_S, _PAUSE_MAX_S = 3.0, 15.0
-#: How long a machine that has joined may take to be seen by the head.
+#: How long a node that has joined may take to be seen by the head.
 _CAME_S = 20.0
 _PROGRAM = ["-m", "terry.cluster.nodes.join"]
 
 
-class _Patience:
-    """With one machine that is not in the cluster."""
+class _RetryPause:
+    """With one node that is not in the cluster."""
 
     def __init__(self) -> None:
         self._pause_s = _PAUSE_S
@@ -53,68 +53,68 @@ class _Patience:
             self._pause_s = min(2 * self._pause_s, _PAUSE_MAX_S)
 
 
-class MachineNodes:
-    """The machines of a workspace. Each is asked by itself: one that is silent holds up no other."""
+class ReachableNodes:
+    """The nodes of a workspace. Each is asked by itself: one that is silent holds up no other."""
 
-    def __init__(self, workspace: str, machines: Iterable[Machine]) -> None:
+    def __init__(self, workspace: str, nodes: Iterable[NodeAccess]) -> None:
         self._workspace = workspace
-        self._machines = list(machines)
-        self._patience: dict[str, _Patience] = {}
+        self._nodes = list(nodes)
+        self._retry_pauses: dict[str, _RetryPause] = {}
 
     def reconcile(self, view: ClusterView) -> tuple[NodeReport, ...]:
         """See NodeProvider. Members are not even asked; nor, for a while, is one that failed just now."""
-        missing = [machine for machine in self._machines if machine.name not in view.members]
-        self._patience = {m.name: self._patience.get(m.name, _Patience()) for m in missing}
-        due = [machine for machine in missing if self._patience[machine.name].is_due]
-        return self._each(due, lambda machine: self._bring(machine, view.key))
+        missing = [node for node in self._nodes if node.name not in view.members]
+        self._retry_pauses = {m.name: self._retry_pauses.get(m.name, _RetryPause()) for m in missing}
+        due = [node for node in missing if self._retry_pauses[node.name].is_due]
+        return self._each(due, lambda node: self._bring(node, view.key))
 
     def end(self) -> tuple[NodeReport, ...]:
         """See NodeProvider."""
-        return self._each(self._machines, self._end_one)
+        return self._each(self._nodes, self._end_one)
 
     @staticmethod
-    def _each(machines: list[Machine], ask: Callable[[Machine], NodeReport]) -> tuple[NodeReport, ...]:
-        if not machines:
+    def _each(nodes: list[NodeAccess], ask: Callable[[NodeAccess], NodeReport]) -> tuple[NodeReport, ...]:
+        if not nodes:
             return ()
-        with ThreadPoolExecutor(min(_AT_ONCE, len(machines))) as pool:
-            return tuple(pool.map(ask, machines))
+        with ThreadPoolExecutor(min(_AT_ONCE, len(nodes))) as pool:
+            return tuple(pool.map(ask, nodes))
 
-    def _bring(self, machine: Machine, key: ClusterKey) -> NodeReport:
-        patience = self._patience[machine.name]
-        report = self._check_clock(self._ask(machine, "anew" if patience.is_over else "join", key, _JOIN_S))
-        patience.heard(report)
+    def _bring(self, node: NodeAccess, key: ClusterKey) -> NodeReport:
+        retry_pause = self._retry_pauses[node.name]
+        report = self._check_clock(self._ask(node, "anew" if retry_pause.is_over else "join", key, _JOIN_S))
+        retry_pause.heard(report)
         return report
 
-    def _end_one(self, machine: Machine) -> NodeReport:
-        key = ClusterKey(workspace=self._workspace, address="", life="", token="", versions={})
-        return self._ask(machine, "end", key, _END_S)
+    def _end_one(self, node: NodeAccess) -> NodeReport:
+        key = ClusterKey(workspace=self._workspace, address="", incarnation="", token="", versions={})
+        return self._ask(node, "end", key, _END_S)
 
     @staticmethod
-    def _ask(machine: Machine, verb: str, key: ClusterKey, timeout_s: float) -> NodeReport:
+    def _ask(node: NodeAccess, verb: str, key: ClusterKey, timeout_s: float) -> NodeReport:
         asked = datetime.now(UTC)
-        order = order_of(machine, key)
-        answer = machine.run([*_PROGRAM, verb], msgspec.json.encode(order), timeout_s)
+        order = order_of(node, key)
+        answer = node.run([*_PROGRAM, verb], msgspec.json.encode(order), timeout_s)
         report = answer_of(answer.output)
         if report is None:
-            trouble, mend = answer.why(machine.host or "localhost", machine.python)
+            problem, fix = answer.why(node.host or "localhost", node.python)
             state = NodeState.UNFIT if answer.is_reached else NodeState.UNREACHABLE
-            report = NodeReport(name=machine.name, state=state, trouble=trouble, mend=mend)
-        return msgspec.structs.replace(report, host=machine.host, time=asked)
+            report = NodeReport(name=node.name, state=state, problem=problem, fix=fix)
+        return msgspec.structs.replace(report, host=node.host, time=asked)
 
     @staticmethod
     def _check_clock(report: NodeReport) -> NodeReport:
-        if report.facts is None or report.time is None or report.trouble:
+        if report.facts is None or report.time is None or report.problem:
             return report
-        wrong = clock_trouble(report.facts, report.time, datetime.now(UTC))
-        return report if wrong is None else msgspec.structs.replace(report, trouble=wrong[0], mend=wrong[1])
+        wrong = clock_problem(report.facts, report.time, datetime.now(UTC))
+        return report if wrong is None else msgspec.structs.replace(report, problem=wrong[0], fix=wrong[1])
 
 
-def order_of(machine: Machine, key: ClusterKey) -> NodeOrder:
-    """How a machine is to join, by its group's settings."""
-    setup = machine.setup
+def order_of(node: NodeAccess, key: ClusterKey) -> NodeOrder:
+    """How a node is to join, by its group's settings."""
+    setup = node.setup
     return NodeOrder(
         key=key,
-        name=machine.name,
+        name=node.name,
         cpus=setup.cpus,
         use=setup.devices.use,
         leave_out=setup.devices.leave_out,

@@ -1,4 +1,4 @@
-"""`python -m terry.cluster.nodes.join join|anew|end [--stay]`: takes this machine into a cluster or out of it.
+"""`python -m terry.cluster.nodes.join join|anew|end [--stay]`: takes this node into a cluster or out of it.
 
 Reads its order as JSON from standard input, so that the token stands in no command line, and answers with one line.
 `--stay` (for jobs of a batch system, which end with their first process): stay until Ray's daemon has ended, and end
@@ -16,7 +16,7 @@ from types import FrameType
 
 import msgspec
 
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.nodes.member import end_reported, join, leave, read_record
 from terry.cluster.nodes.records import write_report
 from terry.cluster.ports import NodeOrder, NodeReport, NodeState
@@ -38,7 +38,7 @@ def main() -> None:
     """Do what is asked, say what came of it."""
     verb, stay = sys.argv[1], "--stay" in sys.argv[2:]
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=NodeOrder)
-    workspace = Workspace(Path(order.key.workspace))
+    workspace = WorkspacePaths(Path(order.key.workspace))
     if verb == "end":
         leave(workspace)
         report = end_reported(order.name)
@@ -50,7 +50,7 @@ def main() -> None:
         _stay(workspace)
 
 
-def _stay(workspace: Workspace) -> None:
+def _stay(workspace: WorkspacePaths) -> None:
     """Until the raylet has ended, or we are asked to go; nothing is left behind."""
 
     def go(_number: int, _frame: FrameType | None) -> None:

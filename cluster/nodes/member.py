@@ -1,6 +1,6 @@
-"""A machine's part in a workspace's Ray cluster whose head is elsewhere: join it, end all of it and nothing else.
+"""A node's part in a workspace's Ray cluster whose head is elsewhere: join it, end all of it and nothing else.
 
-Idempotent: a machine that takes part is left alone. One that belongs to an earlier life of the cluster, or was cut off
+Idempotent: a node that takes part is left alone. One that belongs to an earlier life of the cluster, or was cut off
 and is taken for dead by the head (Ray lets no dead node come back), is ended and started anew.
 """
 
@@ -19,14 +19,14 @@ from terry.cluster.config.node_values import DeviceChoice
 from terry.cluster.config.nodes import NodeSetup
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.addresses import own_address
 from terry.cluster.host.locks import Lock
 from terry.cluster.host.processes import Process, boot_id, in_session, kill_all, with_environment_prefix
 from terry.cluster.nodes.facts import facts, misfit
 from terry.cluster.ports import NodeFacts, NodeOrder, NodeReport, NodeState
 from terry.cluster.ray.daemons import (
-    Resources,
+    NodeResources,
     await_start,
     guest_environment,
     instance,
@@ -42,11 +42,11 @@ from terry.cluster.ray.head import Head, end_unrecorded, key_of, oldest_start, r
 _LOCK_WAIT_S = 60.0
 
 
-class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """node.json in the runtime folder: Ray's daemon of this machine."""
+class NodeRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"incarnation": "life"}):
+    """node.json in the runtime folder: Ray's daemon of this node."""
 
     boot_id: str
-    life: str  #: of the head that it joined
+    incarnation: str  #: of the head that it joined
     session: int  #: session id (setsid) of all its processes
     raylet: tuple[int, int]  #: pid and start time
     started_at: datetime
@@ -62,7 +62,7 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
         return self.boot_id == boot_id() and self.process.alive
 
 
-def read_record(workspace: Workspace) -> NodeRecord | None:
+def read_record(workspace: WorkspacePaths) -> NodeRecord | None:
     """What was recorded here last."""
     try:
         return msgspec.json.decode(_record(workspace).read_bytes(), type=NodeRecord)
@@ -71,11 +71,11 @@ def read_record(workspace: Workspace) -> NodeRecord | None:
 
 
 def join(order: NodeOrder, *, anew: bool = False) -> NodeReport:
-    """Make this machine a node of the cluster. `anew`: the head does not count it as alive, so begin anew.
+    """Make this node a member of the cluster. `anew`: the head does not count it as alive, so begin anew.
 
-    Never raises for what a person has to mend: the report says it. Raises TimeoutError where another join is stuck.
+    Never raises for what a person has to fix: the report says it. Raises TimeoutError where another join is stuck.
     """
-    workspace = Workspace(Path(order.key.workspace))
+    workspace = WorkspacePaths(Path(order.key.workspace))
     with _alone(workspace):
         try:
             return _join(workspace, order, anew=anew)
@@ -85,7 +85,7 @@ def join(order: NodeOrder, *, anew: bool = False) -> NodeReport:
             return _report(order, NodeState.UNFIT, f"Ray does not start there: {error}", "see Ray's words")
 
 
-def _join(workspace: Workspace, order: NodeOrder, *, anew: bool) -> NodeReport:
+def _join(workspace: WorkspacePaths, order: NodeOrder, *, anew: bool) -> NodeReport:
     host = order.key.address.rpartition(":")[0]
     found = facts(workspace, order.key, own_address(order.interface, host))
     if wrong := misfit(found, order.key):
@@ -93,10 +93,10 @@ def _join(workspace: Workspace, order: NodeOrder, *, anew: bool) -> NodeReport:
     head = read_head(workspace)
     # A Slurm job is a node of its own, also where it stands beside the head.
     beside = instance(workspace) != workspace.id or order.key.foreign
-    if not beside and head is not None and head.is_here and head.life == order.key.life:
+    if not beside and head is not None and head.is_here and head.incarnation == order.key.incarnation:
         return _report(order, NodeState.PRESENT, facts=found)
     record = read_record(workspace)
-    if record is not None and record.life == order.key.life and record.is_alive and not anew:
+    if record is not None and record.incarnation == order.key.incarnation and record.is_alive and not anew:
         return _report(order, NodeState.PRESENT, facts=found)
     if order.key.foreign and others_raylet(workspace, order.key.address):
         taken = f"it is a node of the Ray cluster at {order.key.address} already, and is used as it is"
@@ -106,14 +106,14 @@ def _join(workspace: Workspace, order: NodeOrder, *, anew: bool) -> NodeReport:
     return _report(order, NodeState.JOINED, facts=found)
 
 
-def _start(workspace: Workspace, order: NodeOrder, address: str) -> None:
+def _start(workspace: WorkspacePaths, order: NodeOrder, address: str) -> None:
     setup = NodeSetup(
         devices=DeviceChoice(use=order.use, leave_out=order.leave_out),
         cpus=order.cpus,
         labels=order.labels,
         ports=f"{order.ports[0]}-{order.ports[1]}" if order.ports else None,
     )
-    offered = Resources.of(setup, order.name)
+    offered = NodeResources.of(setup, order.name)
     if order.key.foreign:
         environment = guest_environment(workspace, order.key.token)
     else:
@@ -126,7 +126,7 @@ def _start(workspace: Workspace, order: NodeOrder, address: str) -> None:
         raylet = await_start(starter, ("raylet",))["raylet"]
         record = NodeRecord(
             boot_id=boot_id(),
-            life=order.key.life,
+            incarnation=order.key.incarnation,
             session=starter.pid,
             raylet=(raylet.pid, raylet.start),
             started_at=datetime.now(UTC),
@@ -137,8 +137,8 @@ def _start(workspace: Workspace, order: NodeOrder, address: str) -> None:
         raise
 
 
-def leave(workspace: Workspace) -> None:
-    """End all of the workspace's cluster on this machine, jobs as well. The head's machine is not for this."""
+def leave(workspace: WorkspacePaths) -> None:
+    """End all of the workspace's cluster on this node, jobs as well. The head's node is not for this."""
     with _alone(workspace):
         _end(workspace)
         folder = runtime_folder(workspace)
@@ -146,7 +146,7 @@ def leave(workspace: Workspace) -> None:
         shutil.rmtree(folder / "ray", ignore_errors=True)  # Ray's own logs and sockets: one set a start
 
 
-def _end(workspace: Workspace) -> None:
+def _end(workspace: WorkspacePaths) -> None:
     record = read_record(workspace)
     if record is not None and record.boot_id == boot_id():
         started = oldest_start(record.process)
@@ -160,8 +160,8 @@ def _end(workspace: Workspace) -> None:
 
 
 @contextmanager
-def _alone(workspace: Workspace) -> Iterator[None]:
-    """One at a time on this machine: `up` and the keeper may ask at the same moment."""
+def _alone(workspace: WorkspacePaths) -> Iterator[None]:
+    """One at a time on this node: `up` and the keeper may ask at the same moment."""
     lock = Lock.take(runtime_folder(workspace) / "node.lock", _LOCK_WAIT_S)
     try:
         yield
@@ -169,22 +169,22 @@ def _alone(workspace: Workspace) -> Iterator[None]:
         lock.release()
 
 
-def _record(workspace: Workspace) -> Path:
+def _record(workspace: WorkspacePaths) -> Path:
     return runtime_folder(workspace) / "node.json"
 
 
 def _report(
-    order: NodeOrder, state: NodeState, trouble: str = "", mend: str = "", facts: NodeFacts | None = None
+    order: NodeOrder, state: NodeState, problem: str = "", fix: str = "", facts: NodeFacts | None = None
 ) -> NodeReport:
-    return NodeReport(name=order.name, state=state, trouble=trouble, mend=mend, facts=facts, time=datetime.now(UTC))
+    return NodeReport(name=order.name, state=state, problem=problem, fix=fix, facts=facts, time=datetime.now(UTC))
 
 
 def end_reported(name: str) -> NodeReport:
-    """The report of a machine on which nothing is left."""
+    """The report of a node on which nothing is left."""
     return NodeReport(name=name, state=NodeState.ENDED, time=datetime.now(UTC))
 
 
-def head_report(workspace: Workspace, head: Head) -> NodeReport:
-    """The report of the head's own machine."""
+def head_report(workspace: WorkspacePaths, head: Head) -> NodeReport:
+    """The report of the head's own node."""
     found = facts(workspace, key_of(workspace, head), head.address.rpartition(":")[0])
     return NodeReport(name=head.name, state=NodeState.PRESENT, facts=found, time=datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""How a program is run on a machine: here, or by the user's own ssh. No root, and nothing is asked of anybody."""
+"""How a program is run on a node: here, or by the user's own ssh. No root, and nothing is asked of anybody."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 from terry.cluster.config.node_values import node_name
 from terry.cluster.config.nodes import NodeSetup
 
-#: ssh ends with this where it could not reach the machine; so may what it runs there.
+#: ssh ends with this where it could not reach the node; so may what it runs there.
 _SSH_FAILED = 255
 _CONNECT_S = 8
 #: What a shell says of a program that it does not find.
@@ -28,27 +28,30 @@ class Answer:
 
     @property
     def is_reached(self) -> bool:
-        """False where the machine did not answer, or did not let us in."""
+        """False where the node did not answer, or did not let us in."""
         return self.code != _SSH_FAILED
 
     def why(self, host: str, python: str) -> tuple[str, str]:
-        """What is wrong, and how to mend it."""
-        said = next((line.strip() for line in reversed(self.errors.splitlines()) if line.strip()), "")
+        """What is wrong, and how to fix it."""
+        last_line = next((line.strip() for line in reversed(self.errors.splitlines()) if line.strip()), "")
         if not self.is_reached:
-            return said or "ssh does not reach it", f"`ssh -o BatchMode=yes {host} true` must work from here"
-        if self.code == _NOT_FOUND or "No such file" in said:
+            return last_line or "ssh does not reach it", f"`ssh -o BatchMode=yes {host} true` must work from here"
+        if self.code == _NOT_FOUND or "No such file" in last_line:
             return f"there is no {python}", "give `python:` of the environment with terry-cluster on it in terry.yaml"
-        if "No module named" in said:
-            return f"{said} ({python})", "install terry-cluster there, or give `python:` of an environment that has it"
-        return said or f"its Python ended with exit code {self.code}", "see what it says with `ssh` and `setup:`"
+        if "No module named" in last_line:
+            return (
+                f"{last_line} ({python})",
+                "install terry-cluster there, or give `python:` of an environment that has it",
+            )
+        return last_line or f"its Python ended with exit code {self.code}", "see what it says with `ssh` and `setup:`"
 
 
-class Machine(Protocol):
+class NodeAccess(Protocol):
     """Where a program can be run."""
 
     @property
     def host(self) -> str:
-        """As terry.yaml has it; empty for this machine."""
+        """As terry.yaml has it; empty for this node."""
         ...
 
     @property
@@ -72,8 +75,8 @@ class Machine(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ThisMachine:
-    """The machine on which we are."""
+class ThisNode:
+    """The node on which we are."""
 
     name: str
     setup: NodeSetup
@@ -81,33 +84,33 @@ class ThisMachine:
 
     @property
     def python(self) -> str:
-        """See Machine."""
+        """See NodeAccess."""
         return self.setup.python or sys.executable
 
     def run(self, arguments: list[str], data: bytes, timeout_s: float) -> Answer:
-        """See Machine."""
+        """See NodeAccess."""
         return run_program([*_shell(self.setup, self.python, arguments)], data, timeout_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SshMachine:
-    """A machine that the user's own ssh reaches."""
+class SshNode:
+    """A node that the user's own ssh reaches."""
 
     host: str
     setup: NodeSetup
 
     @property
     def name(self) -> str:
-        """See Machine."""
+        """See NodeAccess."""
         return node_name(self.host)
 
     @property
     def python(self) -> str:
-        """See Machine."""
+        """See NodeAccess."""
         return self.setup.python or sys.executable
 
     def run(self, arguments: list[str], data: bytes, timeout_s: float) -> Answer:
-        """See Machine. Never asks for a password; a machine that is silent is given up after some seconds."""
+        """See NodeAccess. Never asks for a password; a node that is silent is given up after some seconds."""
         return run_program(self.command(arguments), data, timeout_s)
 
     def command(self, arguments: list[str]) -> list[str]:

@@ -1,1 +1,1 @@
-"""The daemons of Ray on this machine. Does not import the library."""
+"""The daemons of Ray on this node. Does not import the library."""

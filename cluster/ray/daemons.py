@@ -1,4 +1,4 @@
-"""Starting Ray's daemons on this machine: settings, private folder, command, session. For head and other nodes alike.
+"""Starting Ray's daemons on this node: settings, private folder, command, session. For head and other nodes alike.
 
 Ray's command line is used for the start; everything after that goes by the session id of that command (setsid), which
 all of its processes share. `ray stop` is never used: it ends other people's clusters.
@@ -22,7 +22,7 @@ from pathlib import Path
 from terry.cluster.config.nodes import NodeSetup
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host import hardware as node_probe
 from terry.cluster.host.addresses import LOOPBACK, free_ports
 from terry.cluster.host.device_choice import chosen_gpus, uses_cpu
@@ -34,7 +34,7 @@ _OBJECT_STORE_BYTES = 80_000_000  # nothing large travels through Ray
 #: Marks all processes of a workspace's Ray cluster, for the case that their start is not recorded.
 HEAD_VARIABLE = "TERRY_HEAD"
 
-#: The Slurm job in which we are a node: several of one workspace may share a machine, and know nothing of each other.
+#: The Slurm job in which we are a node: several of one workspace may share a computer, and know nothing of each other.
 INSTANCE_VARIABLE = "TERRY_INSTANCE"
 
 #: Labels of a node in Ray: what it is called, and one for each label of terry.yaml.
@@ -65,7 +65,7 @@ RAY_SETTINGS = {
 }
 
 
-#: Of these what concerns a machine alone: how nodes watch each other is decided by whoever has started the cluster.
+#: Of these what concerns a node alone: how nodes watch each other is decided by whoever has started the cluster.
 _GUEST_SETTINGS = {
     "RAY_worker_niceness",
     "RAY_worker_oom_score_adjustment",
@@ -77,7 +77,7 @@ _GUEST_SETTINGS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
+class NodeResources:
     """What a node offers to Ray, and under which names and ports."""
 
     name: str  #: of the node
@@ -87,8 +87,8 @@ class Resources:
     ports: tuple[int, int] | None = None
 
     @classmethod
-    def of(cls, setup: NodeSetup, name: str) -> Resources:
-        """What this machine offers, by its group's settings."""
+    def of(cls, setup: NodeSetup, name: str) -> NodeResources:
+        """What this node offers, by its group's settings."""
         choice = setup.devices
         return cls(
             name=name,
@@ -111,14 +111,14 @@ def own_name() -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().split(".")[0])
 
 
-def instance(workspace: Workspace) -> str:
-    """What marks folders and processes of the workspace's cluster on this machine."""
+def instance(workspace: WorkspacePaths) -> str:
+    """What marks folders and processes of the workspace's cluster on this node."""
     own = os.environ.get(INSTANCE_VARIABLE)
     return f"{workspace.id}-{own}" if own else workspace.id
 
 
-def runtime_folder(workspace: Workspace, *, make: bool = True) -> Path:
-    """Private folder on this machine's own disk, with a short path (Unix sockets allow 107 bytes), made if missing.
+def runtime_folder(workspace: WorkspacePaths, *, make: bool = True) -> Path:
+    """Private folder on this node's own disk, with a short path (Unix sockets allow 107 bytes), made if missing.
 
     make=False: only its path, for whoever just looks.
     """
@@ -135,14 +135,14 @@ def runtime_folder(workspace: Workspace, *, make: bool = True) -> Path:
     return folder
 
 
-def foreign_environment(workspace: Workspace, address: str) -> dict[str, str]:
+def foreign_environment(workspace: WorkspacePaths, address: str) -> dict[str, str]:
     """Our environment for a driver of a cluster that others have started: their token is the user's affair."""
     loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if address.startswith(LOOPBACK) else {}
     return {**os.environ, **loopback, HEAD_VARIABLE: workspace.id}
 
 
-def guest_environment(workspace: Workspace, token: str) -> dict[str, str]:
-    """Our environment for Ray's daemon of a machine of ours that joins a cluster of others, with their token."""
+def guest_environment(workspace: WorkspacePaths, token: str) -> dict[str, str]:
+    """Our environment for Ray's daemon of a node of ours that joins a cluster of others, with their token."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     auth = {"RAY_AUTH_MODE": "disabled"}
     if token:
@@ -168,8 +168,8 @@ def users_token() -> str:
         raise UserError(wrong) from error
 
 
-def others_raylet(workspace: Workspace, address: str) -> bool:
-    """Whether a Ray daemon that we have not started makes this machine a node of the cluster with this head."""
+def others_raylet(workspace: WorkspacePaths, address: str) -> bool:
+    """Whether a Ray daemon that we have not started makes this node a member of the cluster with this head."""
     ours = {process.pid for process in with_environment(HEAD_VARIABLE, instance(workspace))}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) not in ours and executable(int(entry.name)) == "raylet":
@@ -189,7 +189,7 @@ def _resolved(address: str) -> tuple[str, str]:
         return host, port
 
 
-def ray_environment(workspace: Workspace, address: str = LOOPBACK) -> dict[str, str]:
+def ray_environment(workspace: WorkspacePaths, address: str = LOOPBACK) -> dict[str, str]:
     """Our environment with Ray's settings, for all that starts or joins the workspace's cluster.
 
     address: of the cluster's head. On loopback everything listens on loopback only: a side effect of that setting.
@@ -203,8 +203,8 @@ def ray_environment(workspace: Workspace, address: str = LOOPBACK) -> dict[str, 
     return {**environment, **RAY_SETTINGS, **mine}
 
 
-def local_token(workspace: Workspace) -> Path:
-    """A copy of the token on this machine's own disk, made new where it has to be.
+def local_token(workspace: WorkspacePaths) -> Path:
+    """A copy of the token on this node's own disk, made new where it has to be.
 
     Every process of Ray reads it when it starts. One that could not, for the workspace's file system is away, would die
     at once, and Ray waits a whole minute for it before it starts another.
@@ -217,7 +217,9 @@ def local_token(workspace: Workspace) -> Path:
     return path
 
 
-def ray_start(workspace: Workspace, address: str, offered: Resources, ports: tuple[int, ...] | None) -> list[str]:
+def ray_start(
+    workspace: WorkspacePaths, address: str, offered: NodeResources, ports: tuple[int, ...] | None
+) -> list[str]:
     """The part of `ray start` that head and other nodes have in common. `ports`: three that are free, and a range."""
     ray = Path(sys.executable).with_name("ray")
     started = f"{START_LABEL}={time.time_ns() // 1_000_000}"
@@ -249,7 +251,7 @@ def _port_options(ports: tuple[int, ...] | None) -> list[str]:
     ]
 
 
-def ports_for(offered: Resources, address: str, special: int) -> tuple[list[int], tuple[int, ...] | None]:
+def ports_for(offered: NodeResources, address: str, special: int) -> tuple[list[int], tuple[int, ...] | None]:
     """`special` ports of one's own, and those for Ray's daemons and workers: all free ones of the range, if any."""
     if offered.ports is None:
         return free_ports(special, address), None
@@ -257,7 +259,7 @@ def ports_for(offered: Resources, address: str, special: int) -> tuple[list[int]
     return found[:special], tuple(found[special:])
 
 
-def launch(command: list[str], environment: dict[str, str], offered: Resources) -> subprocess.Popen[bytes]:
+def launch(command: list[str], environment: dict[str, str], offered: NodeResources) -> subprocess.Popen[bytes]:
     """Run `ray start` in a session of its own."""
     shown = {} if offered.gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(map(str, offered.gpus))}
     return subprocess.Popen(
@@ -279,8 +281,8 @@ def await_start(starter: subprocess.Popen[bytes], daemons: Collection[str]) -> d
         output = b"(no answer in time)"
     by_name = {executable(p.pid): p for p in in_session(starter.pid)}
     if starter.returncode != 0 or not set(daemons) <= by_name.keys():
-        said = output.decode(errors="replace")[-2000:]
-        raise RuntimeError(f"ray start failed (exit code {starter.returncode}): {said}")
+        printed = output.decode(errors="replace")[-2000:]
+        raise RuntimeError(f"ray start failed (exit code {starter.returncode}): {printed}")
     return {name: by_name[name] for name in daemons}
 
 
@@ -292,6 +294,6 @@ def executable(pid: int) -> str:
         return ""
 
 
-def daemons_here(workspace: Workspace) -> list[Process]:
-    """All processes of the workspace's Ray on this machine: daemons, agents, controller."""
+def daemons_here(workspace: WorkspacePaths) -> list[Process]:
+    """All processes of the workspace's Ray on this node: daemons, agents, controller."""
     return with_environment(HEAD_VARIABLE, workspace.id)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from terry.cluster.files import durable, origin
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host import hardware as node_probe
 from terry.cluster.host.addresses import LOOPBACK
 from terry.cluster.host.processes import Process, boot_id, in_session, kill_all, with_environment
@@ -19,7 +19,7 @@ from terry.cluster.host.versions import installed
 from terry.cluster.ports import ClusterKey
 from terry.cluster.ray.daemons import (
     HEAD_VARIABLE,
-    Resources,
+    NodeResources,
     await_start,
     executable,
     instance,
@@ -32,13 +32,13 @@ from terry.cluster.ray.daemons import (
 )
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
+class Head(msgspec.Struct, frozen=True, kw_only=True, rename={"incarnation": "life"}):
     """head.json: the Ray cluster that serves a workspace."""
 
     host: str
     boot_id: str
     address: str  #: host:port of the GCS
-    life: str = ""  #: another with each start
+    incarnation: str = ""  #: another with each start
     name: str = ""  #: of its node
     versions: dict[str, str] = {}
     session: int = 0  #: session id (setsid) of all its processes
@@ -54,28 +54,28 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_open(self) -> bool:
-        """True if other machines can reach it."""
+        """True if other nodes can reach it."""
         return not self.address.startswith(LOOPBACK)
 
     @property
     def is_here(self) -> bool:
-        """True if it was started on this machine since it booted: only then its pids mean something."""
+        """True if it was started on this node since it booted: only then its pids mean something."""
         return self.host == socket.gethostname() and self.boot_id == boot_id()
 
 
-def _all_of_this_machine() -> Resources:
-    return Resources(name=own_name(), cpus=node_probe.cpu_cores(), gpus=None)
+def _all_of_this_node() -> NodeResources:
+    return NodeResources(name=own_name(), cpus=node_probe.cpu_cores(), gpus=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadPlace:
-    """Where a head is to listen, and what its machine offers."""
+    """Where a head is to listen, and what its node offers."""
 
     address: str = LOOPBACK
-    offered: Resources = field(default_factory=_all_of_this_machine)
+    offered: NodeResources = field(default_factory=_all_of_this_node)
 
 
-def read_head(workspace: Workspace) -> Head | None:
+def read_head(workspace: WorkspacePaths) -> Head | None:
     """The head as last recorded. None in a copy of a workspace: what is recorded there is the original's."""
     if origin.is_copy(workspace):
         return None
@@ -86,7 +86,7 @@ def read_head(workspace: Workspace) -> Head | None:
 
 
 def is_well(head: Head | None) -> bool:
-    """True if GCS and raylet run on this machine (or are foreign) and the port answers. Takes under a millisecond."""
+    """True if GCS and raylet run on this node (or are foreign) and the port answers. Takes under a millisecond."""
     if head is None or not head.is_here or not all(p.alive for p in head.processes):
         return False
     host, _, port = head.address.rpartition(":")
@@ -97,20 +97,20 @@ def is_well(head: Head | None) -> bool:
         return False
 
 
-def key_of(workspace: Workspace, head: Head) -> ClusterKey:
-    """What a machine needs to join this head. Raises OSError, UserError where the token cannot be read."""
+def key_of(workspace: WorkspacePaths, head: Head) -> ClusterKey:
+    """What a node needs to join this head. Raises OSError, UserError where the token cannot be read."""
     token = users_token() if head.foreign else workspace.token.read_text(encoding="ascii").strip()
     return ClusterKey(
         workspace=str(workspace.root),
         address=head.address,
-        life=head.life,
+        incarnation=head.incarnation,
         token=token,
         versions=head.versions or dict(installed()),
         foreign=head.foreign,
     )
 
 
-def adopt_head(workspace: Workspace, address: str, before: Head | None = None) -> Head:
+def adopt_head(workspace: WorkspacePaths, address: str, before: Head | None = None) -> Head:
     """Record a Ray cluster that others have started as the one that serves the workspace. Raises RuntimeError.
 
     before: the head that was recorded until now. Of the same cluster, it was only silent for a while: its nodes stay.
@@ -120,7 +120,7 @@ def adopt_head(workspace: Workspace, address: str, before: Head | None = None) -
         host=socket.gethostname(),
         boot_id=boot_id(),
         address=address,
-        life=before.life if before is not None and is_same else secrets.token_hex(8),
+        incarnation=before.incarnation if before is not None and is_same else secrets.token_hex(8),
         started_at=datetime.now(UTC),
         foreign=True,
     )
@@ -131,17 +131,17 @@ def adopt_head(workspace: Workspace, address: str, before: Head | None = None) -
     return head
 
 
-def ensure_token(workspace: Workspace) -> None:
+def ensure_token(workspace: WorkspacePaths) -> None:
     """Make the cluster's token, readable by its owner alone; anew where it is of a user whose cluster is gone."""
     if not os.access(workspace.token, os.R_OK):
         durable.make_folder(workspace.cluster)
         durable.write_bytes(workspace.token, secrets.token_hex(32).encode(), mode=0o600)
 
 
-def start_head(workspace: Workspace, place: HeadPlace | None = None) -> Head:
+def start_head(workspace: WorkspacePaths, place: HeadPlace | None = None) -> Head:
     """Start Ray's head and record it. Nothing of an earlier head may be left (see `end_head`).
 
-    Without a place: on loopback, with all of this machine's devices.
+    Without a place: on loopback, with all of this node's devices.
     """
     ensure_token(workspace)
     place = place or HeadPlace()
@@ -170,7 +170,7 @@ def _head(session: int, address: str, name: str, found: dict[str, Process]) -> H
         host=socket.gethostname(),
         boot_id=boot_id(),
         address=address,
-        life=secrets.token_hex(8),
+        incarnation=secrets.token_hex(8),
         name=name,
         versions=dict(installed()),
         session=session,
@@ -180,8 +180,8 @@ def _head(session: int, address: str, name: str, found: dict[str, Process]) -> H
     )
 
 
-def end_head(workspace: Workspace) -> None:
-    """End every process of the recorded head, as far as it ran on this machine since boot, and forget it."""
+def end_head(workspace: WorkspacePaths) -> None:
+    """End every process of the recorded head, as far as it ran on this node since boot, and forget it."""
     head = read_head(workspace)
     if head is None:
         end_unrecorded(workspace)
@@ -191,7 +191,7 @@ def end_head(workspace: Workspace) -> None:
 
 
 def end_processes(head: Head) -> None:
-    """End every process of a head, as far as it ran on this machine since boot."""
+    """End every process of a head, as far as it ran on this node since boot."""
     if not head.is_here or head.foreign:
         return
     started = oldest_start(*head.processes)
@@ -200,7 +200,7 @@ def end_processes(head: Head) -> None:
         raise RuntimeError(f"processes of the Ray cluster do not end: {[p.pid for p in left]}")
 
 
-def end_unrecorded(workspace: Workspace) -> None:
+def end_unrecorded(workspace: WorkspacePaths) -> None:
     """End daemons of the workspace's cluster here: a starter that was killed before it could record leaves some."""
     sessions = {os.getsid(p.pid) for p in _marked(workspace)} - {os.getsid(0)}
     left = kill_all(lambda: [p for session in sessions for p in in_session(session)], timeout_s=15.0)
@@ -208,7 +208,7 @@ def end_unrecorded(workspace: Workspace) -> None:
         raise RuntimeError(f"processes of an unrecorded Ray cluster do not end: {[p.pid for p in left]}")
 
 
-def _marked(workspace: Workspace) -> list[Process]:
+def _marked(workspace: WorkspacePaths) -> list[Process]:
     """Only daemons of Ray itself: whoever else has the variable (a driver) ends with them."""
     daemons = {"gcs_server", "raylet"}
     return [p for p in with_environment(HEAD_VARIABLE, instance(workspace)) if executable(p.pid) in daemons]

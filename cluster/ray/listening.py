@@ -1,4 +1,4 @@
-"""On which addresses and ports processes of this machine listen, from /proc: what `ss -ltnp` shows."""
+"""On which addresses and ports processes of this node listen, from /proc: what `ss -ltnp` shows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Listener:
 
     @property
     def is_open(self) -> bool:
-        """True where other machines can reach it, unless a firewall stands between."""
+        """True where other nodes can reach it, unless a firewall stands between."""
         found = ipaddress.ip_address(self.address)
         mapped = getattr(found, "ipv4_mapped", None)
         return not (mapped or found).is_loopback
@@ -56,7 +56,7 @@ def _sockets() -> Iterator[tuple[str, tuple[str, int]]]:
 
 
 def _address(text: str) -> str:
-    """Words of 32 bits, each in the machine's own byte order."""
+    """Words of 32 bits, each in the node's own byte order."""
     words = [int(text[i : i + 8], 16) for i in range(0, len(text), 8)]
     packed = struct.pack(f"={len(words)}I", *words)
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)

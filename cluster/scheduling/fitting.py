@@ -37,7 +37,7 @@ class Fitting:
 
     def __init__(self, state: State, now: datetime, policy: Policy) -> None:
         self._state, self._now, self._policy = state, now.timestamp(), policy
-        self._room = state.room.copy()
+        self._capacity = state.free_capacity.copy()
         self._filled: dict[str, list[JobRecord]] = {}  # placed by this plan, by device
         self._on_node: Counter[str] = Counter()
         self.kept: list[Kept] = []
@@ -45,7 +45,7 @@ class Fitting:
 
     def has(self, kind: DeviceKind) -> bool:
         """True where something of the kind may be free, be it lent."""
-        return self._room.has(kind) or any(k.device.kind is kind and k.until is not None for k in self.kept)
+        return self._capacity.has(kind) or any(k.device.kind is kind and k.until is not None for k in self.kept)
 
     def find(self, demand: Demand, record: JobRecord) -> Device | None:
         """The device with room enough that is left fullest, so that large gaps stay for large jobs."""
@@ -59,15 +59,15 @@ class Fitting:
         """Grant the demand on the device."""
         self._filled.setdefault(device.id, []).append(record)
         self._on_node[device.node] += 1
-        left = 0.0 if demand.exclusive else self._room.free[device.id] - demand.share
-        self._room.set(device, left if left > EPSILON else 0.0)
+        left = 0.0 if demand.exclusive else self._capacity.free[device.id] - demand.share
+        self._capacity.set(device, left if left > EPSILON else 0.0)
 
     def keep(self, demand: Demand, record: JobRecord, *, lend: bool) -> None:
         """Keep the roomiest device that could ever hold the demand from jobs behind; `lend`: but for short ones."""
         able = [
             (free, device_id)
             for key in self._matching(demand)
-            for free, ids in self._room.fitting(key, EPSILON)
+            for free, ids in self._capacity.fitting(key, EPSILON)
             for device_id in ids
             if self._could_hold(self._state.devices[device_id].device, demand)
         ]
@@ -76,9 +76,9 @@ class Fitting:
             return
         free, device_id = max(avoided or able)
         device = self._state.devices[device_id].device
-        until = self._room_at(device, free, demand) if lend else None
+        until = self._capacity_at(device, free, demand) if lend else None
         self.kept.append(Kept(device, record.job.id, free, until))
-        self._room.set(device, 0.0)
+        self._capacity.set(device, 0.0)
 
     def may_lend(self, demand: Demand) -> bool:
         """True where some room that is kept for another job could be lent to one of this demand."""
@@ -107,7 +107,7 @@ class Fitting:
         near = self._near(record)
         best: tuple[float, bool, str] | None = None
         for key in self._matching(demand):
-            for free, ids in self._room.fitting(key, demand.share - EPSILON):
+            for free, ids in self._capacity.fitting(key, demand.share - EPSILON):
                 if best is not None and free > best[0]:
                     break
                 device = self._pick(ids, demand, record, avoid, near)
@@ -171,7 +171,7 @@ class Fitting:
         if found is None:
             found = self._classes[key] = [
                 c
-                for c in self._room.classes
+                for c in self._capacity.classes
                 if c[0] is demand.kind and (demand.device is None or is_model(c[1], demand.device))
             ]
         return found
@@ -179,7 +179,7 @@ class Fitting:
     def _could_hold(self, device: Device, demand: Demand) -> bool:
         return _is_named(device, demand) and device.capacity + EPSILON >= demand.share
 
-    def _room_at(self, device: Device, free: float, demand: Demand) -> float | None:
+    def _capacity_at(self, device: Device, free: float, demand: Demand) -> float | None:
         """When enough of the device will be free, if all goes as expected; None where nobody knows."""
         wanted = device.capacity if demand.exclusive else demand.share
         ends = sorted((self._end_of(self._state.jobs[j]), share) for j, share in self._shares(device))

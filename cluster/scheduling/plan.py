@@ -48,7 +48,7 @@ def plan(state: State, now: datetime, policy: Policy | None = None) -> Plan:
     if not state.pending:
         return Plan()
     run = _Run(state, now, policy)
-    if state.room.free:
+    if state.free_capacity.free:
         run.place()
     leave, wakes = preemptions(state, now, policy, run.taken) if policy.preemption else ((), ())
     wake_at = min((*run.wakes, *wakes), default=None)

@@ -46,7 +46,7 @@ def preemptions(
             if since(record) <= now.timestamp() < may_at:  # in the future it can only have been by another clock
                 wakes.append(datetime.fromtimestamp(may_at, tz=UTC))
             elif not record.backs_off(now):
-                leaves += _make_room(state, demand, record, policy.preemption, claimed)
+                leaves += _preempt_for(state, demand, record, policy.preemption, claimed)
     return tuple(leaves), tuple(wakes)
 
 
@@ -68,7 +68,7 @@ def _first(state: State, demand: Demand, placed: AbstractSet[str]) -> list[JobRe
     return records[:_MOST]
 
 
-def _make_room(state: State, demand: Demand, record: JobRecord, rule: Preemption, claimed: set[str]) -> list[Leave]:
+def _preempt_for(state: State, demand: Demand, record: JobRecord, rule: Preemption, claimed: set[str]) -> list[Leave]:
     """The fewest and least important jobs of one device whose leaving makes room; none where it is on its way."""
     best: tuple[int, int, str] | None = None
     victims: list[JobRecord] = []

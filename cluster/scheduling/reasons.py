@@ -22,7 +22,7 @@ def why_waiting(state: State, job_id: str, now: datetime, policy: Policy | None 
         return ""
     if record.not_before is not None and record.backs_off(now):
         return f"backs off until {record.not_before.astimezone():%H:%M:%S}: {record.reason}"
-    return _Why(state, record, now, policy or Policy()).tell()
+    return _Why(state, record, now, policy or Policy()).text()
 
 
 def _why_dependencies(state: State, record: JobRecord) -> str:
@@ -45,7 +45,7 @@ class _Why:
         self._shares = Shares(state, now, policy)
         self._noun = "a GPU" if self._demand.kind is DeviceKind.GPU else "CPU cores"
 
-    def tell(self) -> str:
+    def text(self) -> str:
         """The line."""
         demand = self._demand
         of_kind = [r for r in self._state.devices.values() if r.device.kind is demand.kind]

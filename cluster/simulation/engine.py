@@ -62,7 +62,7 @@ class World:
 
 
 @dataclass(slots=True)
-class Outcome:
+class SimulationOutcome:
     """What came of it. Times in seconds from the beginning."""
 
     jobs: int = 0
@@ -111,7 +111,7 @@ class Simulation:
     ) -> None:
         """`arrivals` in order of time."""
         self.state, self.now_s = State(), 0.0
-        self.outcome = Outcome()
+        self.outcome = SimulationOutcome()
         self._world, self._policy, self._probe = world, policy or Policy(), probe
         self._arrivals: Iterator[Arrival] = iter(arrivals)
         self._random = random.Random(world.seed)
@@ -123,7 +123,7 @@ class Simulation:
         self._ready: dict[str, float] = {}  # job -> since when it could run
         self._wake: float | None = None
         self._open = 0  # jobs that have not ended
-        self._lives: Counter[str] = Counter()
+        self._incarnations: Counter[str] = Counter()
         self._held: Counter[Class] = Counter()
         self._there: Counter[Class] = Counter()
         self._away: set[str] = set()  # nodes
@@ -135,7 +135,7 @@ class Simulation:
         """Simulated time."""
         return START + timedelta(seconds=self.now_s)
 
-    def run(self, tick: Callable[[float, int], None] | None = None) -> Outcome:
+    def run(self, tick: Callable[[float, int], None] | None = None) -> SimulationOutcome:
         """Play until all jobs have ended, or nothing can happen any more."""
         self._begin()
         turns = 0
@@ -167,7 +167,7 @@ class Simulation:
             self._plan_death(node)
         self._next_arrival()
 
-    def _finish(self) -> Outcome:
+    def _finish(self) -> SimulationOutcome:
         outcome = self.outcome
         outcome.jobs = len(self.state.jobs)
         outcome.makespan_s = max(outcome.ends_s.values(), default=0.0)
@@ -182,8 +182,8 @@ class Simulation:
 
     # events
 
-    def _at(self, seconds: float, deed: Callable[[], None]) -> None:
-        heapq.heappush(self._heap, (seconds, next(self._numbers), deed))
+    def _at(self, seconds: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._heap, (seconds, next(self._numbers), action))
 
     def _record(self, event: Event) -> None:
         for applied, commands in follow(self.state, event):
@@ -194,9 +194,9 @@ class Simulation:
             if isinstance(applied, e.DeviceDrained):
                 self._look_after(applied.device_id)
             elif job_id is not None:
-                self._note(job_id)
+                self._account_for(job_id)
 
-    def _note(self, job_id: str) -> None:
+    def _account_for(self, job_id: str) -> None:
         """Keep account of since when a job could run, and of its end."""
         record = self.state.jobs[job_id]
         if record.state is JobState.PENDING and not record.attempts:
@@ -218,7 +218,7 @@ class Simulation:
         job_id = arrival.job.id
         self._known[job_id] = arrival
         self._record(e.Submitted(time=self.now, job=arrival.job))
-        self._note(job_id)
+        self._account_for(job_id)
         self._next_arrival()
 
     # attempts
@@ -319,17 +319,17 @@ class Simulation:
         for device_id in self.state.nodes[node]:
             for job_id in self.state.on_device.get(device_id, ()):
                 self._stop_working(job_id, self._running[job_id], whole=False)
-        life = self.state.devices[self.state.nodes[node][0]].device.node_id
+        incarnation = self.state.devices[self.state.nodes[node][0]].device.node_id
         self._count_node(node, -1)
-        self._record(e.NodeLost(time=self.now, node=node, node_id=life))
+        self._record(e.NodeLost(time=self.now, node=node, node_id=incarnation))
         self._at(self.now_s + self._world.node_back_after_s, lambda: self._return(node))
 
     def _return(self, node: str) -> None:
-        self._lives[node] += 1
+        self._incarnations[node] += 1
         self._count_node(node, 1)
         for device in self._world.devices:
             if device.node == node:
-                again = replace(device, node_id=f"{device.node_id}+{self._lives[node]}")
+                again = replace(device, node_id=f"{device.node_id}+{self._incarnations[node]}")
                 self._record(e.DeviceSeen(time=self.now, device=again))
         self._plan_death(node)
 

@@ -84,12 +84,12 @@ def nodes_of(texts: Iterable[str]) -> Nodes:
 
 
 def _node(name: str, gpus: int, model: str, cores: float = 16.0) -> list[Device]:
-    life = f"{name}@1"
-    cpu = Device(id=f"{name}:cpu", node=name, node_id=life, kind=DeviceKind.CPU, capacity=cores)
+    incarnation = f"{name}@1"
+    cpu = Device(id=f"{name}:cpu", node=name, node_id=incarnation, kind=DeviceKind.CPU, capacity=cores)
     return [
         cpu,
         *(
-            Device(id=f"{name}:{i}", node=name, node_id=life, kind=DeviceKind.GPU, capacity=1.0, model=model)
+            Device(id=f"{name}:{i}", node=name, node_id=incarnation, kind=DeviceKind.GPU, capacity=1.0, model=model)
             for i in range(gpus)
         ),
     ]

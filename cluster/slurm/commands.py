@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from terry.cluster.config.nodes import SlurmGroup
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.slurm.plan import HEAD_NODE, Phase, SlurmJob
 
 _TIMEOUT_S = 60.0
@@ -31,7 +31,7 @@ class SlurmError(Exception):
     """Slurm has refused, or does not answer; in its own words."""
 
 
-class SlurmPort(Protocol):
+class SlurmCommands(Protocol):
     """See the module."""
 
     def jobs(self) -> tuple[SlurmJob, ...]:
@@ -56,19 +56,19 @@ class SlurmPort(Protocol):
 
 
 class Slurm:
-    """The Slurm cluster of which this machine is a part."""
+    """The Slurm cluster of which this node is a part."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: WorkspacePaths) -> None:
         self._workspace = workspace
         self._prefix = f"terry-{workspace.id}-"
 
     def jobs(self) -> tuple[SlurmJob, ...]:
-        """See SlurmPort."""
-        said = _run(["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%r|%N|%j"])
-        return tuple(job for line in said.splitlines() if (job := _job(line, self._prefix)) is not None)
+        """See SlurmCommands."""
+        printed = _run(["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%r|%N|%j"])
+        return tuple(job for line in printed.splitlines() if (job := _job(line, self._prefix)) is not None)
 
     def submit(self, group: SlurmGroup, node: str) -> str:
-        """See SlurmPort."""
+        """See SlurmCommands."""
         words = ["-m", "terry.cluster.slurm.worker", str(self._workspace.root), group.name, node]
         return self._ask(group, node, [*words, str(warning_s(group))])
 
@@ -108,18 +108,18 @@ class Slurm:
         return str(job.job_id)
 
     def release(self, ids: Iterable[str]) -> None:
-        """See SlurmPort."""
+        """See SlurmCommands."""
         for each in ids:
             _run(["scancel", "--batch", "--signal=USR1", each])
 
     def cancel(self, ids: Iterable[str]) -> None:
-        """See SlurmPort."""
+        """See SlurmCommands."""
         found = list(ids)
         if found:
             _run(["scancel", *found])
 
     def last_words(self, job_id: str) -> str:
-        """See SlurmPort."""
+        """See SlurmCommands."""
         for kind in ("err", "out"):
             try:
                 text = (self._workspace.slurm / f"{job_id}_0_log.{kind}").read_text(errors="replace")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from terry.cluster.files.durable import write_json
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 
 class NextHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,7 +15,7 @@ class NextHead(msgspec.Struct, frozen=True, kw_only=True):
     after: str  #: id of the job in which the head runs
 
 
-def read(workspace: Workspace) -> NextHead | None:
+def read(workspace: WorkspacePaths) -> NextHead | None:
     """As the head has recorded it; Slurm may know better. None where nobody is to go on."""
     try:
         return msgspec.json.decode(workspace.next_head.read_bytes(), type=NextHead)
@@ -23,11 +23,11 @@ def read(workspace: Workspace) -> NextHead | None:
         return None
 
 
-def write(workspace: Workspace, job: str, after: str) -> None:
+def write(workspace: WorkspacePaths, job: str, after: str) -> None:
     """Record it."""
     write_json(workspace.next_head, NextHead(job=job, after=after))
 
 
-def forget(workspace: Workspace) -> None:
+def forget(workspace: WorkspacePaths) -> None:
     """Nobody is to go on, or it has begun to."""
     workspace.next_head.unlink(missing_ok=True)

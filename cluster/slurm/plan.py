@@ -214,8 +214,8 @@ def _idle(group: SlurmGroup, staying: list[SlurmJob], seen: Seen, now: datetime)
     loads: dict[str, list[DeviceLoad]] = {}
     for load in seen.loads:
         loads.setdefault(mine.get(load.device_id, ""), []).append(load)
-    patience = timedelta(seconds=group.idle_after)
-    idle = [job for job in reversed(staying) if loads.get(job.node) and _all_idle(loads[job.node], now - patience)]
+    idle_after = timedelta(seconds=group.idle_after)
+    idle = [job for job in reversed(staying) if loads.get(job.node) and _all_idle(loads[job.node], now - idle_after)]
     return tuple(job.id for job in idle[: max(0, len(staying) - group.least)])
 
 

@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 
 from terry.cluster.config.nodes import SlurmGroup
 from terry.cluster.files import live
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.nodes.records import reports
 from terry.cluster.ports import ClusterView, NodeReport, NodeState
-from terry.cluster.slurm.commands import SlurmError, SlurmPort, warning_s
+from terry.cluster.slurm.commands import SlurmCommands, SlurmError, warning_s
 from terry.cluster.slurm.plan import HEAD_NODE, GroupPlan, Phase, Seen, SlurmJob, in_group, plan_group, strangers
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class _Pause:
 class SlurmNodes:
     """All groups of Slurm jobs of a workspace."""
 
-    def __init__(self, workspace: Workspace, groups: Iterable[SlurmGroup], slurm: SlurmPort) -> None:
+    def __init__(self, workspace: WorkspacePaths, groups: Iterable[SlurmGroup], slurm: SlurmCommands) -> None:
         self._workspace = workspace
         self._groups = list(groups)
         self._slurm = slurm
@@ -70,7 +70,7 @@ class SlurmNodes:
         self._leaving: dict[str, datetime] = {}
         self._pauses = {group.name: _Pause() for group in self._groups}
         self._asked = -_ASK_EVERY_S
-        self._said: dict[str, tuple[NodeState, str]] = {}
+        self._reported: dict[str, tuple[NodeState, str]] = {}
 
     def reconcile(self, view: ClusterView) -> tuple[NodeReport, ...]:
         """See NodeProvider. Without word from the controller nothing is asked for and nothing let go."""
@@ -143,8 +143,8 @@ class SlurmNodes:
         if theirs is not None and theirs.state is NodeState.UNFIT:
             return theirs
         words = self._slurm.last_words(known.job.id) or self._silence
-        trouble = f"Slurm job {known.job.id} has ended before it was a node: {words}"
-        return _report(node, NodeState.UNFIT, trouble, f"see {self._workspace.slurm}/{known.job.id}_*")
+        problem = f"Slurm job {known.job.id} has ended before it was a node: {words}"
+        return _report(node, NodeState.UNFIT, problem, f"see {self._workspace.slurm}/{known.job.id}_*")
 
     @property
     def _silence(self) -> str:
@@ -155,11 +155,11 @@ class SlurmNodes:
 
     def _overdue(self, now: datetime) -> list[str]:
         """Those that were asked to go and do not."""
-        patience = {g.name: timedelta(seconds=warning_s(g) + 60) for g in self._groups}
+        grace = {g.name: timedelta(seconds=warning_s(g) + 60) for g in self._groups}
         found = []
         for job_id, since in self._leaving.items():
             group = next((g for g in self._groups if in_group(g, self._known[job_id].job.node)), None)
-            if group is not None and now - since > patience[group.name]:
+            if group is not None and now - since > grace[group.name]:
                 found.append(job_id)
         return found
 
@@ -188,8 +188,8 @@ class SlurmNodes:
             asked = self._submit(group, plan)
         except SlurmError as error:
             self._pauses[group.name].begin()
-            mend = f"correct `nodes.{group.name}` in terry.yaml, or ask those who run the cluster"
-            return [_report(next(iter(plan.submit), f"{group.name}-1"), NodeState.UNFIT, f"Slurm says: {error}", mend)]
+            fix = f"correct `nodes.{group.name}` in terry.yaml, or ask those who run the cluster"
+            return [_report(next(iter(plan.submit), f"{group.name}-1"), NodeState.UNFIT, f"Slurm says: {error}", fix)]
         there = [known for known in self._known.values() if in_group(group, known.job.node)]
         return [*asked, *self._coming(known for known in there if known.job.node not in seen.members)]
 
@@ -233,8 +233,8 @@ class SlurmNodes:
 
     def _news(self, found: Iterable[NodeReport]) -> tuple[NodeReport, ...]:
         """Only what is new: every report is written to the shared disk."""
-        fresh = {r.name: r for r in found if self._said.get(r.name) != (r.state, r.trouble)}
-        self._said.update({name: (r.state, r.trouble) for name, r in fresh.items()})
+        fresh = {r.name: r for r in found if self._reported.get(r.name) != (r.state, r.problem)}
+        self._reported.update({name: (r.state, r.problem) for name, r in fresh.items()})
         return tuple(fresh.values())
 
 
@@ -253,5 +253,5 @@ def _coming(job: SlurmJob) -> NodeReport:
     return _report(job.node, NodeState.WAITING, said)
 
 
-def _report(name: str, state: NodeState, trouble: str = "", mend: str = "") -> NodeReport:
-    return NodeReport(name=name, state=state, trouble=trouble, mend=mend, time=datetime.now(UTC))
+def _report(name: str, state: NodeState, problem: str = "", fix: str = "") -> NodeReport:
+    return NodeReport(name=name, state=state, problem=problem, fix=fix, time=datetime.now(UTC))

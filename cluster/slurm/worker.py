@@ -1,6 +1,6 @@
 """`python -m terry.cluster.slurm.worker WORKSPACE GROUP NODE SECONDS`: what a Slurm job runs that is a node.
 
-It takes the machine into the cluster and stays until nobody needs it. A cluster whose head has started anew is joined
+It takes the node into the cluster and stays until nobody needs it. A cluster whose head has started anew is joined
 again: a Slurm job may have waited for hours. Slurm sends SIGUSR1 some SECONDS before the job's end (time limit,
 preemption; the same signal is used to let it go): its devices are drained, so that what runs there writes a checkpoint
 and goes on elsewhere, at no cost; then it ends. SIGTERM: the same, in the seconds that are left until SIGKILL.
@@ -23,13 +23,13 @@ from terry.cluster.config import terry_yaml as config
 from terry.cluster.config.nodes import SlurmGroup
 from terry.cluster.errors import UserError
 from terry.cluster.files import inbox, lease, live
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.locks import Lock, holder
 from terry.cluster.nodes.hosts import order_of
 from terry.cluster.nodes.join import MARK
 from terry.cluster.nodes.member import end_reported, join, leave, read_record
 from terry.cluster.nodes.records import read_members, write_report
-from terry.cluster.nodes.remote import ThisMachine
+from terry.cluster.nodes.remote import ThisNode
 from terry.cluster.ports import NodeReport, NodeState
 from terry.cluster.ray.daemons import INSTANCE_VARIABLE, instance, runtime_folder
 from terry.cluster.ray.head import Head, key_of, read_head
@@ -56,7 +56,7 @@ _KILL_WAIT_S = 20.0
 class Worker:
     """See the module."""
 
-    def __init__(self, workspace: Workspace, group: str, node: str, warning_s: float) -> None:
+    def __init__(self, workspace: WorkspacePaths, group: str, node: str, warning_s: float) -> None:
         self._workspace = workspace
         self._group = group
         self._node = node
@@ -79,7 +79,7 @@ class Worker:
             while self._leave_by is None and (head := self._await_head()) is not None:
                 report = self._join(head)
                 if not report.is_in:
-                    print(f"{report.trouble} ({report.mend})", file=sys.stderr, flush=True)
+                    print(f"{report.problem} ({report.fix})", file=sys.stderr, flush=True)
                     code = 1
                     break
                 self._stay(head)
@@ -127,7 +127,7 @@ class Worker:
             return _unwanted(self._node, f"terry.yaml has no group {self._group} of kind slurm any more")
         self._take_back_drains()
         for tried in range(1, _TRIES + 1):
-            order = order_of(ThisMachine(name=self._node, setup=group), key_of(self._workspace, head))
+            order = order_of(ThisNode(name=self._node, setup=group), key_of(self._workspace, head))
             report = join(order, anew=True)
             if report.is_in or tried == _TRIES or self._leave_by is not None:
                 break
@@ -154,7 +154,7 @@ class Worker:
         seen = time.monotonic()
         try:
             while self._leave_by is None and not self._wait(_LOOK_S, raylet):
-                members = read_members(self._workspace, head.life)
+                members = read_members(self._workspace, head.incarnation)
                 if members is None or self._node in members:
                     seen = time.monotonic()
                 if time.monotonic() - seen > _ABSENT_S:
@@ -192,8 +192,8 @@ class Worker:
                 inbox.send(self._workspace, inbox.Undrain(device=known.device.id))
 
 
-def _unwanted(node: str, trouble: str) -> NodeReport:
-    return NodeReport(name=node, state=NodeState.UNFIT, trouble=trouble, mend="nothing: it ends")
+def _unwanted(node: str, problem: str) -> NodeReport:
+    return NodeReport(name=node, state=NodeState.UNFIT, problem=problem, fix="nothing: it ends")
 
 
 def _answers(address: str) -> bool:
@@ -205,8 +205,8 @@ def _answers(address: str) -> bool:
         return False
 
 
-def clear_siblings(workspace: Workspace) -> None:
-    """Remove the folders of Slurm jobs that were killed on this machine before they could do it themselves."""
+def clear_siblings(workspace: WorkspacePaths) -> None:
+    """Remove the folders of Slurm jobs that were killed on this node before they could do it themselves."""
     own = runtime_folder(workspace)
     for folder in own.parent.glob(f"terry-{os.getuid()}-{workspace.id}-*"):
         job_id = folder.name.rpartition("-")[2]
@@ -223,9 +223,9 @@ def main() -> None:
     """Be a node."""
     root, group, node, warning = sys.argv[1:5]
     os.environ[INSTANCE_VARIABLE] = os.environ["SLURM_JOB_ID"]
-    # Without `gres` Slurm leaves it unset, and all GPUs of the machine would be ours: those of others' jobs.
+    # Without `gres` Slurm leaves it unset, and all GPUs of the node would be ours: those of others' jobs.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-    workspace = Workspace(Path(root))
+    workspace = WorkspacePaths(Path(root))
     print(f"{MARK.strip()} {node} of {instance(workspace)} on {socket.gethostname()}", flush=True)
     sys.exit(Worker(workspace, group, node, float(warning)).run())
 

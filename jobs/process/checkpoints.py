@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from terry.cluster.files import durable
-from terry.models.training_state import Snapshot
+from terry.models.training_state import TrainingState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,21 +46,21 @@ class BadCheckpoint(ValueError):
     """A folder that is not a valid checkpoint; says why."""
 
 
-class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+class CheckpointFile(msgspec.Struct, frozen=True, kw_only=True):
     """One file of a checkpoint."""
 
     bytes: int
     sha256: str
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
     """MANIFEST.json."""
 
     format: int
     step: int
     attempt: int
     best: bool  #: the lowest validation loss so far
-    files: dict[str, FileEntry]
+    files: dict[str, CheckpointFile]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +76,9 @@ class Checkpoint:
     model_sha256: str  #: of model.safetensors
 
     @property
-    def snapshot(self) -> Snapshot:
+    def training_state(self) -> TrainingState:
         """The same as a Snapshot, to resume from."""
-        return Snapshot(step=self.step, model=self.model, optimizer=self.optimizer, state=self.state)
+        return TrainingState(step=self.step, model=self.model, optimizer=self.optimizer, state=self.state)
 
 
 class CheckpointStore:
@@ -105,16 +105,16 @@ class CheckpointStore:
         self._before_publish = before_publish or (lambda _: None)
         self._unusable: set[Path] = set()  # were passed over when this attempt began
         self._error: BaseException | None = None
-        self._work: queue.Queue[tuple[Snapshot, bool] | None] = queue.Queue(maxsize=1)
+        self._work: queue.Queue[tuple[TrainingState, bool] | None] = queue.Queue(maxsize=1)
         self._thread: threading.Thread | None = None
 
     # write
 
-    def save(self, snapshot: Snapshot, *, best: bool = False) -> Path:
+    def save(self, training_state: TrainingState, *, best: bool = False) -> Path:
         """Write and publish now. Raises OSError (a full disk: what was there stays, nothing half-written is seen)."""
         durable.make_folder(self._folder)
         self._remove_leftovers()
-        final = self._folder / f"step-{snapshot.step:09d}-a{self._attempt:04d}"
+        final = self._folder / f"step-{training_state.step:09d}-a{self._attempt:04d}"
         if final.exists():  # the same attempt at the same step: the same content
             if best:
                 _mark_best(final)
@@ -122,15 +122,15 @@ class CheckpointStore:
         temporary = self._folder / f".{final.name}.{secrets.token_hex(4)}.tmp"
         temporary.mkdir()
         try:
-            self._write(temporary, snapshot, best)
-            self._before_publish(snapshot.step)
+            self._write(temporary, training_state, best)
+            self._before_publish(training_state.step)
             durable.publish_folder(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._retire()
         return final
 
-    def save_async(self, snapshot: Snapshot, *, best: bool = False) -> None:
+    def save_async(self, training_state: TrainingState, *, best: bool = False) -> None:
         """Hand over to the writing thread; waits only while the one before the last is still being written.
 
         Raises the error that an earlier write ended with.
@@ -139,9 +139,9 @@ class CheckpointStore:
         if self._thread is None:
             self._thread = threading.Thread(target=self._write_for_ever, name="checkpoints", daemon=True)
             self._thread.start()
-        self._work.join()  # at most one is under way: two snapshot buffers are enough
+        self._work.join()  # at most one is under way: two training state buffers are enough
         self._raise_error()
-        self._work.put((snapshot, best))
+        self._work.put((training_state, best))
 
     def flush(self) -> None:
         """Wait until all is written. Raises the error that a write ended with."""
@@ -168,13 +168,17 @@ class CheckpointStore:
         if error is not None:
             raise error
 
-    def _write(self, folder: Path, snapshot: Snapshot, best: bool) -> None:  # noqa: FBT001
+    def _write(self, folder: Path, training_state: TrainingState, best: bool) -> None:  # noqa: FBT001
         files = {
-            MODEL: _write_tensors(folder / MODEL, snapshot.model),
-            OPTIMIZER: _write_tensors(folder / OPTIMIZER, snapshot.optimizer),
-            STATE: _write_new(folder / STATE, msgspec.json.encode(dict(snapshot.state), order="deterministic") + b"\n"),
+            MODEL: _write_tensors(folder / MODEL, training_state.model),
+            OPTIMIZER: _write_tensors(folder / OPTIMIZER, training_state.optimizer),
+            STATE: _write_new(
+                folder / STATE, msgspec.json.encode(dict(training_state.state), order="deterministic") + b"\n"
+            ),
         }
-        manifest = Manifest(format=FORMAT, step=snapshot.step, attempt=self._attempt, best=best, files=files)
+        manifest = CheckpointManifest(
+            format=FORMAT, step=training_state.step, attempt=self._attempt, best=best, files=files
+        )
         _write_new(folder / MANIFEST, msgspec.json.encode(manifest) + b"\n")
 
     def _remove_leftovers(self) -> None:
@@ -277,10 +281,10 @@ def load_model(path: Path) -> dict[str, Tensor]:
         raise BadCheckpoint(f"{path}: {error}") from error
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> CheckpointManifest:
     """The manifest of a checkpoint folder. Raises BadCheckpoint."""
     try:
-        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=CheckpointManifest)
     except FileNotFoundError as error:
         raise BadCheckpoint(f"{path} has no {MANIFEST}") from error
     except msgspec.MsgspecError as error:
@@ -310,7 +314,7 @@ def _mark_best(path: Path) -> None:
     durable.write_bytes(path / MANIFEST, msgspec.json.encode(manifest) + b"\n")
 
 
-def _verified(path: Path, entry: FileEntry) -> bytes:
+def _verified(path: Path, entry: CheckpointFile) -> bytes:
     data = path.read_bytes()
     if len(data) != entry.bytes:
         raise BadCheckpoint(f"{path} has {len(data)} bytes, {entry.bytes} were written")
@@ -319,18 +323,18 @@ def _verified(path: Path, entry: FileEntry) -> bytes:
     return data
 
 
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> FileEntry:
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> CheckpointFile:
     from safetensors.torch import save as to_bytes
 
     ordered = {name: tensors[name].contiguous() for name in sorted(tensors)}
     return _write_new(path, to_bytes(ordered))
 
 
-def _write_new(path: Path, data: bytes) -> FileEntry:
+def _write_new(path: Path, data: bytes) -> CheckpointFile:
     with durable.opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600) as descriptor:
         durable.write_all(descriptor, data)
     path.chmod(durable.inherited_mode(path.parent))
-    return FileEntry(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return CheckpointFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def _discard(path: Path) -> None:

@@ -104,7 +104,7 @@ def _draw(context: RunContext) -> None:
 
 
 def _set_environment(order: Order) -> None:
-    """What the job may see of the machine, and how many threads it takes."""
+    """What the job may see of the node, and how many threads it takes."""
     os.environ["CUDA_VISIBLE_DEVICES"] = order.gpu_uuid
     os.environ["TERRY_JOB_ID"] = order.job_id
     os.environ["TERRY_SWEEP"] = order.sweep
@@ -130,7 +130,7 @@ def _enter(order: Order, line: JobLine) -> None:
     sys.path.insert(0, str(specfile.own_source(order, line.source)))
     try:
         os.chdir(line.folder)
-    except OSError as error:  # another machine may lack it, and the code may not need it
+    except OSError as error:  # another node may lack it, and the code may not need it
         print(f"note: this job runs in {Path.cwd()}, not in {line.folder}: {error.strerror}", file=sys.stderr)
 
 
@@ -178,8 +178,8 @@ def reason_of(error: BaseException) -> EndReason:
         return EndReason.HOST_OUT_OF_MEMORY
     if name.endswith(".OutOfMemoryError") or any(sign in text for sign in _DEVICE_MEMORY):
         return EndReason.DEVICE_OUT_OF_MEMORY
-    if (trouble := disk_reason(error)) is not None:
-        return trouble
+    if (problem := disk_reason(error)) is not None:
+        return problem
     if isinstance(error, FloatingPointError):  # terry.models.errors.NotFinite is one
         return EndReason.NOT_FINITE
     if any(kind.__name__ in _BAD_INPUT for kind in type(error).__mro__):

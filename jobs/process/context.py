@@ -19,8 +19,8 @@ from terry.cluster.config.words import seconds
 from terry.cluster.core.model import EndReason
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable
-from terry.cluster.files.paths import Workspace
-from terry.jobs.process.halving import Halving, Verdict, group_of
+from terry.cluster.files.paths import WorkspacePaths
+from terry.jobs.process.halving import Halving, HalvingVerdict, group_of
 from terry.jobs.process.order import Order
 from terry.jobs.process.progress import ProgressWriter, Rate
 from terry.jobs.process.stop import StopFlag, Stopped
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from terry.jobs.process.checkpoints import Checkpoint, CheckpointStore
-    from terry.models.training_state import Snapshot, SnapshotBuffers
+    from terry.models.training_state import TrainingState, TrainingStateBuffers
 
 
 class LaunchError(RuntimeError):
@@ -71,7 +71,7 @@ class RunContext:
         self.device = order.device  #: `cpu` or `cuda:0`, as torch calls it
         self.gpu_uuid = order.gpu_uuid  #: of the GPU that was granted; empty: none
         self.threads = order.threads  #: CPU threads that the job may use
-        self.workspace: Workspace = order.place
+        self.workspace: WorkspacePaths = order.place
         self.run = order.run
         self.run_dir: Path = order.run.root
         self.identity = line.job.identity  #: hash of all that decides what comes out
@@ -86,8 +86,8 @@ class RunContext:
         self._stop = stop
         self._metrics: MetricsWriter | None = None
         self._events: EventWriter | None = None
-        self._buffers: SnapshotBuffers | None = None
-        self._ends_early: Verdict | None = None
+        self._buffers: TrainingStateBuffers | None = None
+        self._ends_early: HalvingVerdict | None = None
         self._checkpointed = time.monotonic()
 
     # what is asked
@@ -212,7 +212,7 @@ class RunContext:
             self.step = fields["step"]
             fields.setdefault("steps_per_s", self._rate.at(self.step, time.monotonic()))
         self._pulse.beat(self.step)
-        self._progress.say(fields)
+        self._progress.report(fields)
 
     def beat(self) -> None:
         """Still at work, though no step is done: in a long validation, say. A run without a sign is ended as hung."""
@@ -277,17 +277,17 @@ class RunContext:
         model: tensors by name. optimizer: all other tensors (moments, generator states). state: JSON.
         Raises OSError where an earlier one could not be written.
         """
-        from terry.models.training_state import SnapshotBuffers
+        from terry.models.training_state import TrainingStateBuffers
 
         if self._buffers is None:
-            self._buffers = SnapshotBuffers()
-        self.save_snapshot(self._buffers.capture(step, model, optimizer or {}, state or {}), best=best)
+            self._buffers = TrainingStateBuffers()
+        self.save_training_state(self._buffers.capture(step, model, optimizer or {}, state or {}), best=best)
 
-    def save_snapshot(self, snapshot: Snapshot, *, best: bool = False) -> None:
-        """Save a snapshot in the background. Raises OSError where an earlier one could not be written."""
-        self.checkpoints.save_async(snapshot, best=best)
+    def save_training_state(self, training_state: TrainingState, *, best: bool = False) -> None:
+        """Save a training state in the background. Raises OSError where an earlier one could not be written."""
+        self.checkpoints.save_async(training_state, best=best)
         self._checkpointed = time.monotonic()
-        self._progress.say({"checkpoint_step": snapshot.step})
+        self._progress.report({"checkpoint_step": training_state.step})
 
     @functools.cached_property
     def _every(self) -> float:
@@ -303,7 +303,7 @@ class RunContext:
     def close(self) -> None:
         """Say how far it came, and close what is open."""
         if self._progress.now:
-            self._progress.say({}, at_once=True)
+            self._progress.report({}, at_once=True)
         for writer in (self._metrics, self._events):
             if writer is not None:
                 writer.close()

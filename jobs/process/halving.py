@@ -32,7 +32,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int  #: that wrote it
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class HalvingVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """A run beside the others at a rung."""
 
     step: int  #: where it was judged
@@ -62,15 +62,15 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
 
     first_attempt: int  #: of the series that it holds for
     through: int = 0  #: up to this step it went on whenever it was judged
-    stop: Verdict | None = None  #: it ends here
+    stop: HalvingVerdict | None = None  #: it ends here
 
 
 def judge(
     rule: HalvingConfig, *, step: int, at: float, rung: int, own: float | None, figures: Iterable[float | None]
-) -> Verdict:
+) -> HalvingVerdict:
     """The verdict over the run with figure `own`, which is one of `figures`: all at the rung. Pure."""
     known = [_rank(figure) for figure in figures]
-    return Verdict(
+    return HalvingVerdict(
         step=step,
         at=at,
         unit=rule.unit,
@@ -115,7 +115,7 @@ class Halving:
         self._decided = self._read(first_attempt)
         self._known: dict[tuple[int, str], float | None] = {}  # a figure at a rung never changes: each is read once
 
-    def verdict(self, step: int, at: float, figure: float) -> Verdict | None:
+    def verdict(self, step: int, at: float, figure: float) -> HalvingVerdict | None:
         """The verdict that ends the run at `step`; None where it goes on. Raises OSError.
 
         figure: the best so far, less is better. Asked again at a step where it was judged, the answer is the same.
@@ -134,7 +134,7 @@ class Halving:
         self._decide(found)
         return found if found.stops else None
 
-    def _decide(self, found: Verdict) -> None:
+    def _decide(self, found: HalvingVerdict) -> None:
         """On disk first, then acted on."""
         changed = {"stop": found} if found.stops else {"through": found.step}
         decided = msgspec.structs.replace(self._decided, **changed)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from terry.cluster.errors import UserError
-from terry.cluster.files.paths import Run, Workspace
+from terry.cluster.files.paths import Run, WorkspacePaths
 from terry.jobs.submitting.records import JobLine
 
 
@@ -39,9 +39,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.convert(order, cls)
 
     @property
-    def place(self) -> Workspace:
+    def place(self) -> WorkspacePaths:
         """The workspace."""
-        return Workspace(Path(self.workspace))
+        return WorkspacePaths(Path(self.workspace))
 
     @property
     def run(self) -> Run:

@@ -20,16 +20,16 @@ class ProgressWriter:
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self._fd: int | None = fd
-        self._said = 0.0
+        self._reported_at = 0.0
         self._phase = ""
         self.now: dict[str, Any] = {}  #: the fields of model.Progress that were given so far
 
-    def say(self, fields: dict[str, Any], *, at_once: bool = False) -> None:
+    def report(self, fields: dict[str, Any], *, at_once: bool = False) -> None:
         """Fields that changed; written at most a few times a second, a new phase at once."""
         self.now.update(fields)
         moment = time.monotonic()
-        if at_once or moment - self._said >= INTERVAL_S or self.now.get("phase", "") != self._phase:
-            self._said, self._phase = moment, self.now.get("phase", "")
+        if at_once or moment - self._reported_at >= INTERVAL_S or self.now.get("phase", "") != self._phase:
+            self._reported_at, self._phase = moment, self.now.get("phase", "")
             self._write()
 
     def _write(self) -> None:

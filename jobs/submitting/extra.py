@@ -8,14 +8,14 @@ from typing import Any
 
 from terry.cluster.core.model import Resources, RetryPolicy
 from terry.cluster.files import inbox
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.submitting.folder import FORMAT_VERSION, claim, write_records
-from terry.jobs.submitting.records import JobLine, Known, NewJob, SubmissionInfo
+from terry.jobs.submitting.records import JobLine, KnownJobs, NewJob, SubmissionInfo
 from terry.jobs.sweeps.sweep import digest
 
 
 def submit_extra(
-    workspace: Workspace,
+    workspace: WorkspacePaths,
     sweep: str,
     kind: str,
     entrypoint: str,
@@ -28,7 +28,7 @@ def submit_extra(
     """Publish a submission of one job, told to the controller; returns the job's id. Raises OSError."""
     request = secrets.token_hex(8)
     while True:
-        known = Known(workspace, sweep)
+        known = KnownJobs(workspace, sweep)
         number = 1 + max((_number(job, f"{sweep}-{kind}-") for job in known.taken), default=0)
         job = NewJob(
             id=f"{sweep}-{kind}-{number:04d}",
@@ -55,7 +55,7 @@ def _number(job_id: str, prefix: str) -> int:
     return int(rest) if rest != job_id and rest.isdecimal() else 0
 
 
-def _publish(workspace: Workspace, sweep: str, line: JobLine, request: str, taken: int) -> bool:
+def _publish(workspace: WorkspacePaths, sweep: str, line: JobLine, request: str, taken: int) -> bool:
     """Claim the next number with a folder; False where another submission came first."""
     info = SubmissionInfo(
         version=FORMAT_VERSION,

@@ -11,13 +11,13 @@ from pathlib import Path
 import msgspec
 
 from terry.cluster.files import durable
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.submitting.records import JobLine, SubmissionInfo
 
 FORMAT_VERSION = 1
 
 
-def claim(workspace: Workspace, sweep: str, taken: int, fill: Callable[[Path, Path], None]) -> int:
+def claim(workspace: WorkspacePaths, sweep: str, taken: int, fill: Callable[[Path, Path], None]) -> int:
     """Publish the sweep's next submission, which `fill` writes; returns its number.
 
     taken: the newest that the queue knows. fill: is given the folder, and where it will be, relative to the workspace.

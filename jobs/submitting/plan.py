@@ -13,7 +13,7 @@ import msgspec
 
 from terry.cluster.config.words import seconds
 from terry.cluster.core.model import DeviceKind, Resources, RetryPolicy
-from terry.jobs.submitting.records import JobLine, Known, NewJob, keeping
+from terry.jobs.submitting.records import JobLine, KnownJobs, NewJob, keeping
 from terry.jobs.sweeps.ensembles import PlannedEnsemble
 from terry.jobs.sweeps.labels import labels
 from terry.jobs.sweeps.model_jobs import EvaluateAsked, Mixture
@@ -75,13 +75,13 @@ class Plan:
     is_another: bool  #: the sweep of its name has runs, and none of these
 
 
-def plan(asked: Asked, known: Known) -> Plan:
+def plan(asked: Asked, known: KnownJobs) -> Plan:
     """Give ids to what is new, by what is known of the sweep."""
     return _Planning(asked, known).plan()
 
 
 class _Planning:
-    def __init__(self, asked: Asked, known: Known) -> None:
+    def __init__(self, asked: Asked, known: KnownJobs) -> None:
         self._asked, self._known, self._options = asked, known, asked.options
         self._sweep = asked.expanded.name
 

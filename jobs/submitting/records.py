@@ -9,7 +9,7 @@ import msgspec
 
 from terry.cluster.core.model import Resources, RetryPolicy
 from terry.cluster.files import run_folder
-from terry.cluster.files.paths import NAME, Workspace
+from terry.cluster.files.paths import NAME, WorkspacePaths
 from terry.cluster.files.run_folder import ASIDE
 from terry.cluster.files.store import read_state
 
@@ -103,10 +103,10 @@ class SubmissionInfo(msgspec.Struct, frozen=True, kw_only=True):
     ensembles: dict[str, dict[str, Any]]
 
 
-class Known:
+class KnownJobs:
     """Jobs of earlier submissions, and whatever else has ids: no id is ever given twice."""
 
-    def __init__(self, workspace: Workspace, name: str) -> None:
+    def __init__(self, workspace: WorkspacePaths, name: str) -> None:
         decoder = msgspec.json.Decoder(_KnownLine)
         self.by_identity: dict[str, _KnownJob] = {}
         self.runs: list[str] = []  #: ids of trainings
@@ -126,7 +126,7 @@ class Known:
                 self._add(line.job)
         self._count(workspace, name)
 
-    def _count(self, workspace: Workspace, name: str) -> None:
+    def _count(self, workspace: WorkspacePaths, name: str) -> None:
         """Ids of the queue and of folders: sweeps/ may have been restored from a backup, or removed."""
         state = read_state(workspace) if workspace.journal.is_dir() else None
         queued = {r.job.id for r in state.jobs.values() if r.job.sweep == name} if state else set()

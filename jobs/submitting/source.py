@@ -37,7 +37,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CodeSource:
     """A user's own code; no files where there is none."""
 
     files: tuple[File, ...] = ()  #: by name
@@ -53,7 +53,7 @@ class Source:
             raise UserError("the code was changed while it was being submitted: submit it again")
 
 
-def find(entrypoint: str, folders: list[Path]) -> Source:
+def find(entrypoint: str, folders: list[Path]) -> CodeSource:
     """The code of `package.module:function` in the first of the folders that has it; none where it is installed.
 
     Raises UserError for code that is not Python, lacks the function, or is too large to be copied.
@@ -65,17 +65,17 @@ def find(entrypoint: str, folders: list[Path]) -> Source:
         if _spec(top) is None:
             places = " and ".join(str(folder) for folder in dict.fromkeys(folders))
             raise UserError(f"entrypoint {entrypoint}: there is no module {top!r}: not installed, and not in {places}")
-        return Source()
+        return CodeSource()
     entry = _module_file(root, module)
     if entry is None:
         raise UserError(f"entrypoint {entrypoint}: there is no module {module} in {root}")
     if not _defines(entry, function):
         raise UserError(f"entrypoint {entrypoint}: no function or class {function!r} is defined there", file=entry)
     files, left_out = _followed(root, top)
-    return Source(files, left_out, _sha256(files))
+    return CodeSource(files, left_out, _sha256(files))
 
 
-def notices(sources: Iterable[Source]) -> list[str]:
+def notices(sources: Iterable[CodeSource]) -> list[str]:
     """For people: what lies among the code and is not copied."""
     names = list(dict.fromkeys(name for code in sources for name in code.left_out))
     if not names:

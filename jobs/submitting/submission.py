@@ -24,11 +24,11 @@ from terry.cluster.config.yaml_file import of_values
 from terry.cluster.core.model import DeviceKind
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable, inbox
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.submitting import source
 from terry.jobs.submitting.folder import FORMAT_VERSION, claim, write_records
 from terry.jobs.submitting.plan import Asked, Plan, PlannedJob, SubmitOptions, plan
-from terry.jobs.submitting.records import JobLine, Known, SubmissionInfo
+from terry.jobs.submitting.records import JobLine, KnownJobs, SubmissionInfo
 from terry.jobs.sweeps import ensembles, sweep
 
 __all__ = ["PlannedJob", "Submission", "SubmitOptions", "prepare_submission", "publish"]
@@ -43,7 +43,7 @@ class Submission:
     info: SubmissionInfo
     notices: list[str]
     text: bytes = field(repr=False)  #: the sweep file
-    code: dict[str, source.Source] = field(repr=False)  #: entry point -> the user's own code behind it
+    code: dict[str, source.CodeSource] = field(repr=False)  #: entry point -> the user's own code behind it
     taken: int  #: number of the newest submission of this sweep that the queue has taken
 
     @property
@@ -83,7 +83,7 @@ class Submission:
 
 
 def prepare_submission(
-    workspace: Workspace,
+    workspace: WorkspacePaths,
     file: Path | Mapping[str, Any],
     overrides: Iterable[str],
     options: SubmitOptions,
@@ -126,10 +126,10 @@ def prepare_submission(
     return Submission(asked=asked, plan=planned, info=info, notices=notices, text=text, code=code.found, taken=taken)
 
 
-def publish(workspace: Workspace, submission: Submission) -> int:
+def publish(workspace: WorkspacePaths, submission: Submission) -> int:
     """Put a submission on disk and tell the controller; return its number, that of the newest where nothing is new.
 
-    Once this returns, nothing that dies loses it. The controller is told in any case: that mends a submission whose
+    Once this returns, nothing that dies loses it. The controller is told in any case: that fixes a submission whose
     process died after the folder had its name. Raises OSError; nothing half-written is left.
     """
     number = _claim(workspace, submission)
@@ -137,7 +137,7 @@ def publish(workspace: Workspace, submission: Submission) -> int:
     return number
 
 
-def _claim(workspace: Workspace, submission: Submission) -> int:
+def _claim(workspace: WorkspacePaths, submission: Submission) -> int:
     durable.make_folder(workspace.sweep(submission.sweep))
     while submission.lines or submission.plan.new_ensembles:
         try:
@@ -149,9 +149,9 @@ def _claim(workspace: Workspace, submission: Submission) -> int:
     return max([submission.taken, *(number for number, _ in workspace.submissions(submission.sweep))])
 
 
-def _planned(workspace: Workspace, asked: Asked) -> tuple[Plan, int]:
+def _planned(workspace: WorkspacePaths, asked: Asked) -> tuple[Plan, int]:
     """The plan by what the workspace has now, and the newest submission that its queue has taken."""
-    known = Known(workspace, asked.expanded.name)
+    known = KnownJobs(workspace, asked.expanded.name)
     found = plan(asked, known)
     if found.is_another and not asked.options.extend:
         raise _another_experiment(asked, known)
@@ -163,7 +163,7 @@ class _Code:
 
     def __init__(self, folders: list[Path]) -> None:
         self._folders = folders
-        self.found: dict[str, source.Source] = {}
+        self.found: dict[str, source.CodeSource] = {}
 
     def sha256(self, entrypoint: str) -> str:
         """Hash of the code behind an entry point."""
@@ -172,7 +172,7 @@ class _Code:
         return self.found[entrypoint].sha256
 
 
-def _another_experiment(asked: Asked, known: Known) -> UserError:
+def _another_experiment(asked: Asked, known: KnownJobs) -> UserError:
     """None of the file's runs is in the sweep of its name: say in what they differ."""
     old = [flatten(config) for config in known.configs()]
     new = [flatten(config) for config in asked.configs]

@@ -112,7 +112,7 @@ def keys_of(setting: Setting) -> list[str]:
 
 
 def _rounded(value: float) -> float:
-    """Six digits: readable, and the same on machines whose exp() differs in its last bit."""
+    """Six digits: readable, and the same on nodes whose exp() differs in its last bit."""
     return float(f"{value:.6g}")
 
 

@@ -360,15 +360,15 @@ class SweepFile:
 
 
 def default_kind(known_gpus: int, local_gpus: int) -> DeviceKind:
-    """What a run gets whose file does not say: a GPU where the cluster has any, or this machine would bring one.
+    """What a run gets whose file does not say: a GPU where the cluster has any, or this node would bring one.
 
-    known_gpus: GPUs of the nodes that the queue knows or terry.yaml promises; local_gpus: of this machine.
+    known_gpus: GPUs of the nodes that the queue knows or terry.yaml promises; local_gpus: of this node.
     """
     return DeviceKind.GPU if known_gpus or local_gpus else DeviceKind.CPU
 
 
 def local_gpus() -> int:
-    """GPUs of this machine by the driver's own library: no CUDA context, no torch; 0 where there is no driver."""
+    """GPUs of this node by the driver's own library: no CUDA context, no torch; 0 where there is no driver."""
     import pynvml
 
     try:

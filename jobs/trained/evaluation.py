@@ -13,15 +13,15 @@ from terry.cluster.errors import UserError
 from terry.data_prep.dataset import Dataset
 from terry.jobs.process.reading import valid_batches
 from terry.jobs.sweeps.spec import Batches, EvaluatedSplit
-from terry.jobs.trained.members import Cast
+from terry.jobs.trained.members import EnsembleMembers
 from terry.models.ensemble import EnsembleReport, evaluate_members, scaled_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class EvaluationReport:
     """What an evaluation found."""
 
-    cast: Cast
+    ensemble_members: EnsembleMembers
     split: EvaluatedSplit
     dataset: str
     reading: str  #: how the text was read, in words
@@ -29,23 +29,23 @@ class Report:
 
     def document(self) -> dict[str, Any]:
         """Plain values: for JSON and result.json."""
-        found, names = self.found, [member.name for member in self.cast.members]
-        shares = scaled_weights(self.cast.weights, len(names))
+        found, names = self.found, [member.name for member in self.ensemble_members.members]
+        shares = scaled_weights(self.ensemble_members.weights, len(names))
         singles = zip(names, found.members, shares, strict=True)
         return {
-            "ensemble": self.cast.mixture.name,
+            "ensemble": self.ensemble_members.mixture.name,
             "split": self.split,
             "dataset": self.dataset,
             "reading": self.reading,
             "tokens": found.ensemble.tokens,
-            "average": self.cast.mixture.average,
-            "weights": self.cast.mixture.weights,
+            "average": self.ensemble_members.mixture.average,
+            "weights": self.ensemble_members.mixture.weights,
             "loss": found.ensemble.loss,
             "perplexity": found.ensemble.perplexity,
             "mean_member_perplexity": found.mean_perplexity,
             "gain": found.gain,
-            "took_part": len(self.cast.runs),
-            "unfinished": list(self.cast.unfinished),
+            "took_part": len(self.ensemble_members.runs),
+            "unfinished": list(self.ensemble_members.unfinished),
             "members": [
                 {"member": name, "loss": one.loss, "perplexity": one.perplexity, "weight": share}
                 for name, one, share in singles
@@ -63,11 +63,11 @@ class Report:
 
 
 def evaluate(
-    chosen: Cast,
+    chosen: EnsembleMembers,
     split: EvaluatedSplit,
     device: torch.device | str,
     before_batch: Callable[[int, int], None] = lambda *_: None,
-) -> Report:
+) -> EvaluationReport:
     """Read a split as the first member read its validation data. Raises UserError where there is nothing to read.
 
     `before_batch` is called with the batches done so far and how many there are; it may raise.
@@ -94,10 +94,12 @@ def evaluate(
         at_once=at_once,
         before_batch=lambda done: before_batch(done, total),
     )
-    return Report(cast=chosen, split=split, dataset=dataset.manifest.name, reading=_reading(chosen), found=found)
+    return EvaluationReport(
+        ensemble_members=chosen, split=split, dataset=dataset.manifest.name, reading=_reading(chosen), found=found
+    )
 
 
-def _reading(chosen: Cast) -> str:
+def _reading(chosen: EnsembleMembers) -> str:
     data = chosen.first.config.data
     if data.batches is Batches.STREAM:
         return f"{data.batch_size} streams, {data.bptt} tokens at a time, as {chosen.first.id} was trained"

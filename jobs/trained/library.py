@@ -15,11 +15,11 @@ import msgspec
 import torch
 
 from terry.cluster.errors import UserError
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.sweeps.model_jobs import SampleAsked
 from terry.jobs.sweeps.spec import EvaluatedSplit
-from terry.jobs.trained.evaluation import Report, evaluate
-from terry.jobs.trained.members import Cast, cast, changed, named
+from terry.jobs.trained.evaluation import EvaluationReport, evaluate
+from terry.jobs.trained.members import EnsembleMembers, changed, find_members, named
 from terry.jobs.trained.writing import Sample, Writer
 from terry.models.language_model import LanguageModel
 
@@ -27,15 +27,15 @@ from terry.models.language_model import LanguageModel
 class Trained:
     """An ensemble, or one run as an ensemble of one, with its vocabulary: what `load` gives."""
 
-    def __init__(self, cast: Cast, device: torch.device | str) -> None:
-        self.cast = cast
-        self.model = cast.ensemble(device)
-        self._dataset = cast.dataset()
+    def __init__(self, ensemble_members: EnsembleMembers, device: torch.device | str) -> None:
+        self.ensemble_members = ensemble_members
+        self.model = ensemble_members.ensemble(device)
+        self._dataset = ensemble_members.dataset()
         self.vocabulary = self._dataset.vocabulary
         self._device = device
 
     def __repr__(self) -> str:
-        return f"<{self.cast.describe()}; on {self._device}>"
+        return f"<{self.ensemble_members.describe()}; on {self._device}>"
 
     @property
     def members(self) -> tuple[LanguageModel, ...]:
@@ -49,7 +49,7 @@ class Trained:
             raise UserError(
                 f"unknown settings: {', '.join(unknown)}; there are {', '.join(SampleAsked.__struct_fields__)}"
             )
-        given = {"mixture": msgspec.to_builtins(self.cast.mixture), "count": count, **settings}
+        given = {"mixture": msgspec.to_builtins(self.ensemble_members.mixture), "count": count, **settings}
         try:
             asked = msgspec.convert(given, SampleAsked)
         except msgspec.ValidationError as error:
@@ -60,9 +60,9 @@ class Trained:
         """Texts. settings: unit, min_words, temperature, seed_text, ... as of `terry-cluster sample`."""
         return [sample.text for sample in self.samples(count, **settings)]
 
-    def evaluate(self, split: str = "valid") -> Report:
+    def evaluate(self, split: str = "valid") -> EvaluationReport:
         """Perplexities of each member and of the ensemble on a part of the data."""
-        return evaluate(self.cast, EvaluatedSplit(split), self._device)
+        return evaluate(self.ensemble_members, EvaluatedSplit(split), self._device)
 
 
 def load(
@@ -76,5 +76,5 @@ def load(
     selector: a run's id, an ensemble's or a sweep's name. changes: average, weights, best, snapshots, average_weights,
     instead of what the ensemble says in its sweep file. Raises UserError, a ValueError.
     """
-    place = Workspace(Path(workspace).expanduser().resolve())
-    return Trained(cast(place, changed(named(place, selector), **changes)), device)
+    place = WorkspacePaths(Path(workspace).expanduser().resolve())
+    return Trained(find_members(place, changed(named(place, selector), **changes)), device)

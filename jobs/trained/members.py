@@ -1,6 +1,6 @@
 """From names of runs and ensembles to members, their weights and the text they were trained on.
 
-Reads a workspace's files alone, so it works with the controller down and on another machine.
+Reads a workspace's files alone, so it works with the controller down and on another node.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 import yaml
 
 from terry.cluster.errors import UserError
-from terry.cluster.files.paths import NAME, Run, Workspace
+from terry.cluster.files.paths import NAME, Run, WorkspacePaths
 from terry.data_prep.dataset import Dataset
 from terry.jobs.process import checkpoints
-from terry.jobs.submitting.records import Known, SubmissionInfo
+from terry.jobs.submitting.records import KnownJobs, SubmissionInfo
 from terry.jobs.sweeps.model_jobs import Mixture
 from terry.jobs.sweeps.spec import RunConfig
 from terry.models.averages import Weighting
@@ -53,7 +53,7 @@ class TrainedRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class EnsembleMember:
     """One voice of an ensemble: a run's weights at one moment, or the mean of several."""
 
     name: str
@@ -78,11 +78,11 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cast:
+class EnsembleMembers:
     """The members that take part, and who could not."""
 
     mixture: Mixture
-    members: tuple[Member, ...]
+    members: tuple[EnsembleMember, ...]
     weights: tuple[float, ...] | None  #: None: all alike
     unfinished: tuple[str, ...]  #: ids of runs that are not done
     outvoted: tuple[str, ...]  #: ids of runs that are not among the best
@@ -141,7 +141,7 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
 
 
-def cast(workspace: Workspace, mixture: Mixture) -> Cast:
+def find_members(workspace: WorkspacePaths, mixture: Mixture) -> EnsembleMembers:
     """Find the members: of several runs those that are finished, of one its best checkpoint so far.
 
     Raises UserError where none has weights, or vocabularies differ.
@@ -160,10 +160,10 @@ def cast(workspace: Workspace, mixture: Mixture) -> Cast:
     members = tuple(member for run in kept for member in _members(run, mixture))
     weights = _weights(members, mixture)
     outvoted = tuple(run.id for run in runs if run not in kept)
-    return Cast(mixture=mixture, members=members, weights=weights, unfinished=unfinished, outvoted=outvoted)
+    return EnsembleMembers(mixture=mixture, members=members, weights=weights, unfinished=unfinished, outvoted=outvoted)
 
 
-def open_run(workspace: Workspace, job: str, *, must_be_finished: bool = False) -> TrainedRun | None:
+def open_run(workspace: WorkspacePaths, job: str, *, must_be_finished: bool = False) -> TrainedRun | None:
     """A run with weights; None where it must be finished and is not. Raises UserError."""
     run = workspace.run(job)
     result = _json(run.result)
@@ -202,13 +202,13 @@ def _chosen(run: Run, job: str, result: dict[str, Any]) -> Path:
     return next((path for path in reversed(found) if checkpoints.is_best(path)), found[-1])
 
 
-def _members(run: TrainedRun, mixture: Mixture) -> list[Member]:
+def _members(run: TrainedRun, mixture: Mixture) -> list[EnsembleMember]:
     if mixture.snapshots == 1:
-        return [Member(name=run.id, run=run, paths=(run.chosen,))]
+        return [EnsembleMember(name=run.id, run=run, paths=(run.chosen,))]
     newest = tuple(checkpoints.checkpoints(run.run.checkpoints)[-mixture.snapshots :])
     if mixture.average_weights:
-        return [Member(name=f"{run.id} (mean of {len(newest)})", run=run, paths=newest)]
-    return [Member(name=f"{run.id}@{int(path.name.split('-')[1])}", run=run, paths=(path,)) for path in newest]
+        return [EnsembleMember(name=f"{run.id} (mean of {len(newest)})", run=run, paths=newest)]
+    return [EnsembleMember(name=f"{run.id}@{int(path.name.split('-')[1])}", run=run, paths=(path,)) for path in newest]
 
 
 def _best(runs: list[TrainedRun], count: int | None) -> list[TrainedRun]:
@@ -219,7 +219,7 @@ def _best(runs: list[TrainedRun], count: int | None) -> list[TrainedRun]:
     return [run for run in runs if run in ordered[:count]]
 
 
-def _weights(members: Sequence[Member], mixture: Mixture) -> tuple[float, ...] | None:
+def _weights(members: Sequence[EnsembleMember], mixture: Mixture) -> tuple[float, ...] | None:
     if mixture.weights is Weighting.equal:
         return None
     losses = [member.run.loss for member in members]
@@ -243,7 +243,7 @@ def _require_one_vocabulary(runs: Sequence[TrainedRun]) -> None:
         )
 
 
-def _inside(workspace: Workspace, relative: str) -> Path:
+def _inside(workspace: WorkspacePaths, relative: str) -> Path:
     root = workspace.root.resolve()
     path = (root / relative).resolve()
     if not path.is_relative_to(root):
@@ -263,7 +263,7 @@ def _json(path: Path) -> dict[str, Any]:
 # names
 
 
-def ensemble_named(workspace: Workspace, name: str) -> Mixture | None:
+def ensemble_named(workspace: WorkspacePaths, name: str) -> Mixture | None:
     """The newest ensemble of that name, or whose job has that id; None where there is none. UserError: several."""
     found: dict[str, dict[str, Any]] = {}
     for sweep in workspace.sweep_names():
@@ -278,7 +278,7 @@ def ensemble_named(workspace: Workspace, name: str) -> Mixture | None:
     return msgspec.convert(next(iter(found.values())), Mixture) if found else None
 
 
-def named(workspace: Workspace, selector: str) -> Mixture:
+def named(workspace: WorkspacePaths, selector: str) -> Mixture:
     """What a name means: an ensemble, a run's id, or a sweep, whose runs are all members. Raises UserError."""
     mixture = ensemble_named(workspace, selector)
     if mixture is not None:
@@ -286,7 +286,7 @@ def named(workspace: Workspace, selector: str) -> Mixture:
     if NAME.fullmatch(selector) and workspace.run(selector).root.is_dir():
         return Mixture(name=selector, members=(selector,))
     if selector in workspace.sweep_names():
-        return Mixture(name=selector, members=tuple(Known(workspace, selector).runs))
+        return Mixture(name=selector, members=tuple(KnownJobs(workspace, selector).runs))
     raise UserError(
         f"{workspace.root} has no run, ensemble or sweep {selector!r}; its sweeps: "
         f"{', '.join(workspace.sweep_names()) or 'none'}"

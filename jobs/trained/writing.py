@@ -21,12 +21,12 @@ from terry.data_prep.dataset import Dataset
 from terry.data_prep.tokens import SPECIAL, words
 from terry.data_prep.vocabulary import Vocabulary
 from terry.jobs.sweeps.model_jobs import SampleAsked, TextFormat, WrittenUnit
-from terry.jobs.trained import copies
-from terry.jobs.trained.copies import CopyCheck
-from terry.jobs.trained.members import Cast
+from terry.jobs.trained import copy_check
+from terry.jobs.trained.copy_check import CopyCheck
+from terry.jobs.trained.members import EnsembleMembers
 from terry.models.ensemble import Ensemble
 from terry.models.sample_text import Sampler, Shape, Tally, Text
-from terry.models.sampling_settings import Choice
+from terry.models.sampling_settings import SamplingSettings
 
 #: Longest texts, in words, where nothing is said.
 _MAX_WORDS = {WrittenUnit.sentence: 100, WrittenUnit.paragraph: 500, WrittenUnit.story: 5000}
@@ -57,7 +57,7 @@ class Writer:
         self.asked, self._dataset, self._vocabulary = asked, dataset, dataset.vocabulary
         self.unit = asked.unit or WrittenUnit(dataset.manifest.unit.value)
         self.max_words = asked.max_words or _MAX_WORDS[self.unit]
-        self._choice = Choice(
+        self._settings = SamplingSettings(
             temperature=asked.temperature,
             top_k=asked.top_k,
             top_p=asked.top_p,
@@ -75,7 +75,7 @@ class Writer:
         """The texts, each as soon as those before it are done."""
         asked = self.asked
         texts = self._sampler.draw(
-            self._shape, asked.count, choice=self._choice, seed=asked.random_seed, batch_size=asked.batch_size
+            self._shape, asked.count, settings=self._settings, seed=asked.random_seed, batch_size=asked.batch_size
         )
         return (self._readable(text) for text in texts)
 
@@ -97,7 +97,7 @@ class Writer:
 
     def copies(self, samples: Sequence[Sample]) -> CopyCheck:
         """What the texts have in common with the training text."""
-        return copies.check([sample.ids for sample in samples], self._dataset, self._shape)
+        return copy_check.check([sample.ids for sample in samples], self._dataset, self._shape)
 
     def _readable(self, text: Text) -> Sample:
         ids = text.ids[:-1] if text.ids[-1] in self._shape.ends else text.ids
@@ -111,7 +111,7 @@ class Writer:
 
     def _make_shape(self) -> Shape:
         asked, vocabulary = self.asked, self._vocabulary
-        marks = copies.marks(self._dataset)
+        marks = copy_check.marks(self._dataset)
         begin = Vocabulary.boundary(Unit(self.unit.value))
         if begin not in marks:
             known = ", ".join(unit.value for unit in Unit if Vocabulary.boundary(unit) in marks)
@@ -170,7 +170,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9+_-]")
 class Output:
     """The file of one call: text for people with a heading, or JSON lines. Made new; never appended to another's."""
 
-    def __init__(self, folder: Path, chosen: Cast, writer: Writer) -> None:
+    def __init__(self, folder: Path, chosen: EnsembleMembers, writer: Writer) -> None:
         durable.make_folder(folder)
         asked = writer.asked
         suffix = "txt" if asked.format is TextFormat.text else "jsonl"
@@ -231,7 +231,9 @@ class Output:
         self._file.close()
 
 
-def produce(chosen: Cast, writer: Writer, folder: Path, show: Any = lambda _: None) -> tuple[Path, dict[str, Any]]:
+def produce(
+    chosen: EnsembleMembers, writer: Writer, folder: Path, show: Any = lambda _: None
+) -> tuple[Path, dict[str, Any]]:
     """Write all texts into a new file of `folder`; `show` gets each as it comes. Returns the file and a summary."""
     output = Output(folder, chosen, writer)
     summary: dict[str, Any] = {}

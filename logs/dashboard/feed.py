@@ -28,7 +28,7 @@ class Wanted:
     detail: str | None = None  #: id of the job whose page is open
 
 
-class Source(Protocol):
+class ViewSource(Protocol):
     """Where views come from."""
 
     def stamp(self) -> object:
@@ -43,7 +43,7 @@ class Source(Protocol):
 class Feed(threading.Thread):
     """Keeps the newest View of a source."""
 
-    def __init__(self, source: Source, wake: Callable[[], None]) -> None:
+    def __init__(self, source: ViewSource, wake: Callable[[], None]) -> None:
         super().__init__(name="feed", daemon=True)
         self._source = source
         self._wake = wake
@@ -52,7 +52,7 @@ class Feed(threading.Thread):
         self._wanted = Wanted()
         self._looked = time.monotonic()
         self.view: View | None = None
-        self.trouble = ""  #: why the workspace cannot be read, while it cannot
+        self.problem = ""  #: why the workspace cannot be read, while it cannot
 
     def want(self, wanted: Wanted) -> None:
         """Tell what the screen shows; what is new on it is read at once."""
@@ -90,13 +90,13 @@ class Feed(threading.Thread):
                     self.view = self._source.view(self._wanted)
                     seen, made = stamp, time.monotonic()
                     pause = 0.0 if first else (time.thread_time() - begin) / SHARE
-                    self._tell("")
+                    self._set_problem("")
             except (OSError, ValueError) as error:
-                self._tell(str(error))
+                self._set_problem(str(error))
             self._looked = time.monotonic()
             self._asked.wait(LOOK_S)
 
-    def _tell(self, trouble: str) -> None:
-        self.trouble = trouble
+    def _set_problem(self, problem: str) -> None:
+        self.problem = problem
         if not self._ended.is_set():
             self._wake()

@@ -23,10 +23,10 @@ from terry.logs.view.view import (
     Detail,
     DeviceCondition,
     DeviceView,
-    Happening,
     JobView,
     Severity,
     SweepView,
+    TimelineEntry,
     View,
 )
 
@@ -111,11 +111,11 @@ def _fit(line: Text, width: int) -> Text:
 def _heights(view: View, terminal: Size) -> tuple[int, int, int, int]:
     """Rows for sweeps, devices, jobs and events: jobs get what the others, capped by the terminal's height, leave."""
     cap = 3 if terminal.height < _TALL else 6 if terminal.height < 48 else 9
-    sweeps, devices, events = (min(cap, len(x)) for x in (view.sweeps, view.devices, view.happenings))
+    sweeps, devices, events = (min(cap, len(x)) for x in (view.sweeps, view.devices, view.timeline))
     # One line each for header, footer and the jobs' titles; a title for each section that has rows.
     fixed = 3 + (terminal.height >= _TALL) + sum(rows + 1 for rows in (sweeps, devices, events) if rows)
     jobs = max(1, terminal.height - fixed)
-    more = max(0, min(jobs - len(view.jobs), len(view.happenings) - events)) if events else 0
+    more = max(0, min(jobs - len(view.jobs), len(view.timeline) - events)) if events else 0
     return sweeps, devices, jobs - more, events + more
 
 
@@ -131,15 +131,15 @@ def _list(view: View, screen: Screen, listed: Sequence[JobView], terminal: Size)
         lines.append(_rule(_place(screen, len(listed), rows), width))
     lines += _job_lines(view, screen, listed, width, rows)
     if events:
-        lines += [_rule("events", width), *(_event_line(h, view) for h in view.happenings[-events:])]
+        lines += [_rule("events", width), *(_event_line(h, view) for h in view.timeline[-events:])]
     return lines
 
 
 def _header(view: View, width: int) -> Text:
     style = "bold" if view.controller.alive else f"bold {WARNING}"
     right = f"{view.controller.sentence}  {view.now.astimezone():%H:%M:%S}"
-    if view.note:
-        right, style = f"{view.note}  {view.now.astimezone():%H:%M:%S}", f"bold {BAD}"
+    if view.notice:
+        right, style = f"{view.notice}  {view.now.astimezone():%H:%M:%S}", f"bold {BAD}"
     left = f"terry  {view.workspace}"
     room = width - cell_len(right) - 2
     return Text(set_cell_size(left, max(0, room)), "bold") + Text("  " if room > 0 else "") + Text(right, style)
@@ -231,11 +231,11 @@ def _device_line(device: DeviceView, width: int) -> Text:
     return line + Text(" " + " ".join(device.jobs), BUSY)
 
 
-def _event_line(happening: Happening, view: View) -> Text:
-    local = happening.time.astimezone()
-    form = "%H:%M:%S" if (view.now - happening.time).total_seconds() < 43_200 else "%m-%d %H:%M"
-    line = Text(f"{local:{form}} ", "dim") + Text(happening.job_id, "bold")
-    return line + Text(f" {printable(happening.text)}", _SEVERITIES[happening.severity])
+def _event_line(entry: TimelineEntry, view: View) -> Text:
+    local = entry.time.astimezone()
+    form = "%H:%M:%S" if (view.now - entry.time).total_seconds() < 43_200 else "%m-%d %H:%M"
+    line = Text(f"{local:{form}} ", "dim") + Text(entry.job_id, "bold")
+    return line + Text(f" {printable(entry.text)}", _SEVERITIES[entry.severity])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +286,7 @@ _COLUMNS = (
 _GROWING = {"STEP": 17, "CURVE": 16, "SETTINGS": 40, "NOTE": 1000}
 
 #: Where there is no column for settings, they stand in place of a note that is empty.
-_NOTE_OR_SETTINGS = replace(_COLUMNS[-1], cell=lambda j, _v, _w: printable(remark(j) or settings(j)))
+_NOTICE_OR_SETTINGS = replace(_COLUMNS[-1], cell=lambda j, _v, _w: printable(remark(j) or settings(j)))
 
 
 def _layout(width: int, longest: int) -> tuple[int, list[tuple[_Column, int]]]:
@@ -303,7 +303,7 @@ def _layout(width: int, longest: int) -> tuple[int, list[tuple[_Column, int]]]:
         left -= more
     columns = [c for c in _COLUMNS if c in kept]
     if "SETTINGS" not in widths and "NOTE" in widths:
-        columns[-1] = _NOTE_OR_SETTINGS
+        columns[-1] = _NOTICE_OR_SETTINGS
     return name, [(c, widths[c.title]) for c in columns]
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.text import Text
 
-from terry.logs.dashboard.feed import Feed, Source, Wanted
+from terry.logs.dashboard.feed import Feed, ViewSource, Wanted
 from terry.logs.dashboard.frame import Size, draw, job_rows, page_scroll
 from terry.logs.dashboard.screen import Mode, Request, Screen, press, rows, scrolled
 from terry.logs.dashboard.terminal import Terminal, opened
@@ -24,13 +24,13 @@ from terry.logs.view.view import ControllerView, JobView, View
 _FRAME_S = 0.25
 
 #: So long nothing is drawn while the first view is being read (seconds); then that is said.
-_PATIENCE_S = 0.5
+_FIRST_VIEW_S = 0.5
 
 #: The screen looks for itself so often whether the feed is stalled (seconds).
 _IDLE_S = 2.0
 
 
-def show(source: Source, ask: Callable[[Request], str], until_done: Collection[str] | None = None) -> View | None:
+def show(source: ViewSource, ask: Callable[[Request], str], until_done: Collection[str] | None = None) -> View | None:
     """Show the dashboard until somebody leaves it, or these jobs have ended. Returns the last View.
 
     ask: sends a request that was confirmed, and says what came of it.
@@ -57,7 +57,7 @@ class _Dashboard:
         self._listed: list[JobView] = []
         self._listed_of: tuple[object, ...] = ()
         self._drawn: tuple[object, ...] = ()
-        self._drawn_at = time.monotonic() + _PATIENCE_S  # sooner, if the feed has its first view sooner
+        self._drawn_at = time.monotonic() + _FIRST_VIEW_S  # sooner, if the feed has its first view sooner
         self._nothing = View(now=datetime.now(UTC), workspace="", controller=ControllerView(alive=False))
         self._has_view = False
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -123,24 +123,26 @@ class _Dashboard:
         self._screen = scrolled(self._screen, self._listed, height)
         if self._screen.mode is Mode.PAGE and self._screen.scroll:
             self._screen = replace(self._screen, scroll=page_scroll(view, self._screen, size))
-        noted = self._noted(view)
-        drawn = (view, self._screen, size, noted.note)
+        with_notice = self._with_notice(view)
+        drawn = (view, self._screen, size, with_notice.notice)
         if self._drawn and drawn[0] is self._drawn[0] and drawn[1:] == self._drawn[1:]:
             return
         shown = self._listed[self._screen.top : self._screen.top + height]
         detail = self._screen.cursor if self._screen.page_is_open else None
         self._feed.want(Wanted(visible=frozenset(job.id for job in shown), detail=detail))
-        self._terminal.show(self._rendered(draw(noted, self._screen, self._listed, size)))
+        self._terminal.show(self._rendered(draw(with_notice, self._screen, self._listed, size)))
         self._drawn, self._drawn_at = drawn, time.monotonic()
 
-    def _noted(self, view: View) -> View:
+    def _with_notice(self, view: View) -> View:
         """The view, with a word on why it may be old."""
-        if self._feed.trouble:
-            return replace(view, note=f"cannot be read now: {self._feed.trouble}")
+        if self._feed.problem:
+            return replace(view, notice=f"cannot be read now: {self._feed.problem}")
         stalled = self._feed.stalled_s
         if stalled:
-            return replace(view, note=f"the file system has not answered for {duration(stalled)}")
-        return replace(view, now=datetime.now(UTC), note="reading the workspace ...") if view is self._nothing else view
+            return replace(view, notice=f"the file system has not answered for {duration(stalled)}")
+        return (
+            replace(view, now=datetime.now(UTC), notice="reading the workspace ...") if view is self._nothing else view
+        )
 
     def _rendered(self, lines: list[Text]) -> list[str]:
         """The frame as the terminal takes it: colours as it can show them, each line's rest erased."""

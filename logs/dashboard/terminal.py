@@ -72,14 +72,14 @@ class Terminal:
         for descriptor in (self._wake_in, self._wake_out):
             os.set_blocking(descriptor, False)
         self._before: list[Any] | None = None
-        self._guard: Guard | None = None
+        self._guard: TerminalGuard | None = None
         self._handlers: dict[int, Any] = {}
         self._shown: list[str] = []
         self._shown_in = (0, 0)
 
     def __enter__(self) -> Terminal:
         self._before = termios.tcgetattr(self._in)
-        self._guard = Guard(self._in, self._out, self._before)
+        self._guard = TerminalGuard(self._in, self._out, self._before)
         atexit.register(self._restore)
         for number in (signal.SIGTERM, signal.SIGHUP):
             self._handlers[number] = signal.signal(number, _raise)
@@ -177,7 +177,7 @@ class Terminal:
             self._write(f"\x1b[?2026h{clear}{''.join(new)}\x1b[?2026l".encode())
 
 
-class Guard:
+class TerminalGuard:
     """A process that gives the terminal back should its parent be killed without a word (SIGKILL)."""
 
     def __init__(self, reading: int, writing: int, before: list[Any]) -> None:
@@ -193,13 +193,13 @@ class Guard:
 
     def taken(self) -> None:
         """The terminal is ours from now on."""
-        self._tell(b"t")
+        self._send(b"t")
 
     def given_back(self) -> None:
         """The terminal is as it was."""
-        self._tell(b"g")
+        self._send(b"g")
 
-    def _tell(self, word: bytes) -> None:
+    def _send(self, word: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):  # it was killed: then there is no guard
             os.write(self._pipe, word)
 

@@ -78,5 +78,5 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     for line in content.split(b"\n")[:-1]:  # what follows the last newline is not finished
         try:
             yield _decode(line)
-        except msgspec.DecodeError:  # torn by a crash of the machine; the next attempt writes it again
+        except msgspec.DecodeError:  # torn by a crash of the node; the next attempt writes it again
             continue

@@ -25,7 +25,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class JobOutcome:
     """Figures of a job that does not run now: from its result, else from what it measured last."""
 
     step: int | None = None
@@ -45,13 +45,13 @@ def read_result(run: Run) -> dict[str, Any]:
         return {}
 
 
-def read_outcome(run: Run, record: JobRecord) -> Outcome:
+def read_outcome(run: Run, record: JobRecord) -> JobOutcome:
     """Figures of a job that does not run: from its result, else from what its newest attempt measured last."""
     found = read_result(run) if record.state is JobState.COMPLETED else {}
     found = found or _last_measured(run, record)
     step = _integer(found.get("step"))
     total = step if record.state is JobState.COMPLETED else None
-    return Outcome(
+    return JobOutcome(
         step=step,
         total_steps=_integer(found.get("total_steps")) or total,
         epoch=_number(found.get("epoch")),
@@ -74,7 +74,7 @@ def _last_measured(run: Run, record: JobRecord) -> dict[str, Any]:
     for line in lines:
         try:
             merged |= {key: value for key, value in _decode(line).items() if value is not None}
-        except msgspec.MsgspecError:  # torn by a crash of the machine
+        except msgspec.MsgspecError:  # torn by a crash of the node
             continue
     return merged
 

@@ -27,7 +27,7 @@ _ROUNDING = 1e-12
 _CERTAIN = 30.0
 
 
-class Verdict(StrEnum):
+class ComparisonVerdict(StrEnum):
     """What may be said of a second configuration beside a first."""
 
     LOWER = "lower"
@@ -51,7 +51,7 @@ class Difference:
     paired: bool = False
     degrees: float | None = None
     noise: float | None = None  #: of one seed: of paired differences, or both sides' together
-    verdict: Verdict = Verdict.UNKNOWN
+    verdict: ComparisonVerdict = ComparisonVerdict.UNKNOWN
     comparisons: int = 1  #: how many were made together
     seeds_needed: int | None = None  #: a side, to find a difference of this size in 80 of 100 cases; None: beyond reach
     why: str = ""  #: in words, where there is no p
@@ -186,9 +186,9 @@ def _judge(found: Difference, corrected: float | None, comparisons: int) -> Diff
     """What may be said at the level ALPHA, and how many seeds would tell."""
     if found.p is None or corrected is None or found.difference is None or not found.noise:
         return replace(found, comparisons=comparisons)
-    verdict = Verdict.UNDECIDED
+    verdict = ComparisonVerdict.UNDECIDED
     if corrected < ALPHA:
-        verdict = Verdict.LOWER if found.difference < 0 else Verdict.HIGHER
+        verdict = ComparisonVerdict.LOWER if found.difference < 0 else ComparisonVerdict.HIGHER
     needed = seeds_needed(abs(found.difference) / found.noise, paired=found.paired, alpha=ALPHA / comparisons)
     return replace(found, p_corrected=corrected, verdict=verdict, comparisons=comparisons, seeds_needed=needed)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from terry.logs.records.results import ResultRow, typed
-from terry.logs.statistics.comparison import Difference, Verdict, compare_all
+from terry.logs.statistics.comparison import ComparisonVerdict, Difference, compare_all
 from terry.logs.statistics.summary import Summary, summarise
 
 #: The figures by which runs are ranked, the first that a run has: that of its best weights, then of its last.
@@ -60,7 +60,10 @@ class Ranked:
     @property
     def may_be_first(self) -> bool:
         """True where the seeds that are there do not show it to be worse than the first."""
-        return self.beside_first is None or self.beside_first.verdict in (Verdict.UNDECIDED, Verdict.UNKNOWN)
+        return self.beside_first is None or self.beside_first.verdict in (
+            ComparisonVerdict.UNDECIDED,
+            ComparisonVerdict.UNKNOWN,
+        )
 
 
 def is_seed(label: str) -> bool:

@@ -1,10 +1,10 @@
-"""`nodes`: the machines of a workspace as a table, and what is wrong with which."""
+"""`nodes`: the nodes of a workspace as a table, and what is wrong with which."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from terry.cluster.lifecycle.overview import MachineView
+from terry.cluster.lifecycle.overview import NodeView
 from terry.logs.format import Column, cells, narrowed, table
 
 _COLUMNS = (
@@ -22,28 +22,28 @@ _COLUMNS = (
 _SPARE = ("TORCH", "RAY", "PYTHON")
 
 
-def machine_lines(machines: Sequence[MachineView], *, width: int | None = None) -> list[str]:
-    """A line a machine; below, what is wrong and how to mend it."""
-    rows = [_row(machine) for machine in machines]
-    spare = _SPARE if any(machine.labels for machine in machines) else ("LABELS", *_SPARE)
+def node_lines(nodes: Sequence[NodeView], *, width: int | None = None) -> list[str]:
+    """A line a node; below, what is wrong and how to fix it."""
+    rows = [_row(node) for node in nodes]
+    spare = _SPARE if any(node.labels for node in nodes) else ("LABELS", *_SPARE)
     widest = max((cells(row[-1]) for row in rows), default=0)
     lines = table(*narrowed(_COLUMNS, rows, width, spare, last=max(widest, len("LABELS"))), width=width)
-    for machine in machines:
-        if machine.trouble:
-            lines += ["", f"{machine.name}: {machine.trouble}"]
-            lines += [f"  to mend it: {machine.mend}"] if machine.mend else []
+    for node in nodes:
+        if node.problem:
+            lines += ["", f"{node.name}: {node.problem}"]
+            lines += [f"  to fix it: {node.fix}"] if node.fix else []
     return lines
 
 
-def _row(machine: MachineView) -> list[str]:
-    labels = " ".join(machine.labels) or "-"
-    if machine.facts is None:
-        return [machine.name, machine.condition, machine.host or "-", "-", "-", "-", "-", "-", labels]
-    facts = machine.facts
+def _row(node: NodeView) -> list[str]:
+    labels = " ".join(node.labels) or "-"
+    if node.facts is None:
+        return [node.name, node.condition, node.host or "-", "-", "-", "-", "-", "-", labels]
+    facts = node.facts
     versions = [facts.versions.get(name, "missing") for name in ("python", "ray", "torch")]
     return [
-        machine.name,
-        machine.condition,
+        node.name,
+        node.condition,
         facts.address,
         str(facts.cores),
         str(len(facts.gpus)),

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from terry.logs.format import Column, figure, narrowed, plural, table
-from terry.logs.statistics.comparison import POWER, Difference, Verdict
+from terry.logs.statistics.comparison import POWER, ComparisonVerdict, Difference
 from terry.logs.statistics.seeds import Ranked
 from terry.logs.statistics.summary import Summary
 
@@ -61,8 +61,8 @@ def remarks(ranked: Sequence[Ranked], marked: str = _TIED) -> list[str]:
     """
     said = []
     decided = [each.beside_first for each in ranked if each.beside_first and each.beside_first.p is not None]
-    undecided = [each for each in decided if each.verdict is Verdict.UNDECIDED]
-    unknown = [each for each in ranked if each.beside_first and each.beside_first.verdict is Verdict.UNKNOWN]
+    undecided = [each for each in decided if each.verdict is ComparisonVerdict.UNDECIDED]
+    unknown = [each for each in ranked if each.beside_first and each.beside_first.verdict is ComparisonVerdict.UNKNOWN]
     if undecided or unknown:
         said.append(f"{marked} cannot be told apart from the first with these seeds.")
     needed = [each.seeds_needed for each in undecided]
@@ -138,9 +138,9 @@ def _chance(difference: Difference) -> str:
 
 def verdict(difference: Difference) -> str:
     """`lower`, or why it cannot be said and how many seeds more would decide."""
-    if difference.verdict is Verdict.UNKNOWN:
+    if difference.verdict is ComparisonVerdict.UNKNOWN:
         return f"unknown: {difference.why}"
-    if difference.verdict is not Verdict.UNDECIDED:
+    if difference.verdict is not ComparisonVerdict.UNDECIDED:
         return str(difference.verdict)
     if difference.seeds_needed is None:
         return "undecided: so alike that no reasonable number of seeds would tell"

@@ -45,7 +45,7 @@ _JOBS = (
 #: Columns of jobs that a narrow terminal goes without, so that the note can be read: the first goes first.
 _SPARE = ("TOK/S", "EPOCH", "TRY", "DEVICE")
 #: Characters of a note that tell the most of it.
-_NOTE = 24
+_NOTICE = 24
 
 _DEVICES = (
     Column(title="DEVICE"),
@@ -99,8 +99,8 @@ def head(view: View) -> str:
     """Where we are, and who runs the queue."""
     online = sum(device.condition is DeviceCondition.ONLINE for device in view.devices)
     devices = f", {plural(online, 'device')}" if view.controller.alive else ""
-    note = f"; {view.note}" if view.note else ""
-    return f"{view.workspace}: {view.controller.sentence}{devices}{note}"
+    notice = f"; {view.notice}" if view.notice else ""
+    return f"{view.workspace}: {view.controller.sentence}{devices}{notice}"
 
 
 def in_words(counts: Counter[JobState]) -> str:
@@ -129,7 +129,7 @@ def _sweep_row(sweep: SweepView) -> list[str]:
 
 def job_lines(jobs: Sequence[JobView], width: int | None = None, paint: Paint = plain) -> list[str]:
     """Jobs as a table."""
-    columns, rows = narrowed(_JOBS, [job_row(job) for job in jobs], width, _SPARE, last=_NOTE)
+    columns, rows = narrowed(_JOBS, [job_row(job) for job in jobs], width, _SPARE, last=_NOTICE)
     lines = table(columns, rows, width=width)
     return lines[:1] + [
         # Colours come last: they must not count as columns.

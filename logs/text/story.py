@@ -20,7 +20,7 @@ _ADVICE = {
     "`terry-cluster resubmit {job}` tries the same once more.",
     EndReason.DEVICE_OUT_OF_MEMORY: "Make data.batch_size, data.bptt or model.hidden_size smaller, or submit "
     "it under another name with more of its device (resources.gpus: 1, resources.exclusive: true).",
-    EndReason.HOST_OUT_OF_MEMORY: "The machine had no memory left: run fewer jobs on it at once (ask for more "
+    EndReason.HOST_OUT_OF_MEMORY: "The node had no memory left: run fewer jobs on it at once (ask for more "
     "resources.cpus each), or make the model or the data set smaller.",
     EndReason.KILLED: "Somebody or something sent SIGKILL: a person, a job scheduler's limit, a container's end.",
     EndReason.NOT_FINITE: "Make optimizer.lr smaller or clip gradients more tightly; `on_nan: rollback` goes back to "
@@ -44,7 +44,7 @@ _LEFT = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class AttemptEvidence:
     """What one attempt left in its folder."""
 
     folder: str
@@ -62,7 +62,7 @@ class Story:
     record: JobRecord
     now: datetime
     run_dir: str
-    evidence: dict[int, Evidence]  #: by attempt number
+    evidence: dict[int, AttemptEvidence]  #: by attempt number
     waits: str = ""  #: why it does not run now
     controller: str = ""  #: a sentence, where no controller lives
 
@@ -100,7 +100,7 @@ def _clock(time: datetime) -> str:
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _attempt_lines(attempt: Attempt, evidence: Evidence | None) -> list[str]:
+def _attempt_lines(attempt: Attempt, evidence: AttemptEvidence | None) -> list[str]:
     series = f", series {attempt.series}" if attempt.series > 1 else ""
     pid = f", pid {attempt.pid}" if attempt.pid else ""
     lines = [f"attempt {attempt.number}{series} on {attempt.device}{pid}, {_clock(attempt.placed_at)}"]
@@ -147,7 +147,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _evidence_lines(evidence: Evidence) -> list[str]:
+def _evidence_lines(evidence: AttemptEvidence) -> list[str]:
     lines: list[str] = []
     if evidence.stack:
         lines += ["  stack (crash.txt):", *_quote(crashed_thread(evidence.stack), first=True)]

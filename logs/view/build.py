@@ -17,7 +17,7 @@ from terry.cluster.core.model import (
     JobState,
     Progress,
 )
-from terry.logs.records.results import Outcome
+from terry.logs.records.results import JobOutcome
 from terry.logs.view import eta
 from terry.logs.view.eta import Eta
 from terry.logs.view.forecast import Forecaster
@@ -34,7 +34,7 @@ from terry.logs.view.view import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class ViewInputs:
     """All that the files of a workspace say at one moment."""
 
     now: datetime
@@ -44,11 +44,11 @@ class Known:
     jobs: Mapping[str, JobRecord]
     devices: Mapping[str, DeviceRecord] = field(default_factory=dict)
     progress: Mapping[str, Progress] = field(default_factory=dict)  #: of jobs that run, by id
-    outcomes: Mapping[str, Outcome] = field(default_factory=dict)  #: of jobs that do not run, by id
+    outcomes: Mapping[str, JobOutcome] = field(default_factory=dict)  #: of jobs that do not run, by id
     waits: Mapping[str, str] = field(default_factory=dict)  #: why jobs do not run, by id, where that was asked
     device_stats: Mapping[str, DeviceUse] = field(default_factory=dict)
     losses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    note: str = ""
+    notice: str = ""
 
     @property
     def heard_at(self) -> datetime:
@@ -57,14 +57,14 @@ class Known:
         return self.now if self.controller.alive or age is None else self.now - timedelta(seconds=age)
 
 
-class Snapshots:
+class ViewBuilder:
     """Builds one View after another. Remembers the rows of jobs that did not change: 10,000 of them are cheap."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, tuple[JobRecord, Outcome | None, str | None, JobView]] = {}
+        self._rows: dict[str, tuple[JobRecord, JobOutcome | None, str | None, JobView]] = {}
         self._forecaster = Forecaster()
 
-    def view(self, known: Known) -> View:
+    def view(self, known: ViewInputs) -> View:
         """The View of what is known."""
         jobs = tuple(self._row(record, known) for record in known.jobs.values())
         return View(
@@ -74,16 +74,16 @@ class Snapshots:
             jobs=jobs,
             sweeps=sweep_views(jobs, self._ends(jobs, known)),
             devices=device_views(known),
-            happenings=latest(known.jobs.values(), 50),
+            timeline=latest(known.jobs.values(), 50),
             losses=dict(known.losses),
-            note=known.note,
+            notice=known.notice,
         )
 
-    def _ends(self, jobs: Iterable[JobView], known: Known) -> Mapping[str, Eta]:
+    def _ends(self, jobs: Iterable[JobView], known: ViewInputs) -> Mapping[str, Eta]:
         remaining = {job.id: job.eta_seconds for job in jobs if job.state.holds_device}
         return self._forecaster.ends(known.jobs, known.devices, remaining, known.heard_at)
 
-    def _row(self, record: JobRecord, known: Known) -> JobView:
+    def _row(self, record: JobRecord, known: ViewInputs) -> JobView:
         job_id = record.job.id
         if record.state.holds_device:
             return job_view(record, known)
@@ -96,7 +96,7 @@ class Snapshots:
         return row
 
 
-def job_view(record: JobRecord, known: Known) -> JobView:
+def job_view(record: JobRecord, known: ViewInputs) -> JobView:
     """One job as it is shown."""
     job, newest = record.job, record.attempts[-1] if record.attempts else None
     ended = next((a for a in reversed(record.attempts) if a.end), None)
@@ -132,16 +132,16 @@ def job_view(record: JobRecord, known: Known) -> JobView:
     )
 
 
-def _figures(record: JobRecord, known: Known) -> Progress | Outcome:
+def _figures(record: JobRecord, known: ViewInputs) -> Progress | JobOutcome:
     """How far the job is: what its present attempt says, else what is known of earlier ones."""
     if record.state.holds_device:
         progress = known.progress.get(record.job.id)
         if progress is not None and progress.attempt == record.attempt:
             return progress
-    return known.outcomes.get(record.job.id) or Outcome()
+    return known.outcomes.get(record.job.id) or JobOutcome()
 
 
-def _job_eta(record: JobRecord, figures: Progress | Outcome, speed: float | None, now: datetime) -> float | None:
+def _job_eta(record: JobRecord, figures: Progress | JobOutcome, speed: float | None, now: datetime) -> float | None:
     if record.state is not JobState.RUNNING or not isinstance(figures, Progress):
         return None
     said, began = figures.time or now, record.attempts[-1].started_at
@@ -161,7 +161,7 @@ def _seconds(attempt: Attempt, now: datetime) -> float:
     return max(0.0, ((attempt.ended_at or now) - begin).total_seconds())
 
 
-def _reason(record: JobRecord, known: Known) -> str:
+def _reason(record: JobRecord, known: ViewInputs) -> str:
     """Why the job is where it is. What waits is told by the scheduler; what it says goes without the state's name."""
     text = known.waits.get(record.job.id) or record.reason
     return text.removeprefix(f"{record.state}: ")
@@ -189,7 +189,7 @@ def _attention(record: JobRecord, ended: EndReason | None) -> Attention:
     return Attention.HELD if record.state is JobState.HELD else Attention.QUEUED
 
 
-def device_views(known: Known) -> tuple[DeviceView, ...]:
+def device_views(known: ViewInputs) -> tuple[DeviceView, ...]:
     """All devices, with what runs on them."""
     on: dict[str, list[JobRecord]] = {}
     for record in known.jobs.values():
@@ -198,7 +198,7 @@ def device_views(known: Known) -> tuple[DeviceView, ...]:
     return tuple(_device_view(r, on.get(r.device.id, []), known) for r in known.devices.values())
 
 
-def _device_view(record: DeviceRecord, jobs: list[JobRecord], known: Known) -> DeviceView:
+def _device_view(record: DeviceRecord, jobs: list[JobRecord], known: ViewInputs) -> DeviceView:
     device, stats = record.device, known.device_stats.get(record.device.id)
     condition, reason = _condition(record)
     return DeviceView(

@@ -38,7 +38,7 @@ class Eta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class DurationSample:
     """What one job took."""
 
     group: str  #: sweep and kind
@@ -89,18 +89,18 @@ def remaining_seconds(
 class Durations:
     """What jobs take, learnt from samples; the newest stand last."""
 
-    def __init__(self, samples: Iterable[Sample], models: Mapping[str, str] | None = None) -> None:
+    def __init__(self, samples: Iterable[DurationSample], models: Mapping[str, str] | None = None) -> None:
         """models: what each device is (`NVIDIA H100`): alike devices are expected to be alike fast."""
         self._models = models or {}
         self._groups: dict[str, _Fit] = {}
-        by_group: dict[str, list[Sample]] = {}
+        by_group: dict[str, list[DurationSample]] = {}
         for sample in samples:
             if sample.seconds > 0:
                 by_group.setdefault(sample.group, []).append(sample)
         for group, found in by_group.items():
             self._groups[group] = _Fit([(s, self._effects(s)) for s in found[-_SAMPLES:]])
 
-    def _effects(self, sample: Sample) -> tuple[str, ...]:
+    def _effects(self, sample: DurationSample) -> tuple[str, ...]:
         return (*_settings(sample.labels), *self._places(sample.device))
 
     def _places(self, device: str) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ def _settings(labels: Mapping[str, str]) -> tuple[str, ...]:
 class _Fit:
     """log(seconds) = mean + the effects of settings and device, by rounds of backfitting."""
 
-    def __init__(self, samples: Sequence[tuple[Sample, tuple[str, ...]]]) -> None:
+    def __init__(self, samples: Sequence[tuple[DurationSample, tuple[str, ...]]]) -> None:
         self._effects: dict[str, float] = {}
         self.number = sum(sample.finished for sample, _ in samples)
         logs = [math.log(sample.seconds) for sample, _ in samples]
@@ -147,9 +147,9 @@ class _Fit:
         mean = sum(logs) / len(logs)
         rest = [value - mean for value in logs]
         # What holds for all samples is the mean's; what holds for one alone cannot be told from chance.
-        told = {effect: rows for effect, rows in uses.items() if 1 < len(rows) < len(samples)}
-        for _ in range(_ROUNDS if told else 0):
-            for effect, rows in told.items():
+        distinct = {effect: rows for effect, rows in uses.items() if 1 < len(rows) < len(samples)}
+        for _ in range(_ROUNDS if distinct else 0):
+            for effect, rows in distinct.items():
                 change = sum(rest[row] for row in rows) + len(rows) * self._effects.get(effect, 0.0)
                 new = change / (len(rows) + _PRIOR)
                 moved = new - self._effects.get(effect, 0.0)

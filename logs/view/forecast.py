@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from terry.cluster.core.model import Attempt, Device, DeviceKind, DeviceRecord, JobRecord, JobState, Resources
-from terry.logs.view.eta import Durations, Eta, Queued, Running, Sample, forecast
+from terry.logs.view.eta import Durations, DurationSample, Eta, Queued, Running, forecast
 
 _QUEUED = {JobState.PENDING, JobState.WAITING}
 
@@ -19,7 +19,7 @@ class Forecaster:
 
     def __init__(self) -> None:
         self._learnt_from: tuple[int, int] = (-1, -1)
-        self._finished: list[Sample] = []
+        self._finished: list[DurationSample] = []
         self._queue: dict[str, tuple[JobRecord, Queued]] = {}
 
     def ends(
@@ -33,8 +33,8 @@ class Forecaster:
         running = [record for record in jobs.values() if record.state.holds_device]
         waiting = [record for record in jobs.values() if record.state in _QUEUED]
         waiting.sort(key=lambda record: -record.priority)  # stable: among equals the order of submission
-        told = [_projected(record, remaining.get(record.job.id), now) for record in running]
-        samples = [*self._samples(jobs), *(sample for sample in told if sample)]
+        projected = [_projected(record, remaining.get(record.job.id), now) for record in running]
+        samples = [*self._samples(jobs), *(sample for sample in projected if sample)]
         durations = Durations(samples, {d: known.device.model for d, known in devices.items()})
         found: dict[str, Eta] = {}
         silent: set[str] = set()
@@ -53,7 +53,7 @@ class Forecaster:
             known = self._queue[record.job.id] = record, _queued(record)
         return known[1]
 
-    def _samples(self, jobs: Mapping[str, JobRecord]) -> list[Sample]:
+    def _samples(self, jobs: Mapping[str, JobRecord]) -> list[DurationSample]:
         """What jobs took that have ended. Failed ones took their time, too; alone, they say nothing of the others."""
         ended = [r for r in jobs.values() if r.state in {JobState.COMPLETED, JobState.FAILED} and r.finished_at]
         key = (len(ended), sum(r.attempt for r in ended))
@@ -84,11 +84,11 @@ def _series(record: JobRecord) -> list[Attempt]:
     return [attempt for attempt in record.attempts if attempt.series == record.series]
 
 
-def _sample(record: JobRecord) -> Sample:
+def _sample(record: JobRecord) -> DurationSample:
     attempts = _series(record)
     ends = [seconds(attempt, attempt.placed_at) for attempt in attempts]
     devices = {attempt.device for attempt in attempts}
-    return Sample(
+    return DurationSample(
         group=group_of(record),
         seconds=sum(ends),
         device=devices.pop() if len(devices) == 1 else "",
@@ -96,12 +96,12 @@ def _sample(record: JobRecord) -> Sample:
     )
 
 
-def _projected(record: JobRecord, remaining: float | None, now: datetime) -> Sample | None:
+def _projected(record: JobRecord, remaining: float | None, now: datetime) -> DurationSample | None:
     """What a running job will have taken; None where it is too early to tell."""
     elapsed = sum(seconds(attempt, now) for attempt in _series(record))
     if remaining is None or elapsed < _TELLING * (elapsed + remaining):
         return None
-    return Sample(
+    return DurationSample(
         group=group_of(record),
         seconds=elapsed + remaining,
         device=record.attempts[-1].device,
@@ -146,11 +146,11 @@ def _idle(devices: Mapping[str, DeviceRecord], running: Iterable[JobRecord], que
     free: list[str] = []
     for known in devices.values():
         if known.online and not known.drained and known.device.kind is asked.kind:
-            free += [known.device.id] * max(0, room(known.device, asked) - busy.get(known.device.id, 0))
+            free += [known.device.id] * max(0, slots(known.device, asked) - busy.get(known.device.id, 0))
     return free
 
 
-def room(device: Device, asked: Resources) -> int:
+def slots(device: Device, asked: Resources) -> int:
     """How many such jobs run on the device at once."""
     if device.kind is not asked.kind:
         return 0

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from terry.cluster.core.model import Attempt, EndReason, JobRecord, JobState
 from terry.logs.format import count
-from terry.logs.view.view import Happening, Severity
+from terry.logs.view.view import Severity, TimelineEntry
 
 #: What people call the ends of attempts.
 _ENDS = {
@@ -51,8 +51,8 @@ def end_in_words(reason: EndReason) -> str:
     return _ENDS[reason]
 
 
-def latest(records: Iterable[JobRecord], number: int) -> tuple[Happening, ...]:
-    """The last `number` happenings of all jobs, oldest first."""
+def latest(records: Iterable[JobRecord], number: int) -> tuple[TimelineEntry, ...]:
+    """The last `number` timeline of all jobs, oldest first."""
     recent = heapq.nlargest(number, (r for r in records if r.changed_at), key=_changed)
     return tuple(sorted(h for record in recent for h in of_job(record))[-number:])
 
@@ -62,24 +62,24 @@ def _changed(record: JobRecord) -> datetime:
     return record.changed_at
 
 
-def of_job(record: JobRecord) -> Iterator[Happening]:
+def of_job(record: JobRecord) -> Iterator[TimelineEntry]:
     """All that happened to one job."""
     for attempt in record.attempts:
         if attempt.started_at:
             again = "" if attempt.number == 1 else f" (attempt {attempt.number})"
-            yield _happening(record, attempt.started_at, f"started on {attempt.device}{again}")
+            yield _entry(record, attempt.started_at, f"started on {attempt.device}{again}")
         if attempt.end and attempt.ended_at:
-            yield _happening(record, attempt.ended_at, _ended(record, attempt), _severity(record, attempt))
+            yield _entry(record, attempt.ended_at, _ended(record, attempt), _severity(record, attempt))
     last_end = record.attempts[-1].ended_at if record.attempts else None
     if record.state in {JobState.CANCELLED, JobState.FAILED, JobState.HELD} and record.changed_at != last_end:
         severity = Severity.BAD if record.state is JobState.FAILED else Severity.PLAIN
         if record.changed_at:
             why = f": {record.reason}" if record.reason else ""
-            yield _happening(record, record.changed_at, f"{record.state}{why}", severity)
+            yield _entry(record, record.changed_at, f"{record.state}{why}", severity)
 
 
-def _happening(record: JobRecord, time: datetime, text: str, severity: Severity = Severity.PLAIN) -> Happening:
-    return Happening(time=time, job_id=record.job.id, text=text, severity=severity)
+def _entry(record: JobRecord, time: datetime, text: str, severity: Severity = Severity.PLAIN) -> TimelineEntry:
+    return TimelineEntry(time=time, job_id=record.job.id, text=text, severity=severity)
 
 
 def _ended(record: JobRecord, attempt: Attempt) -> str:
@@ -88,8 +88,8 @@ def _ended(record: JobRecord, attempt: Attempt) -> str:
     if end.reason is EndReason.SUCCESS:
         steps = f" after {count(end.step)} steps" if end.step and record.job.kind == "train" else ""
         return f"done{steps} on {attempt.device}"
-    told = end.message and end.message not in attempt.decision
-    what = end_in_words(end.reason) + (f" ({end.message})" if told else "")
+    has_message = end.message and end.message not in attempt.decision
+    what = end_in_words(end.reason) + (f" ({end.message})" if has_message else "")
     where = (f" at step {count(end.step)}" if end.step is not None else "") + f" on {attempt.device}"
     return what + where + (f"; {attempt.decision}" if attempt.decision else "")
 

@@ -126,7 +126,7 @@ class Severity(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Happening:
+class TimelineEntry:
     """Something that happened to a job, in words."""
 
     time: datetime
@@ -141,8 +141,8 @@ class ControllerView:
 
     alive: bool
     unsure: bool = False  #: it was not seen to live, for as short as it was watched
-    starting: bool = False  #: none lives, but one is being started on this machine
-    trouble: str = ""  #: why that does not succeed
+    starting: bool = False  #: none lives, but one is being started on this node
+    problem: str = ""  #: why that does not succeed
     successor: str = ""  #: none lives, but this Slurm job is to go on
     host: str = ""
     epoch: int = 0
@@ -165,7 +165,7 @@ class ControllerView:
         if self.unsure:
             return f"the controller on {self.host} gave no sign of life while it was watched; ask again"
         if self.starting:
-            return "a controller is being started" + (f"; trouble: {self.trouble}" if self.trouble else "")
+            return "a controller is being started" + (f"; problem: {self.problem}" if self.problem else "")
         if self.age_s is None:
             return "no controller has run here yet"
         next_one = f"; Slurm job {self.successor} goes on as soon as Slurm lets it" if self.successor else ""
@@ -194,10 +194,10 @@ class View:
     jobs: tuple[JobView, ...] = ()
     sweeps: tuple[SweepView, ...] = ()
     devices: tuple[DeviceView, ...] = ()
-    happenings: tuple[Happening, ...] = ()  #: oldest first
+    timeline: tuple[TimelineEntry, ...] = ()  #: oldest first
     losses: dict[str, tuple[float, ...]] = field(default_factory=dict)  #: recent losses of jobs, by id
     detail: Detail | None = None  #: of the job whose page is open
-    note: str = ""  #: one more line for the person who looks, e.g. that the file system does not answer
+    notice: str = ""  #: one more line for the person who looks, e.g. that the file system does not answer
 
     @property
     def all_final(self) -> bool:

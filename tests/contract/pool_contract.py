@@ -15,17 +15,17 @@ import msgspec
 import pytest
 
 from terry.cluster.core.model import AttemptEnd, Device, EndReason, StopGoal
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.ports import Appeared, DevicePool, Ended, LaunchOrder, Progress, Report, Started, Vanished
 from terry.cluster.scheduling.demand import DeviceLoad, Need
 
 #: Seconds after which what was waited for will not come any more.
-PATIENCE_S = 60.0
+WAIT_S = 60.0
 
 R = TypeVar("R", bound=Report)
 
 
-class Deed(StrEnum):
+class Action(StrEnum):
     """What a job of the contract does."""
 
     SUCCEED = "succeed"  #: ends with success at once
@@ -37,13 +37,13 @@ class Deed(StrEnum):
 class Lab(Protocol):
     """One world with one device at least, on which two jobs of share 1.0 have room."""
 
-    workspace: Workspace
+    workspace: WorkspacePaths
 
     def new_pool(self) -> DevicePool:
         """A pool as the next controller makes it; the one before is not used any more."""
         ...
 
-    def entrypoint(self, deed: Deed) -> str:
+    def entrypoint(self, action: Action) -> str:
         """The entry point of a job that does this."""
         ...
 
@@ -69,7 +69,7 @@ class Talk:
         self.progress += poll.progress
 
     def until(self, ready: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + WAIT_S
         while not ready():
             assert time.monotonic() < deadline, f"it never came; all that was said: {self.reports}"
             self.poll()
@@ -88,13 +88,13 @@ class Talk:
         self.until(lambda: bool(self.appeared()))
         return self.appeared()[0].device
 
-    def launch(self, job_id: str, deed: Deed, attempt: int = 1, epoch: int | None = None) -> LaunchOrder:
+    def launch(self, job_id: str, action: Action, attempt: int = 1, epoch: int | None = None) -> LaunchOrder:
         order = LaunchOrder(
             epoch=self.epoch if epoch is None else epoch,
             job_id=job_id,
             sweep="contract",
             attempt=attempt,
-            entrypoint=self.lab.entrypoint(deed),
+            entrypoint=self.lab.entrypoint(action),
             workspace=str(self.lab.workspace.root),
             spec_path="sweeps/contract/submission-0001/jobs.jsonl",
             spec_offset=0,
@@ -132,12 +132,12 @@ class PoolContract:
         device, now = talk.device(), datetime.now(UTC)
         idle = DeviceLoad(device_id=device.id, free=device.capacity, idle_since=now - timedelta(days=1))
         talk.pool.need(Need(time=now, devices=(device,), loads=(idle,)))
-        talk.launch("j-1", Deed.SUCCEED)
+        talk.launch("j-1", Action.SUCCEED)
         talk.wait_for(Ended, "j-1")
         assert not any(isinstance(report, Vanished) for report in talk.reports)
 
     def test_a_job_starts_and_ends(self, talk: Talk, lab: Lab) -> None:
-        talk.launch("j-1", Deed.SUCCEED)
+        talk.launch("j-1", Action.SUCCEED)
         assert talk.wait_for(Started, "j-1").pid > 0
         end = talk.wait_for(Ended, "j-1").end
         assert end.reason is EndReason.SUCCESS
@@ -146,13 +146,15 @@ class PoolContract:
         written = msgspec.json.decode(folder.exit.read_bytes(), type=AttemptEnd)
         assert written == end, "exit.json is there before the report, and says the same"
 
-    @pytest.mark.parametrize(("deed", "reason"), [(Deed.CRASH, EndReason.CRASHED), (Deed.FAIL, EndReason.EXCEPTION)])
-    def test_failures_are_named(self, talk: Talk, deed: Deed, reason: EndReason) -> None:
-        talk.launch("j-1", deed)
+    @pytest.mark.parametrize(
+        ("action", "reason"), [(Action.CRASH, EndReason.CRASHED), (Action.FAIL, EndReason.EXCEPTION)]
+    )
+    def test_failures_are_named(self, talk: Talk, action: Action, reason: EndReason) -> None:
+        talk.launch("j-1", action)
         end = talk.wait_for(Ended, "j-1").end
         assert end.reason is reason
         assert end.message
-        assert (end.signal == 11) == (deed is Deed.CRASH)
+        assert (end.signal == 11) == (action is Action.CRASH)
         assert not end.first_step_done
 
     @pytest.mark.parametrize(
@@ -166,30 +168,30 @@ class PoolContract:
     def test_a_job_that_is_asked_to_stop_ends_for_that_reason(
         self, talk: Talk, goal: StopGoal, reason: EndReason
     ) -> None:
-        talk.launch("j-1", Deed.WAIT)
+        talk.launch("j-1", Action.WAIT)
         talk.wait_for(Started, "j-1")
         talk.until(lambda: any(p.job_id == "j-1" for p in talk.progress))
         talk.pool.stop("j-1", 1, goal)
         assert talk.wait_for(Ended, "j-1").end.reason is reason
 
     def test_a_stop_right_after_the_launch_is_not_lost(self, talk: Talk) -> None:
-        talk.launch("j-1", Deed.WAIT)
+        talk.launch("j-1", Action.WAIT)
         talk.pool.stop("j-1", 1, StopGoal.CANCEL)
         assert talk.wait_for(Ended, "j-1").end.reason is EndReason.CANCELLED
 
     def test_stopping_what_is_not_there_does_nothing(self, talk: Talk) -> None:
         talk.device()
         talk.pool.stop("nobody", 1, StopGoal.CANCEL)
-        talk.launch("j-1", Deed.SUCCEED)
+        talk.launch("j-1", Action.SUCCEED)
         talk.wait_for(Ended, "j-1")
         assert talk.said(Ended, "nobody") == []
 
     def test_launching_twice_starts_one_process(self, talk: Talk) -> None:
-        order = talk.launch("j-1", Deed.WAIT)
+        order = talk.launch("j-1", Action.WAIT)
         talk.pool.launch(order)
         talk.wait_for(Started, "j-1")
         talk.pool.launch(order)
-        talk.launch("j-2", Deed.SUCCEED)
+        talk.launch("j-2", Action.SUCCEED)
         talk.wait_for(Ended, "j-2")
         assert len({report.pid for report in talk.said(Started, "j-1")}) == 1
         talk.pool.stop("j-1", 1, StopGoal.CANCEL)
@@ -197,7 +199,7 @@ class PoolContract:
 
     def test_two_jobs_share_a_device(self, talk: Talk) -> None:
         for job_id in ("j-1", "j-2"):
-            talk.launch(job_id, Deed.WAIT)
+            talk.launch(job_id, Action.WAIT)
         pids = {talk.wait_for(Started, job_id).pid for job_id in ("j-1", "j-2")}
         assert len(pids) == 2
         for job_id in ("j-1", "j-2"):
@@ -205,7 +207,7 @@ class PoolContract:
             talk.wait_for(Ended, job_id)
 
     def test_the_next_controller_finds_what_runs(self, talk: Talk, lab: Lab) -> None:
-        talk.launch("j-1", Deed.WAIT)
+        talk.launch("j-1", Action.WAIT)
         pid = talk.wait_for(Started, "j-1").pid
         talk.pool.acknowledge()
         heir = Talk(lab, epoch=2)
@@ -215,24 +217,24 @@ class PoolContract:
         heir.wait_for(Ended, "j-1")
 
     def test_what_was_not_acknowledged_is_said_again(self, talk: Talk, lab: Lab) -> None:
-        talk.launch("j-1", Deed.SUCCEED)
+        talk.launch("j-1", Action.SUCCEED)
         first = talk.wait_for(Ended, "j-1")
         heir = Talk(lab, epoch=2)
         assert heir.wait_for(Ended, "j-1") == first
         heir.pool.acknowledge()
-        heir.launch("j-2", Deed.SUCCEED)  # brings the acknowledgement to the agent
+        heir.launch("j-2", Action.SUCCEED)  # brings the acknowledgement to the agent
         heir.wait_for(Ended, "j-2")
         heir.pool.acknowledge()
-        heir.launch("j-3", Deed.SUCCEED)
+        heir.launch("j-3", Action.SUCCEED)
         heir.wait_for(Ended, "j-3")
         last = Talk(lab, epoch=3)
         last.device()
-        last.launch("j-4", Deed.SUCCEED)
+        last.launch("j-4", Action.SUCCEED)
         last.wait_for(Ended, "j-4")
         assert last.said(Ended, "j-1") == []
 
     def test_an_end_is_said_before_the_device_appears_without_the_attempt(self, talk: Talk, lab: Lab) -> None:
-        talk.launch("j-1", Deed.SUCCEED)
+        talk.launch("j-1", Action.SUCCEED)
         talk.wait_for(Ended, "j-1")
         heir = Talk(lab, epoch=2)
         heir.device()
@@ -244,14 +246,14 @@ class PoolContract:
         talk.device()
         heir = Talk(lab, epoch=2)
         heir.device()
-        heir.launch("j-1", Deed.SUCCEED, epoch=1)
-        heir.launch("j-2", Deed.SUCCEED)
+        heir.launch("j-1", Action.SUCCEED, epoch=1)
+        heir.launch("j-2", Action.SUCCEED)
         heir.wait_for(Ended, "j-2")
         assert heir.said(Started, "j-1") == []
         assert not lab.workspace.run("j-1").attempt(1).launch.exists()
 
     def test_an_agent_that_died_comes_back_as_another_without_its_jobs(self, talk: Talk, lab: Lab) -> None:
-        talk.launch("j-1", Deed.WAIT)
+        talk.launch("j-1", Action.WAIT)
         talk.wait_for(Started, "j-1")
         device = talk.device()
         lab.kill_agent(device.id)
@@ -260,18 +262,18 @@ class PoolContract:
         assert back.running == ()
         gone = [r for r in talk.reports if isinstance(r, Vanished)]
         assert {r.device_id for r in gone} <= {device.id}
-        talk.launch("j-1", Deed.SUCCEED, attempt=2)
+        talk.launch("j-1", Action.SUCCEED, attempt=2)
         assert talk.wait_for(Ended, "j-1", attempt=2).end.reason is EndReason.SUCCESS
 
     def test_an_attempt_is_never_started_a_second_time(self, talk: Talk, lab: Lab) -> None:
         """Its folder belongs to a process that is gone: whoever orders it again is told so, or hears its end again."""
-        order = talk.launch("j-1", Deed.WAIT)
+        order = talk.launch("j-1", Action.WAIT)
         talk.wait_for(Started, "j-1")
         lab.kill_agent(order.device_id)
         first = talk.device().agent
         talk.until(lambda: any(a.device.agent != first for a in talk.appeared()))
         talk.pool.launch(order)
-        talk.launch("j-2", Deed.SUCCEED)
+        talk.launch("j-2", Action.SUCCEED)
         talk.wait_for(Ended, "j-2")
         assert len({report.pid for report in talk.said(Started, "j-1")}) == 1
 
@@ -281,5 +283,5 @@ class PoolContract:
         talk.pool.acknowledge()
         talk.pool.wake()
         begin = time.monotonic()
-        talk.poll(PATIENCE_S)
-        assert time.monotonic() - begin < PATIENCE_S / 2
+        talk.poll(WAIT_S)
+        assert time.monotonic() - begin < WAIT_S / 2

@@ -21,7 +21,7 @@ class FakeNodeLab(FakeNodes):
         return self
 
     def key(self) -> ClusterKey:
-        return ClusterKey(workspace="/w", address="10.0.0.1:1", life="one", token="secret", versions={})
+        return ClusterKey(workspace="/w", address="10.0.0.1:1", incarnation="one", token="secret", versions={})
 
 
 class TestFakeNodes(NodeContract):

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from terry.cluster.agent.job_runtime import JobRuntime
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.processes import find, in_session, kill
 from terry.cluster.ports import Ended, Refused, Vanished
 from terry.cluster.ray.daemons import ray_environment
 from terry.cluster.ray.head import Head, end_head, start_head
-from tests.contract.pool_contract import Deed, PoolContract, Talk
+from tests.contract.pool_contract import Action, PoolContract, Talk
 
 if TYPE_CHECKING:
     from terry.cluster.ports import DevicePool
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 RUNTIME = JobRuntime(entry="job_entries:main", environment={"PYTHONPATH": str(HELPERS)}, grace_s=2.0)
-ENTRYPOINTS = {Deed.SUCCEED: "print", Deed.CRASH: "segfault", Deed.FAIL: "fail", Deed.WAIT: "wait"}
+ENTRYPOINTS = {Action.SUCCEED: "print", Action.CRASH: "segfault", Action.FAIL: "fail", Action.WAIT: "wait"}
 
 # Ray's own code leaves sockets and files to the collector.
 pytestmark = [pytest.mark.filterwarnings("ignore::ResourceWarning"), pytest.mark.filterwarnings("default:::ray")]
@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore::ResourceWarning"), pytest.mark
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """A Ray head of its own, with this process as a driver. Ray reads its settings once, when it is imported."""
     assert "ray" not in sys.modules, "another test has imported Ray in this process"
-    workspace = Workspace(tmp_path_factory.mktemp("head"))
+    workspace = WorkspacePaths(tmp_path_factory.mktemp("head"))
     found = start_head(workspace)
     before = dict(os.environ)
     os.environ.update(ray_environment(workspace))
@@ -55,7 +55,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 class RayLab:
     """A world of agents of its own for each test: a Ray namespace."""
 
-    def __init__(self, workspace: Workspace, head: Head) -> None:
+    def __init__(self, workspace: WorkspacePaths, head: Head) -> None:
         self.workspace = workspace
         self._head = head
         self._namespace = f"lab-{uuid.uuid4().hex[:8]}"
@@ -68,9 +68,9 @@ class RayLab:
         settings = AgentSettings(workspace=str(self.workspace.root), runtime=RUNTIME, versions=versions)
         return RayPool(settings, self._namespace)
 
-    def entrypoint(self, deed: Deed) -> str:
+    def entrypoint(self, action: Action) -> str:
         """The helper that does it."""
-        return ENTRYPOINTS[deed]
+        return ENTRYPOINTS[action]
 
     def kill_agent(self, device_id: str) -> None:
         """SIGKILL, and wait for the end."""
@@ -104,7 +104,7 @@ class TestLostAnswers:
         """Stopped, it neither answers nor dies; the next one takes orders."""
         from terry.cluster.actors import pool as ray_pool
 
-        workspace = Workspace(tmp_path)
+        workspace = WorkspacePaths(tmp_path)
         workspace.cluster.mkdir(parents=True)
         lab = RayLab(workspace, head)
         try:
@@ -117,7 +117,7 @@ class TestLostAnswers:
             monkeypatch.undo()
             talk.until(lambda: len(talk.appeared()) == 2)
             assert talk.appeared()[1].device.agent != first.agent
-            talk.launch("after", Deed.SUCCEED)
+            talk.launch("after", Action.SUCCEED)
             talk.wait_for(Ended, "after")
         finally:
             lab.close()
@@ -128,7 +128,7 @@ class TestRayPool(PoolContract):
 
     @pytest.fixture
     def lab(self, tmp_path: Path, head: Head) -> Iterator[RayLab]:
-        workspace = Workspace(tmp_path)
+        workspace = WorkspacePaths(tmp_path)
         workspace.cluster.mkdir(parents=True)
         found = RayLab(workspace, head)
         yield found
@@ -140,5 +140,5 @@ class TestRayPool(PoolContract):
         node = talk.device().node
         assert talk.appeared()[0].blocked.startswith(f"{node}: its versions are not those of the head: torch ")
         assert "`pip install torch==1.0.0` there" in talk.appeared()[0].blocked
-        talk.launch("j-1", Deed.SUCCEED)
+        talk.launch("j-1", Action.SUCCEED)
         assert talk.wait_for(Refused, "j-1").blocked

@@ -1,4 +1,4 @@
-"""Machines by ssh keep the contract of whoever brings nodes: real sshd, a real Ray head, real raylets."""
+"""Nodes by ssh keep the contract of whoever brings nodes: real sshd, a real Ray head, real raylets."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from terry.cluster.config.nodes import NodeSetup
-from terry.cluster.files.paths import Workspace
-from terry.cluster.nodes.hosts import MachineNodes
-from terry.cluster.nodes.remote import Answer, SshMachine, run_program
+from terry.cluster.files.paths import WorkspacePaths
+from terry.cluster.nodes.hosts import ReachableNodes
+from terry.cluster.nodes.remote import Answer, SshNode, run_program
 from terry.cluster.ports import ClusterKey, NodeProvider
 from terry.cluster.ray.head import key_of, read_head
 from tests.contract.node_contract import NodeContract, NodeLab
@@ -24,12 +24,12 @@ import sys
 from pathlib import Path
 from terry.cluster.ray.head import HeadPlace, start_head
 from terry.cluster.ray.daemons import Resources
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 start_head(Workspace(Path(sys.argv[1])), HeadPlace(address="10.77.0.1", offered=Resources(name="head", cpus=0)))
 """
 
 
-class FromTheHead(SshMachine):
+class FromTheHead(SshNode):
     """ssh as it is called on the head's host: the test itself is not in the bed's network."""
 
     bed: Bed
@@ -39,25 +39,25 @@ class FromTheHead(SshMachine):
 
 
 class SshLab:
-    """A head with two machines."""
+    """A head with two nodes."""
 
     names = ("seawolf", "quattro")
 
     def __init__(self, bed: Bed) -> None:
         self.bed = bed
-        self.workspace = Workspace(bed.shared / "ws")
+        self.workspace = WorkspacePaths(bed.shared / "ws")
         FromTheHead.bed = bed
 
     def new_provider(self) -> NodeProvider:
-        machines = [FromTheHead(host=name, setup=NodeSetup(cpus=1)) for name in self.names]
-        return MachineNodes(str(self.workspace.root), machines)
+        nodes = [FromTheHead(host=name, setup=NodeSetup(cpus=1)) for name in self.names]
+        return ReachableNodes(str(self.workspace.root), nodes)
 
     def key(self) -> ClusterKey:
         head = read_head(self.workspace)
         assert head is not None
         return key_of(self.workspace, head)
 
-    def life(self, name: str) -> object:
+    def incarnation(self, name: str) -> object:
         """The raylet's pid and start, while it lives."""
         record = self.bed.on(name, "cat", f"/tmp/terry-0-{self.workspace.id}/node.json")
         if record.returncode != 0:

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from terry.cluster.core.model import AttemptEnd, Device, EndReason, Progress, StopGoal
-from terry.cluster.files.paths import AttemptFolder, Workspace
+from terry.cluster.files.paths import AttemptFolder, WorkspacePaths
 from terry.cluster.ports import (
     Appeared,
     Blocked,
@@ -102,7 +102,7 @@ class FakePool:
         self._agents = {d.id: _Agent(replace(d, agent=d.agent or f"{d.id}#1")) for d in devices}
         self._deliveries: list[_Delivery] = []
         self._returned: list[tuple[str, Report]] = []
-        self._lives = 1
+        self._incarnations = 1
         self._pids = 1000
         self._epoch = 0
 
@@ -207,24 +207,24 @@ class FakePool:
     def restart_agent(self, device_id: str) -> None:
         """Another life of the agent begins."""
         agent = self._agents[device_id]
-        self._lives += 1
+        self._incarnations += 1
         agent.alive = True
-        agent.device = replace(agent.device, agent=f"{device_id}#{self._lives}")
+        agent.device = replace(agent.device, agent=f"{device_id}#{self._incarnations}")
         self._connect(agent)
 
     def kill_node(self, node: str) -> None:
         """The node dies with all agents on it."""
-        lives = {agent.device.node_id for agent in self._on(node)}
+        incarnations = {agent.device.node_id for agent in self._on(node)}
         for agent in self._on(node):
             self.kill_agent(agent.device.id)
-        for node_id in lives:
+        for node_id in incarnations:
             self._deliver(NodeDied(node=node, node_id=node_id), None)
 
     def restore_node(self, node: str) -> None:
         """Another life of the node begins."""
-        self._lives += 1
+        self._incarnations += 1
         for agent in self._on(node):
-            agent.device = replace(agent.device, node_id=f"{node}@{self._lives}")
+            agent.device = replace(agent.device, node_id=f"{node}@{self._incarnations}")
             self.restart_agent(agent.device.id)
 
     def block(self, device_id: str, reason: str) -> None:
@@ -288,7 +288,7 @@ class FakePool:
 
 
 def _folder(order: LaunchOrder) -> AttemptFolder:
-    return Workspace(Path(order.workspace)).run(order.job_id).attempt(order.attempt)
+    return WorkspacePaths(Path(order.workspace)).run(order.job_id).attempt(order.attempt)
 
 
 def _names(report: Report, key: tuple[str, int]) -> bool:
@@ -296,7 +296,7 @@ def _names(report: Report, key: tuple[str, int]) -> bool:
 
 
 class FakeGpu:
-    """A GpuPort whose driver says what a test wants."""
+    """A GpuDriver whose driver says what a test wants."""
 
     def __init__(self) -> None:
         self.pids: frozenset[int] = frozenset()
@@ -306,22 +306,22 @@ class FakeGpu:
         self.celsius: float | None = None
 
     def processes(self) -> frozenset[int]:
-        """See GpuPort."""
+        """See GpuDriver."""
         return self.pids
 
     def xids(self) -> tuple[int, ...]:
-        """See GpuPort."""
+        """See GpuDriver."""
         found, self.pending[:] = tuple(self.pending), []
         return found
 
     def memory_used(self) -> int:
-        """See GpuPort."""
+        """See GpuDriver."""
         return self.used
 
     def utilisation(self) -> float | None:
-        """See GpuPort."""
+        """See GpuDriver."""
         return self.busy
 
     def temperature(self) -> float | None:
-        """See GpuPort."""
+        """See GpuDriver."""
         return self.celsius

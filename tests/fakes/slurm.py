@@ -11,7 +11,7 @@ from terry.cluster.slurm.plan import Phase, SlurmJob
 
 
 class FakeSlurm:
-    """A SlurmPort with a world of its own."""
+    """A SlurmCommands with a world of its own."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, SlurmJob] = {}
@@ -21,16 +21,16 @@ class FakeSlurm:
         self.released: list[str] = []
         self.words: dict[str, str] = {}  #: job id -> last line of its output
 
-    # SlurmPort
+    # SlurmCommands
 
     def jobs(self) -> tuple[SlurmJob, ...]:
-        """See SlurmPort."""
+        """See SlurmCommands."""
         if self.silence:
             raise SlurmError(self.silence)
         return tuple(self._jobs.values())
 
     def submit(self, group: SlurmGroup, node: str) -> str:
-        """See SlurmPort."""
+        """See SlurmCommands."""
         if self.refusal:
             raise SlurmError(self.refusal)
         self._number += 1
@@ -38,16 +38,16 @@ class FakeSlurm:
         return str(self._number)
 
     def release(self, ids: Iterable[str]) -> None:
-        """See SlurmPort."""
+        """See SlurmCommands."""
         self.released += ids
 
     def cancel(self, ids: Iterable[str]) -> None:
-        """See SlurmPort."""
+        """See SlurmCommands."""
         for each in ids:
             self._jobs.pop(each, None)
 
     def last_words(self, job_id: str) -> str:
-        """See SlurmPort."""
+        """See SlurmCommands."""
         return self.words.get(job_id, "")
 
     # the world, for tests

@@ -18,12 +18,12 @@ import msgspec
 from terry.cluster.agent.agent import DeviceAgent
 from terry.cluster.agent.forkserver_link import JobProcesses
 from terry.cluster.agent.gate import DeviceGate
-from terry.cluster.agent.gpu import GpuPort
+from terry.cluster.agent.gpu import GpuDriver
 from terry.cluster.agent.job_runtime import JobRuntime
 from terry.cluster.agent.marks import AGENT_VARIABLE
 from terry.cluster.agent.reports import AgentReply
 from terry.cluster.core.model import AttemptEnd, Device, DeviceKind
-from terry.cluster.files.paths import Run, Workspace
+from terry.cluster.files.paths import Run, WorkspacePaths
 from terry.cluster.host.processes import kill_all, with_environment
 from terry.cluster.ports import Ended, LaunchOrder, Refused, Report, Started
 
@@ -45,12 +45,12 @@ class AgentHarness:
     def __init__(
         self,
         root: Path,
-        gpu: GpuPort | None = None,
+        gpu: GpuDriver | None = None,
         runtime: JobRuntime = RUNTIME,
         lock: Path | None = None,
         device: Device | None = None,
     ) -> None:
-        self.workspace = Workspace(root)
+        self.workspace = WorkspacePaths(root)
         self.workspace.queue.mkdir(parents=True, exist_ok=True)
         self.gpu = gpu
         self.mark = f"{self.workspace.id}/here"
@@ -59,7 +59,7 @@ class AgentHarness:
         log = Path(f"{root}.agent.log")
         processes = JobProcesses(runtime=runtime, environment=environment, log=log, mark=self.mark)
         self.agent = DeviceAgent(self.device, processes, DeviceGate(self.device, self.mark, gpu, lock))
-        self.life = self.agent.hello(1).device.agent
+        self.incarnation = self.agent.hello(1).device.agent
         self.seen = 0
         self.reports: list[Report] = []
         self.thread = threading.Thread(target=self.agent.run)
@@ -103,7 +103,7 @@ class AgentHarness:
 
     def poll(self) -> AgentReply:
         """Hear what is new."""
-        reply = self.agent.poll(1, self.life, 0, self.seen, 0.2)
+        reply = self.agent.poll(1, self.incarnation, 0, self.seen, 0.2)
         self.reports += [report for number, report in reply.reports if number > self.seen]
         self.seen = max([self.seen, *(number for number, _ in reply.reports)])
         return reply

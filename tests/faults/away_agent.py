@@ -20,14 +20,14 @@ from terry.cluster.agent.marks import AGENT_VARIABLE
 from terry.cluster.away.courier import Courier
 from terry.cluster.away.home import Home, HomeAway
 from terry.cluster.core.model import Device, DeviceKind
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.ports import Ended, LaunchOrder, Refused
 from terry.jobs.process.away import needs
 from tests.faults.agent_harness import RUNTIME
 
 
 class CutHome:
-    """A HomePort that answers only while its cable is plugged in."""
+    """A WorkspaceHome that answers only while its cable is plugged in."""
 
     def __init__(self, home: Home, cut: Path) -> None:
         self._home, self._cut = home, cut
@@ -41,16 +41,18 @@ class CutHome:
 def main() -> None:
     """See the module."""
     home, local, order = (Path(name) for name in sys.argv[1:])
-    courier = Courier(CutHome(Home(Workspace(home), needs), Path(f"{local}.cut")), Workspace(local), every_s=0.02)
+    courier = Courier(
+        CutHome(Home(WorkspacePaths(home), needs), Path(f"{local}.cut")), WorkspacePaths(local), every_s=0.02
+    )
     device = Device(id="far:cpu", node="far", node_id="n", kind=DeviceKind.CPU, capacity=2.0, away=True)
     environment = {k: v for k, v in os.environ.items() if k != AGENT_VARIABLE}
     processes = JobProcesses(runtime=RUNTIME, environment=environment, log=Path(f"{local}.log"), mark=f"away/{local}")
     agent = DeviceAgent(device, processes, courier=courier)
-    life = agent.hello(1).device.agent
+    incarnation = agent.hello(1).device.agent
     agent.launch(msgspec.json.decode(order.read_bytes(), type=LaunchOrder))
     threading.Thread(target=agent.run).start()
     while True:
-        for _, report in agent.poll(1, life, 0, 0, 0.2).reports:
+        for _, report in agent.poll(1, incarnation, 0, 0, 0.2).reports:
             if isinstance(report, Ended | Refused):
                 print(msgspec.json.encode(report).decode(), flush=True)
                 agent.close()

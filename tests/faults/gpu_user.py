@@ -27,7 +27,7 @@ class SharedGpu(FakeGpu):
         self._table = table
 
     def processes(self) -> frozenset[int]:
-        """See GpuPort."""
+        """See GpuDriver."""
         return frozenset(int(p.name) for p in self._table.iterdir() if Path(f"/proc/{p.name}").exists())
 
 

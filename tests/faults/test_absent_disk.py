@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from tests.faults.absent_disk import AbsentDisk
 from tests.faults.workspace_under_fire import COMMAND
 
@@ -18,7 +18,7 @@ from tests.faults.workspace_under_fire import COMMAND
 def hung(tmp_path: Path) -> Iterator[tuple[Path, AbsentDisk]]:
     """A workspace whose file system does not answer."""
     root = tmp_path / "w"
-    Workspace(root).queue.mkdir(parents=True)
+    WorkspacePaths(root).queue.mkdir(parents=True)
     disk = AbsentDisk(root)
     if not disk.hang():
         pytest.skip("a FUSE file system cannot be mounted here: that needs root and /dev/fuse")

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from terry.cluster.core.model import EndReason
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.processes import kill_all, with_environment_prefix
 from terry.cluster.ports import Ended, LaunchOrder, Refused
 from terry.jobs.process.checkpoints import checkpoints, load
@@ -24,7 +24,7 @@ from tests.helpers.job_processes import Attempt, start
 from tests.unit.jobs.test_train import curve, prepared, result
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 240.0
+WAIT_S = 240.0
 LONG = ("training.epochs=60", "checkpoint.every=0.02 s")
 
 
@@ -32,8 +32,8 @@ class FarNode:
     """A node with a disk of its own. Its agents come and go."""
 
     def __init__(self, folder: Path, order: dict[str, Any]) -> None:
-        self.local = Workspace(folder / "far")
-        self.home = Workspace(Path(order["workspace"]))
+        self.local = WorkspacePaths(folder / "far")
+        self.home = WorkspacePaths(Path(order["workspace"]))
         self.run, self.local_run = (place.run(order["job_id"]) for place in (self.home, self.local))
         self.order = order
         self._cut = Path(f"{self.local.root}.cut")
@@ -57,7 +57,7 @@ class FarNode:
     def wait(self) -> Ended | Refused:
         """What the agent says of the attempt, once it is over."""
         assert self.agent is not None
-        said, _ = self.agent.communicate(timeout=PATIENCE_S)
+        said, _ = self.agent.communicate(timeout=WAIT_S)
         assert self.agent.returncode == 0, self.log()
         return msgspec.json.decode(said, type=Ended | Refused)
 
@@ -80,7 +80,7 @@ class FarNode:
         return int(found[-1].name[5:14]) if found else -1
 
     def until(self, fits: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + WAIT_S
         while not fits():
             assert self.agent is not None
             assert self.agent.poll() is None, f"it ended too early: {self.agent.communicate()}\n{self.log()}"

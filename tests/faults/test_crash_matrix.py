@@ -24,7 +24,7 @@ from terry.cluster.core.state_document import to_snapshot
 from terry.cluster.files import inbox, lease
 from terry.cluster.files.durable import Calls, make_folder, publish_folder, remove_temporaries, write_bytes
 from terry.cluster.files.journal import Journal, read, segments
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.files.store import Snapshots, load, read_state
 from tests.fakes.pool import FakeClock, FakePool
 from tests.helpers.queue_values import at, job_line, make_cpu, make_job, write_submission
@@ -35,15 +35,15 @@ _NAMES = [name for name in vars(Calls) if not name.startswith("_")]
 class CountedCalls(Calls):
     """Counts system calls, and does something at one of them."""
 
-    def __init__(self, at_call: int | None = None, deed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, at_call: int | None = None, action: Callable[[], None] = lambda: None) -> None:
         self.count = 0
         self._at = at_call
-        self._deed = deed
+        self._action = action
 
     def reached(self) -> bool:
         self.count += 1
         if self.count - 1 == self._at:
-            self._deed()
+            self._action()
             return True
         return False
 
@@ -94,7 +94,7 @@ def _child() -> Iterator[bool]:
 
 
 @dataclass(frozen=True)
-class Deed:
+class Action:
     """Something durable that is done in a folder."""
 
     prepare: Callable[[Path], None]
@@ -103,34 +103,34 @@ class Deed:
     recover: Callable[[Path], None]  #: what the next start does
 
 
-def _matrix(deed: Deed, folder: Path, *, kill: bool) -> None:
+def _matrix(action: Action, folder: Path, *, kill: bool) -> None:
     folder.mkdir()
-    deed.prepare(folder)
+    action.prepare(folder)
     counted = CountedCalls()
-    deed.run(folder, counted)
-    assert deed.look(folder) == "after"
+    action.run(folder, counted)
+    assert action.look(folder) == "after"
     assert counted.count >= 3
     for call in range(counted.count):
         place = folder.with_name(f"{folder.name}-{call}")
         place.mkdir()
-        deed.prepare(place)
+        action.prepare(place)
         if kill:
-            _killed(deed, place, call)
+            _killed(action, place, call)
         else:
             with pytest.raises(OSError, match="No space"):
-                deed.run(place, CountedCalls(call, _fail))
-        seen = deed.look(place)
+                action.run(place, CountedCalls(call, _fail))
+        seen = action.look(place)
         assert seen in {"before", "after"}, f"call {call}: {seen}"
-        deed.recover(place)
-        assert deed.look(place) == seen, f"call {call}: recovery changed what readers see"
-        deed.run(place, CountedCalls())
-        assert deed.look(place) == "after", f"call {call}: it cannot be done again"
+        action.recover(place)
+        assert action.look(place) == seen, f"call {call}: recovery changed what readers see"
+        action.run(place, CountedCalls())
+        assert action.look(place) == "after", f"call {call}: it cannot be done again"
 
 
-def _killed(deed: Deed, place: Path, call: int) -> None:
+def _killed(action: Action, place: Path, call: int) -> None:
     with _child() as is_child:
         if is_child:
-            deed.run(place, CountedCalls(call, _die))
+            action.run(place, CountedCalls(call, _die))
 
 
 # what is done
@@ -146,7 +146,7 @@ def _look_at_file(folder: Path) -> str:
     return {b"old": "before", b"new" * 1000: "after"}[(folder / "file").read_bytes()]
 
 
-WRITE = Deed(
+WRITE = Action(
     prepare=lambda folder: write_bytes(folder / "file", b"old"),
     run=lambda folder, calls: write_bytes(folder / "file", b"new" * 1000, calls=calls),
     look=_look_at_file,
@@ -174,9 +174,9 @@ def _look_at_folder(folder: Path) -> str:
     return "after"
 
 
-PUBLISH = Deed(prepare=_nothing, run=_publish, look=_look_at_folder, recover=_nothing)
+PUBLISH = Action(prepare=_nothing, run=_publish, look=_look_at_folder, recover=_nothing)
 
-MAKE_FOLDER = Deed(
+MAKE_FOLDER = Action(
     prepare=_nothing,
     run=lambda folder, calls: make_folder(folder / "a" / "b", calls) if not (folder / "a" / "b").exists() else None,
     look=lambda folder: "after" if (folder / "a" / "b").is_dir() else "before",
@@ -207,7 +207,7 @@ def _look_at_journal(folder: Path) -> str:
     return "after" if len(ids) > 1 else "before"  # a part of a group counts: recovery completes what follows
 
 
-JOURNAL = Deed(
+JOURNAL = Action(
     prepare=_old_journal,
     run=_append,
     look=_look_at_journal,
@@ -216,56 +216,56 @@ JOURNAL = Deed(
 
 
 def _send(folder: Path, calls: Calls) -> None:
-    inbox.send(Workspace(folder), inbox.Cancel(job_ids=("s-1",), request="r" * 32), calls)
+    inbox.send(WorkspacePaths(folder), inbox.Cancel(job_ids=("s-1",), request="r" * 32), calls)
 
 
 def _look_at_inbox(folder: Path) -> str:
-    letters = list(inbox.take(Workspace(folder)))
+    letters = list(inbox.take(WorkspacePaths(folder)))
     assert {letter.message for letter in letters} <= {inbox.Cancel(job_ids=("s-1",), request="r" * 32)}
     assert list((folder / "queue" / "inbox" / "done").glob("*.bad")) == []
     return "after" if letters else "before"
 
 
-SEND = Deed(
-    prepare=lambda folder: inbox.prepare(Workspace(folder)),
+SEND = Action(
+    prepare=lambda folder: inbox.prepare(WorkspacePaths(folder)),
     run=_send,
     look=_look_at_inbox,
-    recover=lambda folder: inbox.tidy(Workspace(folder), 0.0),
+    recover=lambda folder: inbox.tidy(WorkspacePaths(folder), 0.0),
 )
 
 
 def _look_at_lease(folder: Path) -> str:
-    held = lease.read(Workspace(folder))
+    held = lease.read(WorkspacePaths(folder))
     assert held is not None
     return "before" if held.epoch == 1 else "after"
 
 
-LEASE = Deed(
-    prepare=lambda folder: lease.acquire(Workspace(folder), at(0)).let_go(),
-    run=lambda folder, calls: lease.acquire(Workspace(folder), at(1), calls=calls).let_go(),
+LEASE = Action(
+    prepare=lambda folder: lease.acquire(WorkspacePaths(folder), at(0)).close(),
+    run=lambda folder, calls: lease.acquire(WorkspacePaths(folder), at(1), calls=calls).close(),
     look=_look_at_lease,
     recover=lambda folder: remove_temporaries(folder / "queue"),
 )
 
 
 def _with_jobs(folder: Path) -> None:
-    workspace = Workspace(folder)
+    workspace = WorkspacePaths(folder)
     write_submission(workspace, "s", [job_line(f"s-{i}") for i in range(3)])
     controller = Controller(workspace, FakePool([make_cpu()]), FakeClock())
     controller.recover()
     inbox.send(workspace, inbox.Submit(sweep="s"))
     controller.turn(0)
-    controller.let_go()
+    controller.close()
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["fails", "killed"])
 @pytest.mark.parametrize(
-    "deed",
+    "action",
     [WRITE, PUBLISH, MAKE_FOLDER, JOURNAL, SEND, LEASE],
     ids=["write", "publish", "make_folder", "journal", "inbox", "lease"],
 )
-def test_every_durable_deed(deed: Deed, kill: bool, tmp_path: Path) -> None:
-    _matrix(deed, tmp_path / "x", kill=kill)
+def test_every_durable_deed(action: Action, kill: bool, tmp_path: Path) -> None:
+    _matrix(action, tmp_path / "x", kill=kill)
 
 
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -322,15 +322,15 @@ def test_a_controller_that_ends_at_any_system_call_is_followed_by_one_that_compl
         assert state.epoch > before.epoch, f"call {call}"
 
 
-def _workspace(folder: Path) -> Workspace:
-    workspace = Workspace(folder)
+def _workspace(folder: Path) -> WorkspacePaths:
+    workspace = WorkspacePaths(folder)
     write_submission(workspace, "s", [job_line(f"s-{i}", entrypoint="lab:succeed") for i in range(3)])
     inbox.send(workspace, inbox.Submit(sweep="s"))
     return workspace
 
 
-def _life(workspace: Workspace, calls: Calls) -> None:
-    """A controller on a machine that starts with it."""
+def _life(workspace: WorkspacePaths, calls: Calls) -> None:
+    """A controller on a node that starts with it."""
     controller = Controller(workspace, FakePool([make_cpu()]), FakeClock(), calls=calls)
     try:
         controller.recover()
@@ -340,26 +340,26 @@ def _life(workspace: Workspace, calls: Calls) -> None:
         while not controller.stopped:
             controller.turn(0)
     finally:
-        controller.let_go()
+        controller.close()
 
 
-def _life_that_fails(workspace: Workspace, call: int) -> None:
+def _life_that_fails(workspace: WorkspacePaths, call: int) -> None:
     """Where the failure is fatal the process ends; where it is not (heartbeat, snapshot), the life goes on."""
     with contextlib.suppress(_Full):
         _life(workspace, CountedCalls(call, _fail))
 
 
-def _saved(tmp_path: Path) -> tuple[Workspace, bytes]:
+def _saved(tmp_path: Path) -> tuple[WorkspacePaths, bytes]:
     """A workspace whose newest snapshot has all events of the journal; and the queue as it stood."""
     _with_jobs(tmp_path)
-    workspace = Workspace(tmp_path)
+    workspace = WorkspacePaths(tmp_path)
     controller = Controller(workspace, FakePool([make_cpu()]), FakeClock())
     controller.recover()
     controller._snapshots.save(controller.state, controller._journal, at(0))
     controller.turn(0)
     controller._snapshots.save(controller.state, controller._journal, at(0))
     expected = to_snapshot(controller.state)
-    controller.let_go()
+    controller.close()
     return workspace, expected
 
 
@@ -380,7 +380,7 @@ def test_a_journal_that_lost_what_the_snapshot_has_loses_nothing(tmp_path: Path)
         controller.recover()
         controller.turn(0)
         expected = to_snapshot(controller.state)
-        controller.let_go()
+        controller.close()
         assert to_snapshot(read_state(workspace)) == expected
         controller = Controller(workspace, FakePool([make_cpu()]), FakeClock())
 
@@ -391,12 +391,12 @@ def test_a_snapshot_of_a_superseded_controller_does_not_count(tmp_path: Path) ->
     old.recover()
     old.turn(0)
     held = old.state, old._journal
-    old.let_go()
+    old.close()
     new = Controller(workspace, FakePool([make_cpu("there")]), FakeClock())
     new.recover()
     new.turn(0)
     expected = to_snapshot(new.state)
-    new.let_go()
+    new.close()
     state, journal = held
     state.seq = new.state.seq - 1  # it went on by itself for a while
     Snapshots(workspace, 0, at(0)).save(state, journal, at(0))

@@ -70,7 +70,7 @@ def never(end: AttemptEnd) -> JobRecord:
 
 
 @pytest.mark.parametrize(
-    ("deed", "number", "place"),
+    ("action", "number", "place"),
     [
         ("segfault", signal.SIGSEGV, "string_at"),
         ("abort", signal.SIGABRT, "asked (helpers/failing_jobs.py:"),
@@ -78,14 +78,14 @@ def never(end: AttemptEnd) -> JobRecord:
     ],
 )
 def test_a_crash_is_named_by_signal_and_place_and_resumed(
-    harness: AgentHarness, deed: str, number: int, place: str
+    harness: AgentHarness, action: str, number: int, place: str
 ) -> None:
-    harness.launch("failing_jobs:asked", f"{deed}-1", parameters={"deed": deed})
-    end = harness.ended(f"{deed}-1")
+    harness.launch("failing_jobs:asked", f"{action}-1", parameters={"action": action})
+    end = harness.ended(f"{action}-1")
     assert (end.reason, end.signal, end.step) == (EndReason.CRASHED, number, 7)
     assert signal.Signals(number).name in end.message
     assert place in end.message
-    stack = harness.run(f"{deed}-1").attempt(1).crash.read_text()
+    stack = harness.run(f"{action}-1").attempt(1).crash.read_text()
     assert "Current thread" in stack
     assert "failing_jobs.py" in stack
     assert after(end).state is JobState.PENDING
@@ -97,7 +97,7 @@ def test_a_crash_at_the_same_step_again_and_again_is_called_a_loop(harness: Agen
     queue = Queue(make_cpu(), make_cpu("there"))
     queue.submit("s-1")
     for attempt in (1, 2, 3):
-        harness.launch("failing_jobs:asked", "loop-1", attempt, parameters={"deed": "abort"})
+        harness.launch("failing_jobs:asked", "loop-1", attempt, parameters={"action": "abort"})
         queue.start("s-1")
         record = hand_in(queue, "s-1", harness.ended("loop-1", attempt))
     assert "a crash loop: 3 times at step 7" in record.reason
@@ -113,7 +113,7 @@ def test_the_step_of_a_crash_is_exact_however_fast_the_steps_are(harness: AgentH
 def test_three_jobs_that_crash_on_a_device_drain_it(harness: AgentHarness) -> None:
     queue = Queue(make_cpu(), make_cpu("there"))
     for job in ("hurt-1", "hurt-2", "hurt-3"):
-        harness.launch("failing_jobs:asked", job, parameters={"deed": "segfault"})
+        harness.launch("failing_jobs:asked", job, parameters={"action": "segfault"})
         queue.submit(job)
         queue.start(job)
         hand_in(queue, job, harness.ended(job))
@@ -133,10 +133,10 @@ def test_an_exception_before_the_first_step_is_a_bug(harness: AgentHarness) -> N
     assert after(end).state is JobState.FAILED
 
 
-@pytest.mark.parametrize("deed", ["exception", "exit"])
-def test_an_exception_later_gets_one_more_try(harness: AgentHarness, deed: str) -> None:
-    harness.launch("failing_jobs:asked", f"{deed}-1", parameters={"deed": deed})
-    end = harness.ended(f"{deed}-1")
+@pytest.mark.parametrize("action", ["exception", "exit"])
+def test_an_exception_later_gets_one_more_try(harness: AgentHarness, action: str) -> None:
+    harness.launch("failing_jobs:asked", f"{action}-1", parameters={"action": action})
+    end = harness.ended(f"{action}-1")
     assert (end.reason, end.step) == (EndReason.EXCEPTION, 7)
     assert after(end).state is JobState.PENDING
     never(end)
@@ -155,7 +155,7 @@ def test_a_library_that_ends_the_process_is_no_success_and_not_silent(harness: A
 
 
 def test_without_device_memory_it_gets_the_device_to_itself(harness: AgentHarness) -> None:
-    harness.launch("failing_jobs:asked", "cuda-1", parameters={"deed": "device_memory"})
+    harness.launch("failing_jobs:asked", "cuda-1", parameters={"action": "device_memory"})
     end = harness.ended("cuda-1")
     assert end.reason is EndReason.DEVICE_OUT_OF_MEMORY
     assert "20.00 GiB" in end.message
@@ -165,7 +165,7 @@ def test_without_device_memory_it_gets_the_device_to_itself(harness: AgentHarnes
 
 
 def test_a_memory_error_is_the_hosts(harness: AgentHarness) -> None:
-    harness.launch("failing_jobs:asked", "host-1", parameters={"deed": "host_memory"})
+    harness.launch("failing_jobs:asked", "host-1", parameters={"action": "host_memory"})
     end = harness.ended("host-1")
     assert end.reason is EndReason.HOST_OUT_OF_MEMORY
     assert after(end).exclusive
@@ -219,7 +219,7 @@ def test_what_the_kernel_killed_for_memory_long_ago_explains_nothing(
     job = f"elsewhere-{int(just_now)}"
     harness.launch("failing_jobs:waits", job)
     harness.until_step(job)
-    kernel.kills, looks = 8, kernel.looks  # on the same machine, and nothing to do with it
+    kernel.kills, looks = 8, kernel.looks  # on the same node, and nothing to do with it
     while kernel.looks < looks + 3:
         harness.poll()
     if just_now:

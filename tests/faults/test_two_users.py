@@ -21,7 +21,7 @@ import pytest
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it runs as two other users")
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 120.0
+WAIT_S = 120.0
 
 
 class User:
@@ -61,7 +61,7 @@ class User:
 
     def hears(self, kind: str) -> dict[str, Any]:
         """The next report, which must be of this kind."""
-        said = self._said.get(timeout=PATIENCE_S)
+        said = self._said.get(timeout=WAIT_S)
         assert said["type"] == kind, said
         return said
 
@@ -71,7 +71,7 @@ class User:
 
     def close(self) -> None:
         self.kill()
-        self._reader.join(PATIENCE_S)
+        self._reader.join(WAIT_S)
         for stream in (self.agent.stdin, self.agent.stdout):
             assert stream is not None
             stream.close()

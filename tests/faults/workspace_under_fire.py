@@ -18,7 +18,7 @@ from typing import Any
 from terry.cluster.agent.marks import AGENT_VARIABLE
 from terry.cluster.core.model import Attempt, EndReason, JobState
 from terry.cluster.core.state import State
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.files.store import read_state
 from terry.cluster.host.locks import holder
 from terry.cluster.host.processes import Process, find, in_session, with_environment_prefix
@@ -58,7 +58,7 @@ class UnderFire:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.workspace = Workspace((folder / "work space").resolve())
+        self.workspace = WorkspacePaths((folder / "work space").resolve())
         write_words(folder / "words.csv")
 
     # the command line
@@ -171,7 +171,7 @@ class UnderFire:
         return find(pid) if pid else None
 
     def everything(self) -> list[Process]:
-        """All processes of the workspace on this machine."""
+        """All processes of the workspace on this node."""
         keeper = self.keeper()
         return [*self.ray_processes(), *self.job_processes(), *([keeper] if keeper else [])]
 

@@ -40,7 +40,7 @@ def _obey(ask: Path) -> None:
         ask.unlink()
     except FileNotFoundError:
         return
-    DEEDS[what]()
+    ACTIONS[what]()
 
 
 def _exception() -> None:
@@ -52,7 +52,7 @@ def _device_memory() -> None:
 
 
 def _host_memory() -> None:
-    bytearray(1 << 46)  # more than any machine has: a real MemoryError
+    bytearray(1 << 46)  # more than any node has: a real MemoryError
 
 
 def _segfault() -> None:
@@ -77,7 +77,7 @@ def _not_finite() -> None:
 
 
 #: What can be asked for.
-DEEDS: dict[str, Callable[[], None]] = {
+ACTIONS: dict[str, Callable[[], None]] = {
     "exception": _exception,
     "device_memory": _device_memory,
     "host_memory": _host_memory,

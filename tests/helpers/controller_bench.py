@@ -6,11 +6,11 @@ import errno
 from pathlib import Path
 from typing import Any
 
-from terry.cluster.controller.loop import Controller, Hooks
+from terry.cluster.controller.loop import Controller, ControllerHooks
 from terry.cluster.core.model import AttemptEnd, EndReason, JobRecord
 from terry.cluster.core.state_document import to_snapshot, validate
 from terry.cluster.files import inbox
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.files.store import read_state
 from tests.fakes.pool import FakeClock, FakePool
 from tests.helpers.queue_values import NoSync, job_line, make_cpu, write_submission
@@ -22,7 +22,7 @@ class Bench:
     """A controller on a fake pool."""
 
     def __init__(self, folder: Path, pool: FakePool | None = None) -> None:
-        self.workspace = Workspace(folder / "workspace")
+        self.workspace = WorkspacePaths(folder / "workspace")
         self.workspace.root.mkdir()
         self.clock = FakeClock()
         self.pool = pool or FakePool([make_cpu()])
@@ -31,13 +31,13 @@ class Bench:
         self.controller = self.new_controller()
 
     def new_controller(self) -> Controller:
-        hooks = Hooks(finished=self.finished.append)
+        hooks = ControllerHooks(finished=self.finished.append)
         self.controller = Controller(self.workspace, self.pool, self.clock, hooks=hooks, calls=self.calls)
         self.controller.recover()
         return self.controller
 
     def restart(self) -> None:
-        self.controller.let_go()
+        self.controller.close()
         self.new_controller()
 
     def turn(self, times: int = 1) -> None:

@@ -13,7 +13,7 @@ A reader in the folder of the clone is played. Of a page's fenced blocks
     python -m tests.helpers.doc_blocks docs/first.md            # runs pages, and writes into them what was printed
     python -m tests.helpers.doc_blocks --check docs/first.md    # or says where they do not agree with it
 
-Output is compared where it must agree: numbers, durations, spaces, folders and the machine's name are not.
+Output is compared where it must agree: numbers, durations, spaces, folders and the node's name are not.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HOME, HOST = "/home/ahab/terry", "seawolf"
 _FENCE = re.compile(r"^( *)```(\w+)?(?: .*?title=\"([^\"]+)\".*?)?(?: .*)?$")
 _SKIP, _VARIES = "<!-- not run -->", "<!-- words vary -->"
 _UNTIL = re.compile(r"^<!-- until: (.+) -->$")
-_PATIENCE_S = 300.0
+_WAIT_S = 300.0
 #: More lines than this are too many for a page; what is left out stands as `...`.
 _SHOWN = 60
 
@@ -99,7 +99,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def like_page(text: str, folder: Path) -> list[str]:
-    """What was printed, as a page shows it: without this machine's folders and name."""
+    """What was printed, as a page shows it: without this node's folders and name."""
     text = text.replace(str(folder), HOME).replace(str(ROOT), HOME).replace(socket.gethostname(), HOST)
     text = re.sub(r"(/[\w.-]+)+/(lib/python3\.\d+/)", r"/usr/\2", text)
     return [line.rstrip() for line in text.splitlines()]
@@ -200,7 +200,7 @@ class Reader:
 
     def _until(self, command: str) -> None:
         """Try again and again until it succeeds."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _WAIT_S
         while (found := self.run(command))[0] != 0:
             assert time.monotonic() < deadline, f"{command}: never succeeded: {found[1]}"
             time.sleep(0.1)

@@ -18,11 +18,11 @@ def before_the_first_step(ctx: RunContext) -> None:
 
 
 def asked(ctx: RunContext) -> None:
-    """Do what the parameter `deed` says, in the middle: see chaotic_training."""
-    from chaotic_training import DEEDS
+    """Do what the parameter `action` says, in the middle: see chaotic_training."""
+    from chaotic_training import ACTIONS
 
     ctx.progress(step=7, phase="training")
-    DEEDS[ctx.parameters["deed"]]()
+    ACTIONS[ctx.parameters["action"]]()
 
 
 def leaves(ctx: RunContext) -> None:

@@ -9,7 +9,7 @@ from terry.cluster.away.home import Home, HomeAway
 
 
 class FlakyHome:
-    """A HomePort over a Home. `chance`: how likely each call is to be lost; half of those are carried out."""
+    """A WorkspaceHome over a Home. `chance`: how likely each call is to be lost; half of those are carried out."""
 
     def __init__(self, home: Home, chance: float = 0.0, seed: int = 0) -> None:
         self._home = home

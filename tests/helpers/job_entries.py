@@ -19,7 +19,7 @@ MODULES = ("json",)
 def main(order: dict[str, Any], progress: int) -> int:
     """Do what the order's entry point says: `name` or `name:argument`."""
     what, _, argument = order["entrypoint"].partition(":")
-    return int(_DEEDS[what](order, progress, argument) or 0)
+    return int(_ACTIONS[what](order, progress, argument) or 0)
 
 
 def _say(progress: int, **values: Any) -> None:
@@ -70,7 +70,7 @@ def _parent(order: dict[str, Any], progress: int, argument: str) -> None:
         threading.Event().wait()
 
 
-_DEEDS = {
+_ACTIONS = {
     "print": _print,
     "fail": _fail,
     "segfault": _segfault,

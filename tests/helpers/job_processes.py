@@ -21,11 +21,11 @@ import msgspec
 
 from terry.cluster.agent.forkserver_client import Exited, Forked, ForkserverClient, Ready
 from terry.cluster.agent.job_runtime import TERRY_JOBS
-from terry.cluster.files.paths import Run, Workspace
+from terry.cluster.files.paths import Run, WorkspacePaths
 from terry.jobs.submitting.records import JobLine
 
 
-def orders(workspace: Workspace, sweep: str, number: int = 1) -> dict[str, dict[str, Any]]:
+def orders(workspace: WorkspacePaths, sweep: str, number: int = 1) -> dict[str, dict[str, Any]]:
     """An order for the first attempt of each job of a submission, by job id."""
     path = workspace.submission(sweep, number) / "jobs.jsonl"
     found: dict[str, dict[str, Any]] = {}
@@ -66,7 +66,7 @@ class Attempt:
     @property
     def run(self) -> Run:
         """The job's folder."""
-        return Workspace(Path(self.order["workspace"])).run(self.order["job_id"])
+        return WorkspacePaths(Path(self.order["workspace"])).run(self.order["job_id"])
 
     @property
     def folder(self) -> Path:
@@ -146,7 +146,7 @@ def _server() -> _Server:
 def start(order: dict[str, Any], attempt: int = 1, **changes: Any) -> Attempt:
     """Fork a process for an attempt."""
     order = {**order, "attempt": attempt, **changes}
-    folder = Workspace(Path(order["workspace"])).run(order["job_id"]).attempt(attempt)
+    folder = WorkspacePaths(Path(order["workspace"])).run(order["job_id"]).attempt(attempt)
     folder.root.mkdir(parents=True)
     forked = _server().start(order, folder.stdout, folder.stderr)
     return Attempt(order, forked.pid, forked.progress, forked.id)

@@ -20,7 +20,7 @@ from terry.cluster.core.model import (
     Resources,
     SpecRef,
 )
-from terry.logs.view.build import Known
+from terry.logs.view.build import ViewInputs
 from terry.logs.view.view import ControllerView
 
 NOW = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
@@ -77,7 +77,7 @@ def device(name: str = "quattro:cpu", **changes: object) -> DeviceRecord:
     return DeviceRecord(device=plain, **changes)  # type: ignore[arg-type]
 
 
-def known(*records: JobRecord, **changes: object) -> Known:
+def known(*records: JobRecord, **changes: object) -> ViewInputs:
     """All that is known, with one device."""
     plain = {
         "now": NOW,
@@ -87,4 +87,4 @@ def known(*records: JobRecord, **changes: object) -> Known:
         "jobs": {r.job.id: r for r in records},
         "devices": {"quattro:cpu": device()},
     }
-    return Known(**(plain | changes))  # type: ignore[arg-type]
+    return ViewInputs(**(plain | changes))  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ from terry.cluster.core.model import (
 from terry.cluster.core.state_document import validate
 from terry.cluster.core.state_machine import State, apply, follow
 from terry.cluster.files.durable import Calls
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -58,8 +58,8 @@ def make_job(job_id: str, depends_on: Iterable[str] = (), **changes: Any) -> Job
     return Job(**{**values, **changes})
 
 
-def make_cpu(name: str = "here", cores: float = 2.0, life: int = 1) -> Device:
-    return Device(id=f"{name}:cpu", node=name, node_id=f"{name}@{life}", kind=DeviceKind.CPU, capacity=cores)
+def make_cpu(name: str = "here", cores: float = 2.0, incarnation: int = 1) -> Device:
+    return Device(id=f"{name}:cpu", node=name, node_id=f"{name}@{incarnation}", kind=DeviceKind.CPU, capacity=cores)
 
 
 def make_gpu(name: str = "quattro", index: int = 0, model: str = "NVIDIA H100") -> Device:
@@ -146,7 +146,7 @@ def job_line(job_id: str, depends_on: Iterable[str] = (), **changes: Any) -> str
     return json.dumps({"job": job, "config": {"lr": 0.1}})
 
 
-def write_submission(workspace: Workspace, sweep: str, lines: Iterable[str], number: int = 1) -> Path:
+def write_submission(workspace: WorkspacePaths, sweep: str, lines: Iterable[str], number: int = 1) -> Path:
     folder = workspace.submission(sweep, number)
     folder.mkdir(parents=True)
     (folder / "jobs.jsonl").write_text("".join(line + "\n" for line in lines))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.submitting.submission import Submission, SubmitOptions, prepare_submission
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -41,8 +41,8 @@ def planned(
     return prepare_submission(workspace(tmp_path), path, overrides, options or SubmitOptions(), NOW, "ahab")
 
 
-def workspace(tmp_path: Path) -> Workspace:
+def workspace(tmp_path: Path) -> WorkspacePaths:
     """The workspace of the test."""
     root = tmp_path / "workspace"
     root.mkdir(exist_ok=True, mode=0o700)
-    return Workspace(root)
+    return WorkspacePaths(root)

@@ -12,7 +12,7 @@ from terry.models import torch_kernels
 from terry.models.config import ModelConfig, OptimizerConfig, TrainingConfig
 from terry.models.protocols import BatchSource, Hooks, StepRecord, ValidRecord
 from terry.models.trainer import Trainer
-from terry.models.training_state import Snapshot
+from terry.models.training_state import TrainingState
 
 VOCABULARY = 11
 
@@ -32,9 +32,9 @@ def examples(seed: int = 0, count: int = 30, batch_size: int = 4) -> ExampleBatc
     return ExampleBatches(tokens, offsets, boundary=1, batch_size=batch_size, seed=seed)
 
 
-def copied(snapshot: Snapshot) -> Snapshot:
+def copied(snapshot: TrainingState) -> TrainingState:
     """In memory of its own and in the order of names, as if it had been to the disk."""
-    return Snapshot(
+    return TrainingState(
         step=snapshot.step,
         model={name: tensor.clone() for name, tensor in sorted(snapshot.model.items())},
         optimizer={name: tensor.clone() for name, tensor in sorted(snapshot.optimizer.items())},
@@ -48,7 +48,7 @@ class Recorder(Hooks):
     def __init__(self, *, stop_after: int | None = None, save_at: tuple[int, ...] = ()) -> None:
         self.records: list[StepRecord] = []
         self.validations: list[ValidRecord] = []
-        self.saved: list[tuple[Snapshot, bool]] = []
+        self.saved: list[tuple[TrainingState, bool]] = []
         self.warnings: list[str] = []
         self.step = 0
         self._stop_after, self._save_at = stop_after, save_at
@@ -65,7 +65,7 @@ class Recorder(Hooks):
     def checkpoint_due(self) -> bool:
         return any(due <= self.step for due in self._save_at)
 
-    def save(self, snapshot: Snapshot, *, best: bool) -> None:
+    def save(self, snapshot: TrainingState, *, best: bool) -> None:
         self.saved.append((copied(snapshot), best))
         self._save_at = tuple(due for due in self._save_at if due > snapshot.step)
 
@@ -76,7 +76,7 @@ class Recorder(Hooks):
         self.warnings.append(message)
 
     @property
-    def last(self) -> Snapshot:
+    def last(self) -> TrainingState:
         """The snapshot saved last."""
         return self.saved[-1][0]
 
@@ -110,7 +110,7 @@ def has_bfloat16_lstm() -> bool:
         return torch_kernels.runs("lstm", torch.device("cpu"))
 
 
-def differences(one: Snapshot, other: Snapshot) -> list[str]:
+def differences(one: TrainingState, other: TrainingState) -> list[str]:
     """What is not bitwise the same."""
     found = []
     for kind in ("model", "optimizer"):

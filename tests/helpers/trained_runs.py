@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.submitting.submission import publish
 from tests.helpers.job_processes import orders, start
 from tests.helpers.sweep_files import planned, workspace
@@ -43,7 +43,7 @@ def write_text(folder: Path) -> None:
     (folder / "words.csv").write_text("body\n" + "\n".join(f'"{row}"' for row in rows) + "\n")
 
 
-def train(folder: Path, jobs: tuple[str, ...]) -> Workspace:
+def train(folder: Path, jobs: tuple[str, ...]) -> WorkspacePaths:
     """Submit SWEEP and carry out some of its jobs."""
     write_text(folder)
     place = workspace(folder)

@@ -16,10 +16,10 @@ from terry.logs.view.view import (
     Detail,
     DeviceCondition,
     DeviceView,
-    Happening,
     JobView,
     Severity,
     SweepView,
+    TimelineEntry,
     View,
 )
 
@@ -112,12 +112,12 @@ DEVICES = (
                condition=DeviceCondition.ONLINE, reason="", jobs=("cells-0003",)),
 )  # fmt: skip
 
-HAPPENINGS = (
-    Happening(time=NOW - timedelta(seconds=300), job_id="cells-0001", text="done after 120,000 steps on quattro:0",
+TIMELINE = (
+    TimelineEntry(time=NOW - timedelta(seconds=300), job_id="cells-0001", text="done after 120,000 steps on quattro:0",
               severity=Severity.GOOD),
-    Happening(time=NOW - timedelta(seconds=60), job_id="cells-0003", severity=Severity.WARNING,
+    TimelineEntry(time=NOW - timedelta(seconds=60), job_id="cells-0003", severity=Severity.WARNING,
               text="crashed (SIGSEGV in backward) at step 41,200 on quattro:1; goes on from step 41,000 in 2 s"),
-    Happening(time=NOW - timedelta(seconds=5), job_id="cells-0002", severity=Severity.BAD,
+    TimelineEntry(time=NOW - timedelta(seconds=5), job_id="cells-0002", severity=Severity.BAD,
               text="got a loss or gradient that is not finite at step 812 on quattro:1; failed: on_nan: fail"),
 )  # fmt: skip
 
@@ -131,7 +131,7 @@ def view(**changes: object) -> View:
         jobs=JOBS,
         sweeps=SWEEPS,
         devices=DEVICES,
-        happenings=HAPPENINGS,
+        timeline=TIMELINE,
         losses={
             "cells-0002": (6.9, 6.5, math.nan),
             "cells-0003": tuple(6.9 - i / 20 for i in range(40)),

@@ -13,7 +13,7 @@ from terry.cluster.controller.loop import Controller
 from terry.cluster.core.model import AttemptEnd, Device, DeviceKind, DeviceUse, EndReason, JobRecord, Progress
 from terry.cluster.files import durable, inbox
 from terry.cluster.files.live import Live
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.submitting.submission import SubmitOptions, prepare_submission, publish
 from tests.fakes.pool import FakeClock, FakePool
 
@@ -66,7 +66,7 @@ class World:
 
     def __init__(self, folder: Path, *devices: Device) -> None:
         self.folder = folder
-        self.workspace = Workspace(folder / "runs")
+        self.workspace = WorkspacePaths(folder / "runs")
         self.clock = FakeClock(START)
         self.pool = FakePool(devices or [device()])
         make_workspace(self.workspace)

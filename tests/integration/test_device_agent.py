@@ -21,7 +21,7 @@ from terry.cluster.agent.job_runtime import JobRuntime
 from terry.cluster.agent.marks import AGENT_VARIABLE
 from terry.cluster.agent.reports import StaleOrder
 from terry.cluster.core.model import AttemptEnd, Device, DeviceKind, EndReason, StopGoal
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.processes import find, kill_all, with_environment
 from terry.cluster.ports import Ended, LaunchOrder, Refused, Report, Started
 
@@ -38,7 +38,7 @@ class Harness:
     """A running agent, and what it has reported."""
 
     def __init__(self, root: Path) -> None:
-        self.workspace = Workspace(root)
+        self.workspace = WorkspacePaths(root)
         self.workspace.queue.mkdir()
         self.mark = f"{self.workspace.id}/here:cpu"
         device = Device(id="here:cpu", node="here", node_id="n", kind=DeviceKind.CPU, capacity=2.0)
@@ -46,7 +46,7 @@ class Harness:
         log = root / "agent.log"
         processes = JobProcesses(runtime=RUNTIME, environment=environment, log=log, mark=self.mark)
         self.agent = DeviceAgent(device, processes)
-        self.life = self.agent.hello(1).device.agent
+        self.incarnation = self.agent.hello(1).device.agent
         self.seen = 0
         self.reports: list[Report] = []
         self.thread = threading.Thread(target=self.agent.run)
@@ -83,7 +83,7 @@ class Harness:
             for report in self.reports:
                 if fits(report):
                     return report
-            reply = self.agent.poll(1, self.life, 0, self.seen, 1.0)
+            reply = self.agent.poll(1, self.incarnation, 0, self.seen, 1.0)
             self.reports += [r for n, r in reply.reports if n > self.seen]
             self.seen = max([self.seen, *(n for n, _ in reply.reports)])
         raise AssertionError(f"not reported: {self.reports}")
@@ -103,7 +103,7 @@ class Harness:
     def until_step(self, job: str = "job-1") -> None:
         deadline = time.monotonic() + 60.0
         while time.monotonic() < deadline:
-            reply = self.agent.poll(1, self.life, 0, 10**9, 1.0)
+            reply = self.agent.poll(1, self.incarnation, 0, 10**9, 1.0)
             if any(p.job_id == job and p.step for p in reply.progress):
                 return
         raise AssertionError("no progress")
@@ -235,7 +235,7 @@ def test_an_older_controller_is_not_obeyed(harness: Harness) -> None:
     with pytest.raises(StaleOrder):
         harness.launch("print")
     with pytest.raises(StaleOrder):
-        harness.agent.poll(4, harness.life, 0, 0, 1.0)
+        harness.agent.poll(4, harness.incarnation, 0, 0, 1.0)
 
 
 def test_another_controller_of_the_same_number_is_not_obeyed(harness: Harness) -> None:
@@ -248,7 +248,7 @@ def test_another_controller_of_the_same_number_is_not_obeyed(harness: Harness) -
 
 
 def test_an_agent_that_was_away_itself_does_not_call_its_jobs_hung(harness: Harness) -> None:
-    """Both were frozen for 95 s (or the machine was in a snapshot): the job has said nothing, and could not."""
+    """Both were frozen for 95 s (or the node was in a snapshot): the job has said nothing, and could not."""
     harness.launch("wait", hang_after_s=30.0)
     harness.until_step()
     job, woke = harness.agent._outbox.job(("job-1", 1)), threading.Event()
@@ -261,7 +261,7 @@ def test_an_agent_that_was_away_itself_does_not_call_its_jobs_hung(harness: Harn
 
     harness.agent._note(lambda: pass_95_s(also_for_us=True))
     assert woke.wait(30.0)
-    harness.agent.poll(1, harness.life, 0, 10**9, 1.0)
+    harness.agent.poll(1, harness.incarnation, 0, 10**9, 1.0)
     assert job in harness.agent._outbox.jobs
     assert job._ended_for is None
     harness.agent._note(lambda: pass_95_s(also_for_us=False))
@@ -271,11 +271,11 @@ def test_an_agent_that_was_away_itself_does_not_call_its_jobs_hung(harness: Harn
 def test_reports_are_offered_until_they_are_acknowledged(harness: Harness) -> None:
     harness.launch("print")
     harness.ended()
-    first = harness.agent.poll(1, harness.life, 0, 0, 1.0).reports
-    again = harness.agent.poll(1, harness.life, 0, 0, 1.0).reports
+    first = harness.agent.poll(1, harness.incarnation, 0, 0, 1.0).reports
+    again = harness.agent.poll(1, harness.incarnation, 0, 0, 1.0).reports
     assert len(first) == 2
     assert first == again
-    assert harness.agent.poll(1, harness.life, first[0][0], 0, 0.0).reports == first[1:]
+    assert harness.agent.poll(1, harness.incarnation, first[0][0], 0, 0.0).reports == first[1:]
 
 
 def test_a_controller_that_did_not_hear_the_acknowledged_reports_waits_for_new_ones(harness: Harness) -> None:
@@ -283,10 +283,10 @@ def test_a_controller_that_did_not_hear_the_acknowledged_reports_waits_for_new_o
     harness.launch("print")
     harness.ended()
     heir = harness.agent.hello(2)
-    harness.agent.poll(2, harness.life, harness.seen, harness.seen, 0.0)
+    harness.agent.poll(2, harness.incarnation, harness.seen, harness.seen, 0.0)
     assert heir.reports
     before = time.monotonic()
-    assert harness.agent.poll(2, harness.life, 0, 0, 0.5).reports == ()
+    assert harness.agent.poll(2, harness.incarnation, 0, 0, 0.5).reports == ()
     assert time.monotonic() - before >= 0.5
 
 
@@ -309,7 +309,7 @@ def test_jobs_die_with_their_agent(tmp_path: Path) -> None:
         threading.Thread(target=lambda: (_wait_for(fd), signalled.set())).start()
         assert signalled.wait(10.0)
         os.close(fd)
-    assert not with_environment(AGENT_VARIABLE, f"{Workspace(tmp_path).id}/here:cpu")
+    assert not with_environment(AGENT_VARIABLE, f"{WorkspacePaths(tmp_path).id}/here:cpu")
 
 
 def _wait_for(pidfd: int) -> None:

@@ -1,4 +1,4 @@
-"""Machines of ours join a Ray cluster of others, on real hosts: one by ssh, and the one on which `up` is called."""
+"""Nodes of ours join a Ray cluster of others, on real hosts: one by ssh, and the one on which `up` is called."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
     bed.down()
 
 
-def test_machines_of_ours_join_theirs_and_leave_it_as_it_was(lab: Lab) -> None:
+def test_nodes_of_ours_join_theirs_and_leave_it_as_it_was(lab: Lab) -> None:
     started = lab.bed.on("quattro", "sh", "-c", _START)
     assert started.returncode == 0, lab.bed.on("quattro", "cat", "/tmp/started").stdout
     said = lab.run("up")

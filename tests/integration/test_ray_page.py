@@ -1,4 +1,4 @@
-"""The page about Ray clusters that run already does what it says: read on one of the cluster's machines, on a bed."""
+"""The page about Ray clusters that run already does what it says: read on one of the cluster's nodes, on a bed."""
 
 from __future__ import annotations
 

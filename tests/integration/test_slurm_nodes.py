@@ -63,7 +63,7 @@ ASK = """
 import sys
 from pathlib import Path
 from terry.cluster.config.terry_yaml import read
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.slurm.commands import Slurm
 workspace = Workspace(Path(sys.argv[1]))
 for group in read(workspace).nodes.groups:

@@ -1,4 +1,4 @@
-"""The lab by ssh, on real hosts: a login host that only submits, two machines that train, a cable that is cut.
+"""The lab by ssh, on real hosts: a login host that only submits, two nodes that train, a cable that is cut.
 
 One bed and one workspace for all tests, in their order: starting a cluster takes longer than what is to be seen.
 """
@@ -32,23 +32,23 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def reference(lab: Lab) -> dict[str, set[str]]:
-    """Weights of a sweep that nothing disturbed: each cell trained once on each machine."""
+    """Weights of a sweep that nothing disturbed: each cell trained once on each node."""
     lab.submit("reference", epochs=LONG, resources__node=["seawolf", "quattro"])
     lab.finish("reference")
     return lab.weights("reference")
 
 
-def test_submit_on_the_login_host_brings_the_machines_and_uses_both(lab: Lab, reference: dict[str, set[str]]) -> None:
+def test_submit_on_the_login_host_brings_the_nodes_and_uses_both(lab: Lab, reference: dict[str, set[str]]) -> None:
     for job in lab.trainings("reference"):
         record = lab.state().jobs[job]
         assert [a.node for a in record.attempts] == [record.job.resources.node], "each where it was to run"
-    assert {name: len(found) for name, found in reference.items()} == {"gru": 1, "lstm": 1}, "the same on both machines"
+    assert {name: len(found) for name, found in reference.items()} == {"gru": 1, "lstm": 1}, "the same on both nodes"
     assert lab.processes("login") == [], "a login host needs no Ray"
     assert lab.members() == {"seawolf", "quattro"}
     assert lab.head().host == "seawolf"
 
 
-def test_the_token_is_private_on_every_machine(lab: Lab, reference: dict[str, set[str]]) -> None:
+def test_the_token_is_private_on_every_node(lab: Lab, reference: dict[str, set[str]]) -> None:
     token, folder = lab.workspace.token.read_text(), f"/tmp/terry-0-{lab.workspace.id}"
     for host in ("seawolf", "quattro"):
         found = lab.bed.on(host, "sh", "-c", f"stat -c '%a %U' {folder} {folder}/token; cat {folder}/token").stdout
@@ -63,7 +63,7 @@ def test_up_again_touches_nothing(lab: Lab, reference: dict[str, set[str]]) -> N
 
 
 def test_without_the_token_no_port_does_anything(lab: Lab, reference: dict[str, set[str]]) -> None:
-    """From a machine beside them, and as another user on one of them: every method of every service of Ray."""
+    """From a node beside them, and as another user on one of them: every method of every service of Ray."""
     ports = {"10.77.0.2": lab.ports("seawolf"), "10.77.0.3": lab.ports("quattro")}
     assert all(len(found) >= 4 for found in ports.values()), "raylet, object manager, runtime env agent, a worker"
     private = [str(lab.workspace.token), f"/tmp/terry-0-{lab.workspace.id}/token", str(lab.workspace.lease)]
@@ -90,10 +90,10 @@ _REFUSED = {
 
 
 @pytest.mark.skipif(shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin:/bin") is None, reason="nftables is missing")
-def test_the_lines_for_a_firewall_keep_strangers_out_and_the_machines_together(
+def test_the_lines_for_a_firewall_keep_strangers_out_and_the_nodes_together(
     lab: Lab, reference: dict[str, set[str]]
 ) -> None:
-    """Those of the page, for these two machines and all ports but that of ssh."""
+    """Those of the page, for these two nodes and all ports but that of ssh."""
     page = (ROOT / "docs" / "how-to" / "ssh.md").read_text(encoding="utf-8")
     lines = [line for line in page.splitlines() if line.startswith("nft ")]
     text = "\n".join(lines).replace("10.77.0.0/24", "'{ 10.77.0.2, 10.77.0.3 }'").replace("20000-20100", "1024-65535")
@@ -146,12 +146,12 @@ def test_a_cable_is_cut_and_the_runs_go_on_elsewhere(lab: Lab, reference: dict[s
 
 
 def _at_work(lab: Lab, host: str) -> list[str]:
-    """All but Ray's log monitor, which does nothing, and is ended when the machine comes back."""
+    """All but Ray's log monitor, which does nothing, and is ended when the node comes back."""
     return [line for line in lab.processes(host) if "log_monitor" not in line]
 
 
 def _moved(lab: Lab, job: str) -> bool:
-    """It runs on the other machine, or is done already; from its checkpoint, not from nothing."""
+    """It runs on the other node, or is done already; from its checkpoint, not from nothing."""
     last = lab.attempts(job)[-1]
     return last.number > 1 and last.node == "seawolf" and bool(lab.checkpoints(job, 1))
 
@@ -171,7 +171,7 @@ def test_the_heads_host_dies_and_up_makes_another_the_head(lab: Lab, reference: 
     assert lab.head().host == "quattro", "the head stays where it is"
 
 
-def test_down_leaves_nothing_on_any_machine(lab: Lab, reference: dict[str, set[str]]) -> None:
+def test_down_leaves_nothing_on_any_node(lab: Lab, reference: dict[str, set[str]]) -> None:
     lab.run("down")
     for host in ("seawolf", "quattro"):
         assert lab.processes(host) == []

@@ -1,4 +1,4 @@
-"""The page about machines by ssh does what it says: read on the login host of a bed."""
+"""The page about nodes by ssh does what it says: read on the login host of a bed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several Unix users on one machine: none can see or steer another's runs, but in a group's workspace."""
+"""Several Unix users on one node: none can see or steer another's runs, but in a group's workspace."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def state(users: Users, user: str, workspace: Path, job: str) -> str:
     return found
 
 
-def test_two_users_have_a_workspace_each_on_one_machine(users: Users) -> None:
+def test_two_users_have_a_workspace_each_on_one_node(users: Users) -> None:
     places = {user: Path(f"/tmp/home-{user}/runs") for user in ("ann", "bob")}
     jobs = {user: submit(users, user, place, f"of-{user}") for user, place in places.items()}
     for user, place in places.items():

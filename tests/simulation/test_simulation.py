@@ -77,7 +77,7 @@ def test_any_prefix_of_the_journal_is_the_state_at_that_time(tmp_path: Path) -> 
 
 
 def test_a_journal_cut_after_any_event_can_be_gone_on_with(tmp_path: Path) -> None:
-    """Power fails: of the last turn's events only the first ones are on the disk, and all machines start anew."""
+    """Power fails: of the last turn's events only the first ones are on the disk, and all nodes start anew."""
     tried = 0
     for seed in range(4):
         world = World(tmp_path / f"whole-{seed}", seed)

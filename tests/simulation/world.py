@@ -17,7 +17,7 @@ from terry.cluster.core.state_machine import State, apply, due
 from terry.cluster.files import inbox
 from terry.cluster.files.durable import Calls
 from terry.cluster.files.journal import read
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from tests.fakes.pool import FakeClock, FakePool
 from tests.helpers.queue_values import NoSync, job_line, make_cpu, make_gpu, write_submission
 
@@ -136,7 +136,7 @@ class World:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.random = random.Random(seed)
-        self.workspace = Workspace(folder)
+        self.workspace = WorkspacePaths(folder)
         folder.mkdir()
         self.clock = FakeClock()
         self.pool = MortalPool(self._devices(), chaos=random.Random(seed + 1))
@@ -181,7 +181,7 @@ class World:
         if self.controller is not None:
             self.deaths += 1
             self.pool.calls.dead = True
-            self.controller.let_go()
+            self.controller.close()
             self.controller = None
 
     def check_settled(self) -> None:
@@ -305,7 +305,7 @@ class World:
         return self.controller.state
 
 
-def replayed(workspace: Workspace) -> list[bytes]:
+def replayed(workspace: WorkspacePaths) -> list[bytes]:
     """The state after each event, by the whole journal alone."""
     state = State()
     snapshots = []
@@ -315,12 +315,12 @@ def replayed(workspace: Workspace) -> list[bytes]:
     return snapshots
 
 
-def history(workspace: Workspace) -> list[bytes]:
+def history(workspace: WorkspacePaths) -> list[bytes]:
     """All lines of the journal, from the first."""
     return [encode_line(entry.seq, entry.epoch, entry.event) for entry in read(_whole_journal(workspace))]
 
 
-def _whole_journal(workspace: Workspace) -> Path:
+def _whole_journal(workspace: WorkspacePaths) -> Path:
     archive = workspace.queue / "archive"
     shutil.copytree(workspace.journal, archive, dirs_exist_ok=True)
     return archive

@@ -11,7 +11,7 @@ from typing import Any
 
 from terry.cluster.core.model import Attempt, EndReason
 from terry.cluster.core.state import State
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.files.store import read_state
 from terry.cluster.nodes.records import reports
 from terry.cluster.ports import NodeReport
@@ -21,7 +21,7 @@ from tests.testbed.beds import Bed
 
 COMMAND = str(Path(sys.executable).with_name("terry-cluster"))
 
-#: As `nodes:` of terry.yaml. Few cores: all hosts of a bed share the machine's.
+#: As `nodes:` of terry.yaml. Few cores: all hosts of a bed share the node's.
 NODES = """
 nodes:
   lab:
@@ -53,7 +53,7 @@ class Lab:
 
     def __init__(self, bed: Bed, nodes: str = NODES) -> None:
         self.bed = bed
-        self.workspace = Workspace(bed.shared / "work space")
+        self.workspace = WorkspacePaths(bed.shared / "work space")
         self.workspace.root.mkdir(mode=0o700)
         self.workspace.config.write_text(nodes, encoding="utf-8")
         write_words(bed.shared / "words.csv")
@@ -157,7 +157,7 @@ class Lab:
             return set()
 
     def report(self, node: str) -> NodeReport:
-        """What is known of a machine."""
+        """What is known of a node."""
         return reports(self.workspace)[node]
 
     def processes(self, host: str) -> list[str]:

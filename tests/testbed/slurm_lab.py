@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from terry.cluster.core.model import EndReason
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from tests.faults.workspace_under_fire import write_words
 from tests.testbed.beds import Bed
 from tests.testbed.lab import Lab
@@ -43,7 +43,7 @@ class SlurmLab(Lab):
 
     def __init__(self, bed: Bed, folder: str = "work space", head: str = "") -> None:
         self.bed = bed
-        self.workspace = Workspace(bed.shared / folder)
+        self.workspace = WorkspacePaths(bed.shared / folder)
         self.workspace.root.mkdir(mode=0o700)
         self.workspace.config.write_text(f"{head}\n{NODES}", encoding="utf-8")
         write_words(bed.shared / "words.csv")

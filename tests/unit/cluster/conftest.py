@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     """A workspace with a controller, in `tmp_path/runs`."""
     made = World(tmp_path)
     yield made
-    made.controller.let_go()
+    made.controller.close()
 
 
 @pytest.fixture

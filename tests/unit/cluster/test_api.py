@@ -191,7 +191,7 @@ def test_wait_until_all_have_ended(lab: Workspace, world: World, monkeypatch: py
 
     monkeypatch.setattr("terry.cluster.client.following.until_news", news)
     said: list[str] = []
-    jobs = lab.wait("cells", tell=said.append)
+    jobs = lab.wait("cells", notify=said.append)
     assert [job.state for job in jobs] == [JobState.COMPLETED, JobState.COMPLETED]
     assert [line.split()[1] for line in said][:2] == ["cells-0001", "cells-0002"]
     assert lab.wait("cells", timeout_s=0) == jobs

@@ -38,7 +38,7 @@ from terry.data_prep.config import (
 )
 from terry.data_prep.dataset import Dataset, list_datasets
 from terry.data_prep.errors import DataError, PreparationStoppedError
-from terry.data_prep.prepare import Progress, load_report, prepare
+from terry.data_prep.prepare import PrepareProgress, load_report, prepare
 from terry.data_prep.report import render_report
 from tests.unit.data_prep.conftest import Make
 
@@ -338,7 +338,7 @@ def test_many_vectors_are_matched_in_pieces_told_and_stopped(tmp_path: Path, mon
     (tmp_path / "packed.bin.gz").write_bytes(gzip.compress(content))
     (tmp_path / "a.txt").write_text("w8999 w0 none w31")
     for name in ("plain.bin", "packed.bin.gz"):
-        told: list[Progress] = []
+        told: list[PrepareProgress] = []
         config = DatasetConfig(source="a.txt", split=ALL, embeddings=name)
         prepared = prepare(config, tmp_path / "made", name=name.split(".")[0], base=tmp_path, progress=told.append)
         dataset = Dataset.open(prepared.path)
@@ -360,7 +360,7 @@ def test_a_source_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> No
     """Of the same size, too: the folder's name would promise what is not in it."""
     (tmp_path / "a.txt").write_text("first words here")
 
-    def change(progress: Progress) -> None:
+    def change(progress: PrepareProgress) -> None:
         if progress.phase == "reading":
             (tmp_path / "a.txt").write_text("other words here")
 
@@ -438,7 +438,7 @@ def test_stopping_leaves_nothing(tmp_path: Path) -> None:
     config = DatasetConfig(source="a.txt")
     phases: list[str] = []
 
-    def count(progress: Progress) -> None:
+    def count(progress: PrepareProgress) -> None:
         phases.append(progress.phase)
         assert 0 <= progress.done <= progress.total
 

@@ -155,7 +155,7 @@ def test_a_reader_may_wait() -> None:
 
 
 def test_folders_are_shown_as_a_readers(tmp_path: Path) -> None:
-    """Not as those of the machine that ran it."""
+    """Not as those of the node that ran it."""
     assert like_page(f"wrote {tmp_path}/a.png  \n", tmp_path) == ["wrote /home/ahab/terry/a.png"]
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from terry.cluster.cli.main import run as terry
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.process.reading import valid_batches
 from terry.jobs.submitting.submission import publish
-from terry.jobs.trained.members import Cast, cast, named
+from terry.jobs.trained.members import EnsembleMembers, find_members, named
 from terry.models import Ensemble, load
 from terry.models.evaluate import evaluate
 from tests.helpers.job_processes import orders, start
@@ -24,29 +24,31 @@ PREPARED = ("demo-prepare-long", "demo-prepare-short")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def place(tmp_path_factory: pytest.TempPathFactory) -> WorkspacePaths:
     """Runs 1, 2 and 4 are trained, 3 is not; 4 has another vocabulary."""
     return train(tmp_path_factory.mktemp("trained"), (*PREPARED, "demo-0001", "demo-0002", "demo-0004"))
 
 
-def load_cast(place: Workspace) -> Cast:
+def load_members(place: WorkspacePaths) -> EnsembleMembers:
     """Who takes part in the ensemble `three`."""
-    return cast(place, named(place, "three"))
+    return find_members(place, named(place, "three"))
 
 
-def told(place: Workspace, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+def told(place: WorkspacePaths, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     code = terry(["-w", str(place.root), *arguments])
     out, err = capsys.readouterr()
     return code, out, err
 
 
-def document(place: Workspace, capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+def document(place: WorkspacePaths, capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     code, out, err = told(place, capsys, "--json", *arguments)
     assert code == 0, err
     return json.loads(out)
 
 
-def test_a_run_evaluates_to_what_its_training_measured(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_evaluates_to_what_its_training_measured(
+    place: WorkspacePaths, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = document(place, capsys, "evaluate", "demo-0001")
     trained = json.loads(place.run("demo-0001").result.read_bytes())
     assert found["loss"] == pytest.approx(trained["best_loss"], rel=1e-6)
@@ -54,7 +56,7 @@ def test_a_run_evaluates_to_what_its_training_measured(place: Workspace, capsys:
 
 
 def test_an_ensemble_is_evaluated_by_the_members_finished_so_far(
-    place: Workspace, capsys: pytest.CaptureFixture[str]
+    place: WorkspacePaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = document(place, capsys, "evaluate", "three", "--split", "test")
     assert (found["took_part"], found["unfinished"], found["split"]) == (2, ["demo-0003"], "test")
@@ -65,7 +67,7 @@ def test_an_ensemble_is_evaluated_by_the_members_finished_so_far(
     assert "below the mean of its members" in out
 
 
-def test_the_job_of_the_ensemble_does_the_same(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_job_of_the_ensemble_does_the_same(place: WorkspacePaths, capsys: pytest.CaptureFixture[str]) -> None:
     order = orders(place, "demo")["demo-ensemble-three"]
     attempt = start(order)
     assert attempt.wait() == 0
@@ -85,7 +87,9 @@ def test_the_job_of_the_ensemble_does_the_same(place: Workspace, capsys: pytest.
         ("--snapshots", "2", "--average-weights"),
     ],
 )
-def test_other_ways_to_average(place: Workspace, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]) -> None:
+def test_other_ways_to_average(
+    place: WorkspacePaths, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
     found = document(place, capsys, "evaluate", "three", *options)
     expected = {"--members": 1}.get(options[0], 4 if options == ("--snapshots", "2") else 2)
     assert len(found["members"]) == expected
@@ -95,7 +99,7 @@ def test_other_ways_to_average(place: Workspace, capsys: pytest.CaptureFixture[s
         assert best["weight"] == max(row["weight"] for row in found["members"])
 
 
-def test_samples_go_to_a_file_of_their_own(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_samples_go_to_a_file_of_their_own(place: WorkspacePaths, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("sample", "demo-0001", "--count", "5", "--unit", "sentence", "--min-words", "3", "--random-seed", "4")
     code, out, err = told(place, capsys, *arguments)
     assert code == 0, err
@@ -112,7 +116,7 @@ def test_samples_go_to_a_file_of_their_own(place: Workspace, capsys: pytest.Capt
     assert text.startswith("# model: demo-0001 (demo-0001 step-")
 
 
-def test_json_lines_have_probabilities(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_lines_have_probabilities(place: WorkspacePaths, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = told(place, capsys, "sample", "three", "--count", "4", "--format", "jsonl", "--check-copies")
     assert code == 0
     records = [json.loads(line) for line in out.splitlines()]
@@ -120,7 +124,9 @@ def test_json_lines_have_probabilities(place: Workspace, capsys: pytest.CaptureF
     assert all(r["model"] == "three" and r["log_probability"] < 0 and r["longest_copied_run"] >= 0 for r in records)
 
 
-def test_copies_are_counted_beside_those_of_held_out_text(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_copies_are_counted_beside_those_of_held_out_text(
+    place: WorkspacePaths, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ("sample", "three", "--count", "40", "--unit", "sentence", "--check-copies")
     found = document(place, capsys, *arguments)
     runs = [one["longest_copied_run"] for one in found["samples"]]
@@ -129,22 +135,22 @@ def test_copies_are_counted_beside_those_of_held_out_text(place: Workspace, caps
     assert found["held_out_whole"] == 1, "the sentences of held-out paragraphs all stand in other paragraphs, too"
     assert 0 < found["copied_whole"] <= 1
     assert repr(load(place.root, "three")) == "<three: 2 of 3 members; not finished: demo-0003; on cpu>"
-    assert found["held_out_texts"] == 2 * load(place.root, "three").cast.dataset().split("valid").examples + (
-        2 * load(place.root, "three").cast.dataset().split("test").examples
-    )
+    assert found["held_out_texts"] == 2 * load(place.root, "three").ensemble_members.dataset().split(
+        "valid"
+    ).examples + (2 * load(place.root, "three").ensemble_members.dataset().split("test").examples)
     _, _, err = told(place, capsys, *arguments)
     assert found["copies"] in err
     assert "held-out texts: 100%" in err
 
 
-def test_every_text_goes_on_from_the_seed(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_text_goes_on_from_the_seed(place: WorkspacePaths, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("sample", "three", "--count", "6", "--unit", "sentence", "--seed-text", "The white whale")
     samples = document(place, capsys, *arguments)["samples"]
     assert len(samples) == 6
     assert all(one["text"].startswith("the white whale") for one in samples)
 
 
-def test_as_a_job(place: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_a_job(place: WorkspacePaths, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("terry.cluster.lifecycle.up.ensure_up", lambda *_, **__: False)  # the process is started below
     job = document(place, capsys, "sample", "three", "--count", "3", "--job")["job"]
     number = place.submissions("demo")[-1][0]
@@ -178,7 +184,7 @@ def test_as_a_job(place: Workspace, capsys: pytest.CaptureFixture[str], monkeypa
     ],
 )
 def test_bad_input(
-    place: Workspace, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], expected: str
+    place: WorkspacePaths, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], expected: str
 ) -> None:
     code, out, err = told(place, capsys, *arguments)
     assert (code, out) == (2, ""), err
@@ -221,23 +227,23 @@ def test_of_two_ensembles_with_one_name_none_is_guessed(tmp_path: Path, capsys: 
     assert "none of the 3 members of three has finished yet" in err
 
 
-def test_what_is_said_of_who_takes_part(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_said_of_who_takes_part(place: WorkspacePaths, capsys: pytest.CaptureFixture[str]) -> None:
     steps = json.loads(place.run("demo-0001").result.read_bytes())["step"]
     assert f"demo-0001: its weights after step {steps}\n" in told(place, capsys, "sample", "demo-0001")[2]
     loss = {job: json.loads(place.run(job).result.read_bytes())["best_loss"] for job in ("demo-0001", "demo-0002")}
     better, worse = sorted(loss, key=loss.__getitem__)
     words = f"three: 1 of 3 members; not finished: demo-0003; others are better than {worse}\n"
     assert words in told(place, capsys, "sample", "three", "--members", "1")[2]
-    assert load(place.root, "three", best=1).cast.first.id == better
+    assert load(place.root, "three", best=1).ensemble_members.first.id == better
 
 
 def test_members_that_do_not_fit_into_memory(
-    place: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    place: WorkspacePaths, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Evaluated in turns, to the same figures; refused where all are needed at each word."""
     usual = document(place, capsys, "evaluate", "three")
     monkeypatch.setattr("terry.jobs.trained.members._free_memory", lambda _: 100)
-    assert load_cast(place).at_once("cpu") == 1
+    assert load_members(place).at_once("cpu") == 1
     assert document(place, capsys, "evaluate", "three") == usual
     code, out, err = told(place, capsys, "sample", "three")
     assert (code, out) == (2, "")
@@ -245,7 +251,7 @@ def test_members_that_do_not_fit_into_memory(
     assert "--members N" in err
 
 
-def test_three_lines_of_python(place: Workspace) -> None:
+def test_three_lines_of_python(place: WorkspacePaths) -> None:
     three = load(place.root, "three")
     texts = three.write(3, unit="sentence", random_seed=9)
     assert texts == load(place.root, "three").write(3, unit="sentence", random_seed=9)
@@ -255,7 +261,7 @@ def test_three_lines_of_python(place: Workspace) -> None:
     log_p, _ = both.log_probabilities(torch.tensor([[1, 5]]), both.initial_state(1))
     assert log_p.exp().sum(-1).flatten().tolist() == pytest.approx([1, 1], abs=1e-5)
     assert isinstance(both.members[0].vocabulary_sha256, str)
-    assert load(place.root, "three", best=1, weights="loss").cast.outvoted
+    assert load(place.root, "three", best=1, weights="loss").ensemble_members.outvoted
     assert len(load(place.root, "demo-0001", snapshots=2).members) == 2
     with pytest.raises(ValueError, match="members of an ensemble must share one vocabulary"):
         Ensemble([*load(place.root, "demo-0001").members, *load(place.root, "demo-0004").members])
@@ -273,10 +279,10 @@ def test_three_lines_of_python(place: Workspace) -> None:
         load(place.root, "nobody")
 
 
-def test_loaded_weights_are_those_of_the_best_checkpoint(place: Workspace) -> None:
+def test_loaded_weights_are_those_of_the_best_checkpoint(place: WorkspacePaths) -> None:
     single = load(place.root, "demo-0002")
     (model,) = single.members
-    batches = valid_batches(single.cast.first.config, single.cast.dataset().split("valid"))
+    batches = valid_batches(single.ensemble_members.first.config, single.ensemble_members.dataset().split("valid"))
     assert batches is not None
     found = evaluate(model, batches.epoch(), "cpu")
     assert found is not None

@@ -14,7 +14,7 @@ import torch
 from terry.models import torch_kernels
 from terry.models.config import ModelConfig, OptimizerConfig, Precision, TrainingConfig
 from terry.models.errors import ConfigError
-from terry.models.training_state import Snapshot
+from terry.models.training_state import TrainingState
 from tests.helpers import toy
 
 
@@ -39,9 +39,9 @@ def last(
     *,
     compiles: bool,
     stop: int | None = None,
-    start: Snapshot | None = None,
+    start: TrainingState | None = None,
     precision: Precision = Precision.float32,
-) -> Snapshot:
+) -> TrainingState:
     """Two epochs, the last batch of each shorter than the others, and too short for ids to be projected by the row."""
     hooks = toy.Recorder(stop_after=stop)
     model = ModelConfig(cell=cell, hidden_size=6, embedding_size=5, layers=2, dropout_between=0.2)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from terry.models import cross_entropy
-from terry.models.cross_entropy import SMALL_VOCABULARY, Workspace, cross_entropy_sum, language_model_loss
+from terry.models.cross_entropy import SMALL_VOCABULARY, LogitsBuffer, cross_entropy_sum, language_model_loss
 
 
 def inputs(rows: int, size: int, vocabulary: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -31,7 +31,7 @@ def test_value_and_gradients_are_those_of_torch(rows: int, vocabulary: int, mask
     h, w, b = inputs(rows, 3, vocabulary)
     targets = torch.arange(rows) * 7 % vocabulary
     counts = torch.arange(rows) % 3 > 0 if masked else None
-    ours = cross_entropy_sum(h, w, b, targets, counts, Workspace(rows=4))
+    ours = cross_entropy_sum(h, w, b, targets, counts, LogitsBuffer(rows=4))
     each = functional.cross_entropy(functional.linear(h, w, b), targets, reduction="none")
     theirs = (each * counts).sum() if counts is not None else each.sum()
     torch.testing.assert_close(ours, theirs)
@@ -43,7 +43,7 @@ def test_gradients_are_those_found_numerically() -> None:
     targets = torch.tensor([0, 3, 1, 1, 2])
 
     def loss(*of: Tensor) -> Tensor:
-        return cross_entropy_sum(*of, targets, None, Workspace(rows=2))
+        return cross_entropy_sum(*of, targets, None, LogitsBuffer(rows=2))
 
     found = torch.autograd.grad(loss(*tensors), tensors)
     step = 1e-6
@@ -102,7 +102,7 @@ def test_only_wanted_gradients_are_computed() -> None:
 
 
 def test_the_buffer_is_used_again_and_follows_larger_vocabularies() -> None:
-    workspace = Workspace(rows=4)
+    workspace = LogitsBuffer(rows=4)
     values = []
     for vocabulary in (5, 50, 5):
         h, w, b = inputs(9, 3, vocabulary, torch.float32)
@@ -129,7 +129,7 @@ def test_small_and_large_vocabularies_have_the_loss_of_torch(vocabulary: int, ma
     h, w, b = inputs(7, 3, vocabulary)
     targets = torch.arange(7)
     counts = torch.arange(7) % 3 > 0 if masked else None
-    ours = language_model_loss(h, w, b, targets, counts, Workspace(rows=4))
+    ours = language_model_loss(h, w, b, targets, counts, LogitsBuffer(rows=4))
     each = functional.cross_entropy(functional.linear(h, w, b), targets, reduction="none")
     theirs = each.sum() if counts is None else each[counts].sum()
     torch.testing.assert_close(ours, theirs)
@@ -142,7 +142,7 @@ def test_rows_that_do_not_count_may_hold_anything(vocabulary: int) -> None:
     with torch.no_grad():
         h[1] = math.nan
     counts = torch.tensor([True, False, True, True])
-    loss = language_model_loss(h, w, b, torch.arange(4), counts, Workspace())
+    loss = language_model_loss(h, w, b, torch.arange(4), counts, LogitsBuffer())
     found = gradients(loss, h, w, b)
     assert all(bool(torch.isfinite(g).all()) for g in (loss, *found))
     assert found[0][1].abs().sum() == 0
@@ -153,7 +153,7 @@ def test_rows_whose_target_has_vanished_do_not_change_the_others() -> None:
     with torch.no_grad():
         b[17] = -1e4
     targets = torch.tensor([3, 17, 4, 5, 17, 6, 7, 8, 17])
-    ours = cross_entropy_sum(h, w, b, targets, None, Workspace(rows=4))
+    ours = cross_entropy_sum(h, w, b, targets, None, LogitsBuffer(rows=4))
     theirs = functional.cross_entropy(functional.linear(h, w, b), targets, reduction="sum")
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(gradients(ours, h, w, b), gradients(theirs, h, w, b))
@@ -168,4 +168,4 @@ def test_what_is_not_a_number_stays_so() -> None:
 
 @pytest.mark.parametrize(("count", "rows"), [(1, 1), (128, 128), (129, 65), (700, 117), (2000, 125)])
 def test_chunks_are_of_like_size(count: int, rows: int) -> None:
-    assert Workspace().rows(count, torch.empty(8000, 50)) == rows
+    assert LogitsBuffer().rows(count, torch.empty(8000, 50)) == rows

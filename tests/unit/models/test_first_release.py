@@ -17,7 +17,7 @@ from terry.jobs.process.checkpoints import load
 from terry.models.config import AnnealConfig, ModelConfig, Optimizer, OptimizerConfig, TrainingConfig
 from terry.models.language_model import LanguageModel
 from terry.models.state import load_weights
-from terry.models.training_state import Snapshot
+from terry.models.training_state import TrainingState
 from tests.helpers import toy
 
 DATA, STEP = Path(__file__).parents[2] / "data", "step-000000010-a0001"
@@ -49,7 +49,7 @@ def test_training_goes_on_as_it_would_have_then(
     checkpoint = load(DATA / name / STEP)
     hooks = toy.Recorder()
     trainer = toy.trainer(*settings, hooks, device=device)
-    trainer.resume(checkpoint.snapshot)
+    trainer.resume(checkpoint.training_state)
     result = trainer.run()
     assert (result.step, result.rollbacks) == (21, 0)
     found = [record.loss for record in hooks.records] + [record.loss for record in hooks.validations]
@@ -61,7 +61,7 @@ def test_a_snapshot_of_another_device_says_so_and_goes_on() -> None:
     hooks = toy.Recorder()
     trainer = toy.trainer(*SETTINGS, hooks)
     trainer.resume(
-        Snapshot(
+        TrainingState(
             step=checkpoint.step,
             model=checkpoint.model,
             optimizer=checkpoint.optimizer,

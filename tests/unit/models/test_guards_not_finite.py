@@ -18,7 +18,7 @@ from terry.models.config import (
 )
 from terry.models.errors import NotFinite
 from terry.models.protocols import Reason
-from terry.models.training_state import Snapshot
+from terry.models.training_state import TrainingState
 from tests.helpers import toy
 
 #: A ReLU network explodes once the rate, which rises from step to step, is large enough.
@@ -56,7 +56,7 @@ class _Poison(toy.Recorder):
         super().__init__(stop_after=stop_after)
         self.at: int | None = at
 
-    def run(self, config: TrainingConfig, start: Snapshot | None = None) -> int:
+    def run(self, config: TrainingConfig, start: TrainingState | None = None) -> int:
         trainer = toy.trainer(training=config, hooks=self)
         self.weight = trainer.model.get_parameter("output_weight")
         if start is not None:
@@ -95,9 +95,10 @@ class SavesAlways(toy.Recorder):
         return True
 
 
-def is_finite(snapshot: Snapshot) -> bool:
+def is_finite(training_state: TrainingState) -> bool:
     return all(
-        bool(torch.isfinite(tensor).all()) for tensor in (*snapshot.model.values(), *snapshot.optimizer.values())
+        bool(torch.isfinite(tensor).all())
+        for tensor in (*training_state.model.values(), *training_state.optimizer.values())
     )
 
 
@@ -106,8 +107,8 @@ def test_what_is_not_finite_is_never_saved() -> None:
     with pytest.raises(NotFinite) as caught:
         toy.trainer(MODEL, ABSURD, training(2), hooks).run()
     assert hooks.saved
-    assert all(snapshot.step < caught.value.step for snapshot, _ in hooks.saved)
-    assert all(is_finite(snapshot) for snapshot, _ in hooks.saved)
+    assert all(training_state.step < caught.value.step for training_state, _ in hooks.saved)
+    assert all(is_finite(training_state) for training_state, _ in hooks.saved)
 
 
 def test_told_to_stop_while_it_is_poisoned_it_saves_what_is_good() -> None:

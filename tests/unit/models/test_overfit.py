@@ -19,7 +19,7 @@ from terry.models.config import (
     Schedule,
 )
 from terry.models.errors import ConfigError
-from terry.models.overfit import Verdict, overfit
+from terry.models.overfit import OverfitVerdict, overfit
 
 
 def small(cell: str = "gru", **settings: object) -> ModelConfig:
@@ -29,7 +29,7 @@ def small(cell: str = "gru", **settings: object) -> ModelConfig:
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_learns_by_heart(cell: str) -> None:
     report = overfit(small(cell, dropout=0.5, weight_drop=0.5), OptimizerConfig(lr=0.005), seconds=60)
-    assert report.verdict is Verdict.learned
+    assert report.verdict is OverfitVerdict.learned
     assert report.ok
     assert report.first_loss == pytest.approx(4.605, rel=0.02)
     assert report.loss is not None
@@ -41,17 +41,17 @@ def test_every_cell_learns_by_heart(cell: str) -> None:
 def test_examples_of_ones_own_and_a_schedule_that_would_stop_it() -> None:
     optimizer = OptimizerConfig(lr=0.01, anneal=AnnealConfig(factor=1e-6), warmup_steps=10**6)
     report = overfit(small(), optimizer, vocabulary_size=5, examples=torch.tensor([[1, 2, 3, 4, 0]]), seconds=60)
-    assert report.verdict is Verdict.learned
+    assert report.verdict is OverfitVerdict.learned
 
 
 def test_a_cosine_with_its_own_end_is_left_out_too() -> None:
     optimizer = OptimizerConfig(lr=0.01, schedule=Schedule.cosine, minimum_lr=0.001)
-    assert overfit(small(), optimizer, seconds=60).verdict is Verdict.learned
+    assert overfit(small(), optimizer, seconds=60).verdict is OverfitVerdict.learned
 
 
 def test_a_rate_that_is_far_too_small_is_stuck() -> None:
     report = overfit(small(), OptimizerConfig(lr=1e-7), steps=60, seconds=60)
-    assert report.verdict is Verdict.stuck
+    assert report.verdict is OverfitVerdict.stuck
     assert not report.ok
     assert "nothing moves; a higher rate than 1e-07" in report.describe()
 
@@ -59,20 +59,20 @@ def test_a_rate_that_is_far_too_small_is_stuck() -> None:
 def test_weights_that_are_thrown_about_are_stuck_for_another_reason() -> None:
     optimizer = OptimizerConfig(name=Optimizer.adamw, weight_decay=1000.0, lr=0.0015)  # each step takes all of them
     report = overfit(small(), optimizer, steps=60, seconds=60)
-    assert report.verdict is Verdict.stuck
+    assert report.verdict is OverfitVerdict.stuck
     assert "it jumps; a lower rate than 0.0015 may help" in report.describe()
 
 
 def test_a_beginning_far_off_is_said() -> None:
     report = overfit(small(init=Init.uniform, init_range=30.0), OptimizerConfig(lr=0.2), steps=60, seconds=60)
     assert report.first_loss > 20
-    assert report.verdict is Verdict.stuck
+    assert report.verdict is OverfitVerdict.stuck
     assert "an untrained model should have about ln(vocabulary) = 4.605" in report.describe()
 
 
 def test_an_absurd_loss_is_not_written_out_digit_by_digit() -> None:
     report = overfit(small("lstm"), OptimizerConfig(name=Optimizer.sgd, lr=1e30), steps=60, seconds=60)
-    assert report.verdict is Verdict.diverged
+    assert report.verdict is OverfitVerdict.diverged
     assert re.search(r" -> \d\.\d\de\+\d\d in \d+ steps, .*; a lower rate than 1e\+30 may help$", report.describe())
 
 
@@ -84,7 +84,7 @@ def test_a_cell_of_ones_own_that_is_none_is_a_setting_at_fault(cell: str) -> Non
 
 def test_a_rate_that_is_rather_small_is_slow() -> None:
     report = overfit(small(), OptimizerConfig(lr=3e-4), steps=150, seconds=60)
-    assert report.verdict is Verdict.slow
+    assert report.verdict is OverfitVerdict.slow
     assert report.ok
 
 
@@ -92,7 +92,7 @@ def test_a_rate_that_is_rather_small_is_slow() -> None:
 def test_a_rate_that_is_far_too_large_diverges(lr: float) -> None:
     model = small("rnn", nonlinearity=Nonlinearity.relu)
     report = overfit(model, OptimizerConfig(name=Optimizer.sgd, lr=lr), steps=60, seconds=60)
-    assert report.verdict is Verdict.diverged
+    assert report.verdict is OverfitVerdict.diverged
     assert not report.ok
 
 

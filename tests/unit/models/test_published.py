@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.data_prep.batches import ExampleBatches, StreamBatches
 from terry.data_prep.config import Clean, DatasetConfig, SplitConfig, Splitter, Tokenizer
 from terry.data_prep.dataset import Dataset, Split
@@ -52,7 +52,7 @@ def config(path: Path) -> RunConfig:
 @pytest.mark.parametrize("path", sorted(PAPERS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_given_the_data_every_paper_can_be_submitted_and_takes_steps(folder: Path, path: Path) -> None:
     path = folder / path.name
-    workspace = Workspace(folder / "runs")
+    workspace = WorkspacePaths(folder / "runs")
     planned = prepare_submission(workspace, path, [], SubmitOptions(), datetime(2026, 1, 1, tzinfo=UTC), "ahab")
     assert planned.new > 0
     run = config(path)

@@ -15,7 +15,7 @@ from terry.models.ensemble import Ensemble
 from terry.models.errors import ConfigError
 from terry.models.next_token import nucleus_bound, pick
 from terry.models.sample_text import Sampler, Shape, Text
-from terry.models.sampling_settings import Choice
+from terry.models.sampling_settings import SamplingSettings
 from tests.unit.models.test_ensemble import model, several
 
 END = 1
@@ -25,7 +25,9 @@ SHAPE = Shape(prompt=(END,), ends=frozenset({END}), banned=frozenset({0}), max_w
 def draw(
     ensemble: Ensemble, count: int = 20, shape: Shape = SHAPE, *, seed: int = 7, batch_size: int = 256, **how: float
 ) -> list[Text]:
-    return list(Sampler(ensemble).draw(shape, count, choice=Choice(**how), seed=seed, batch_size=batch_size))  # type: ignore[arg-type]
+    return list(
+        Sampler(ensemble).draw(shape, count, settings=SamplingSettings(**how), seed=seed, batch_size=batch_size)
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("average", Average)
@@ -35,7 +37,7 @@ def test_a_seed_gives_the_same_texts_whatever_the_batch(average: Average, settin
     results = []
     for batch_size in (1, 3, 256):
         sampler = Sampler(Ensemble(several(), average=average))
-        texts = list(sampler.draw(shape, 20, choice=Choice(**settings), seed=7, batch_size=batch_size))  # type: ignore[arg-type]
+        texts = list(sampler.draw(shape, 20, settings=SamplingSettings(**settings), seed=7, batch_size=batch_size))  # type: ignore[arg-type]
         ids = [(text.attempt, text.ids) for text in texts]
         results.append((ids, sampler.tally.attempts, sampler.tally.short, sampler.tally.long))
     assert results[0] == results[1] == results[2]
@@ -193,7 +195,7 @@ def test_pick_takes_the_first_column_that_passes(rows: list[list[float]], number
 )
 def test_impossible_settings(settings: dict[str, float], expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
-        Choice(**settings)  # type: ignore[arg-type]
+        SamplingSettings(**settings)  # type: ignore[arg-type]
 
 
 def test_the_members_stay_as_they_are() -> None:

@@ -147,7 +147,7 @@ def test_best_snapshots_are_those_of_new_lowest_validations() -> None:
     result = toy.trainer(optimizer=OptimizerConfig(lr=0.1), training=TrainingConfig(epochs=8), hooks=hooks).run()
     lowest = min(v.loss for v in hooks.validations)
     best = [v.step for v in hooks.validations if v.is_best]
-    assert [snapshot.step for snapshot, is_best in hooks.saved if is_best] == best
+    assert [training_state.step for training_state, is_best in hooks.saved if is_best] == best
     assert (result.best_loss, result.best_step) == (lowest, best[-1])
 
 

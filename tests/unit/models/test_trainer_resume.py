@@ -23,7 +23,7 @@ from terry.models.config import (
 )
 from terry.models.errors import StateError
 from terry.models.protocols import BatchSource
-from terry.models.training_state import Snapshot
+from terry.models.training_state import TrainingState
 from tests.helpers import toy
 from tests.helpers.toy import has_bfloat16_lstm
 
@@ -58,18 +58,18 @@ def training_config(threads: int) -> TrainingConfig:
     return TrainingConfig(epochs=EPOCHS, log_every=3, threads=threads)
 
 
-def through_json(snapshot: Snapshot) -> Snapshot:
-    return Snapshot(
-        step=snapshot.step,
-        model=snapshot.model,
-        optimizer=snapshot.optimizer,
-        state=json.loads(json.dumps(dict(snapshot.state), allow_nan=False)),
+def through_json(training_state: TrainingState) -> TrainingState:
+    return TrainingState(
+        step=training_state.step,
+        model=training_state.model,
+        optimizer=training_state.optimizer,
+        state=json.loads(json.dumps(dict(training_state.state), allow_nan=False)),
     )
 
 
 def run(
-    settings_: tuple[ModelConfig, OptimizerConfig, TrainingConfig], stop: int | None, start: Snapshot | None
-) -> Snapshot:
+    settings_: tuple[ModelConfig, OptimizerConfig, TrainingConfig], stop: int | None, start: TrainingState | None
+) -> TrainingState:
     hooks = toy.Recorder(stop_after=stop)
     trainer = toy.trainer(*settings_, hooks)
     if start is not None:
@@ -112,16 +112,16 @@ def test_any_number_of_stops_at_any_steps_changes_nothing(stops: list[int]) -> N
         OptimizerConfig(name=Optimizer.asgd, lr=0.5, nonmonotone=1, clip_norm=0.25, schedule=Schedule.cosine),
         TrainingConfig(epochs=EPOCHS, log_every=4, valid_every=3, threads=1),
     )  # fmt: skip
-    snapshot = None
+    training_state = None
     for stop in stops:
-        snapshot = run(settings_, stop, snapshot)
-        assert snapshot.step == stop
-    assert toy.differences(run(settings_, None, None), run(settings_, None, snapshot)) == []
+        training_state = run(settings_, stop, training_state)
+        assert training_state.step == stop
+    assert toy.differences(run(settings_, None, None), run(settings_, None, training_state)) == []
 
 
 @pytest.mark.usefixtures("either_loss")
 def test_padded_examples_resume_bit_for_bit() -> None:
-    def last(stop: int | None, start: Snapshot | None) -> Snapshot:
+    def last(stop: int | None, start: TrainingState | None) -> TrainingState:
         hooks = toy.Recorder(stop_after=stop)
         trainer = toy.trainer(hooks=hooks, data=toy.examples, valid=lambda: toy.examples(1))
         if start is not None:
@@ -144,7 +144,7 @@ def test_rows_projected_once_resume_bit_for_bit_though_the_last_batch_is_too_sho
     decide = layer.prefers_ids
     monkeypatch.setattr(layer, "prefers_ids", lambda *args: (ways.append(decide(*args)), ways[-1])[1])
 
-    def last(stop: int | None, start: Snapshot | None) -> Snapshot:
+    def last(stop: int | None, start: TrainingState | None) -> TrainingState:
         hooks = toy.Recorder(stop_after=stop)
         model = ModelConfig(
             cell=cell, hidden_size=32, embedding_size=32, layers=2, tie_weights=True, weight_drop=0.2,
@@ -177,17 +177,17 @@ def test_a_snapshot_taken_in_passing_is_as_good_as_one_taken_at_a_stop() -> None
     settings_ = (model_config("gru"), optimizer_config(Optimizer.adam), training_config(1))
     hooks = toy.Recorder(save_at=(4, 9))
     toy.trainer(*settings_, hooks).run()
-    passing = [snapshot for snapshot, _ in hooks.saved if snapshot.step < STEPS]
+    passing = [training_state for training_state, _ in hooks.saved if training_state.step < STEPS]
     assert len(passing) >= 2
-    for snapshot in passing:
-        assert toy.differences(hooks.last, run(settings_, None, snapshot)) == []
+    for training_state in passing:
+        assert toy.differences(hooks.last, run(settings_, None, training_state)) == []
 
 
 def test_the_best_snapshot_can_be_resumed_from_too() -> None:
     settings_ = (model_config("gru"), OptimizerConfig(lr=0.1), training_config(1))
     hooks = toy.Recorder()
     toy.trainer(*settings_, hooks).run()
-    best = next(snapshot for snapshot, is_best in hooks.saved if is_best)
+    best = next(training_state for training_state, is_best in hooks.saved if is_best)
     assert best.step == best.state["progress"]["best_step"]
     assert toy.differences(hooks.last, run(settings_, None, best)) == []
 
@@ -231,6 +231,6 @@ def test_a_snapshot_of_a_later_version_is_refused() -> None:
     hooks = toy.Recorder(stop_after=3)
     toy.trainer(hooks=hooks).run()
     last = hooks.last
-    later = Snapshot(step=3, model=last.model, optimizer=last.optimizer, state={**last.state, "version": 99})
+    later = TrainingState(step=3, model=last.model, optimizer=last.optimizer, state={**last.state, "version": 99})
     with pytest.raises(StateError, match="version 99"):
         toy.trainer().resume(later)

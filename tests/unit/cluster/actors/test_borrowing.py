@@ -152,7 +152,7 @@ def _given_back(device: Device) -> Queue:
     return queue
 
 
-def test_a_device_that_was_given_back_is_no_trouble_and_comes_again() -> None:
+def test_a_device_that_was_given_back_is_no_problem_and_comes_again() -> None:
     queue = _given_back(make_gpu())
     queue.submit("s-1", resources=Resources(gpus=1))
     said = "waits for a GPU: quattro:0 is taken again as soon as nobody else holds it in Ray"

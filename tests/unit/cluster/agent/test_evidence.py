@@ -11,7 +11,7 @@ import pytest
 from terry.cluster.agent import evidence
 from terry.cluster.agent.evidence import ErrorReport, Evidence, judge
 from terry.cluster.core.model import EndReason, StopGoal
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 STACK = """Fatal Python error: Segmentation fault
 
@@ -121,7 +121,7 @@ def test_what_a_disk_that_is_gone_explains(found: Evidence, error: OSError, reas
 
 
 def test_what_cannot_be_read_is_taken_as_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Workspace(tmp_path).run("a-1")
+    run = WorkspacePaths(tmp_path).run("a-1")
 
     def gone(*_: object, **__: object) -> bytes:
         raise GONE
@@ -135,7 +135,7 @@ def test_what_cannot_be_read_is_taken_as_absent(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_half_written_report_counts_as_none(tmp_path: Path) -> None:
-    folder = Workspace(tmp_path).run("a-1").attempt(1)
+    folder = WorkspacePaths(tmp_path).run("a-1").attempt(1)
     folder.root.mkdir(parents=True)
     assert evidence.read_error(folder) is None
     folder.error.write_text('{"reason": "exc')
@@ -144,7 +144,7 @@ def test_a_half_written_report_counts_as_none(tmp_path: Path) -> None:
 
 
 def test_the_newest_checkpoint_counts(tmp_path: Path) -> None:
-    run = Workspace(tmp_path).run("a-1")
+    run = WorkspacePaths(tmp_path).run("a-1")
     assert evidence.newest_checkpoint_step(run) is None
     for name in ("step-000000120-a0001", "step-000000090-a0002", ".step-000000500-a0002.ab12.tmp", "other"):
         (run.checkpoints / name).mkdir(parents=True)

@@ -11,7 +11,7 @@ from terry.cluster.agent.meter import DeviceMeter
 from terry.cluster.core.model import Device, DeviceKind, DeviceUse
 from terry.cluster.core.state import State
 from terry.cluster.files.live import LiveWriter, read
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from tests.fakes.pool import FakeGpu
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -51,7 +51,7 @@ def test_a_kernel_that_does_not_tell(tmp_path: Path) -> None:
     assert meter.use is None
 
 
-def test_this_machine() -> None:
+def test_this_node() -> None:
     """The real /proc: some memory is in use."""
     meter = DeviceMeter(device(DeviceKind.CPU), None)
     meter.look(0.0)
@@ -72,7 +72,7 @@ def test_gpu() -> None:
 
 def test_uses_are_in_live_json(tmp_path: Path) -> None:
     """The newest of each device; they alone are no reason to write sooner."""
-    workspace = Workspace(tmp_path)
+    workspace = WorkspacePaths(tmp_path)
     workspace.queue.mkdir()
     live = LiveWriter(workspace, 1)
     use = DeviceUse(device_id="quattro:0", time=NOW, utilisation=0.5)

@@ -13,7 +13,7 @@ import pytest
 from terry.cluster.away import cache as away_cache
 from terry.cluster.away.courier import Courier
 from terry.cluster.away.home import Home
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.ports import LaunchOrder
 from tests.unit.cluster.away.test_home import order_of
 
@@ -22,9 +22,9 @@ DATA = "datasets/words-0123"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Workspace:
+def place(tmp_path: Path) -> WorkspacePaths:
     """The workspace, with a data set."""
-    made = Workspace(tmp_path / "home")
+    made = WorkspacePaths(tmp_path / "home")
     made.cluster.mkdir(parents=True)
     (made.root / DATA).mkdir(parents=True)
     (made.root / DATA / "tokens.bin").write_bytes(b"tokens")
@@ -32,8 +32,8 @@ def place(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> Workspace:
-    made = Workspace(tmp_path / "local")
+def local(tmp_path: Path) -> WorkspacePaths:
+    made = WorkspacePaths(tmp_path / "local")
     made.datasets.mkdir(parents=True)
     return made
 
@@ -41,7 +41,7 @@ def local(tmp_path: Path) -> Workspace:
 class Node:
     """An agent's courier on the node."""
 
-    def __init__(self, place: Workspace, local: Workspace) -> None:
+    def __init__(self, place: WorkspacePaths, local: WorkspacePaths) -> None:
         self.local = local
         self.courier = Courier(Home(place, lambda *_: [DATA]), local, every_s=0.02)
         self.place = place
@@ -76,7 +76,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_data_sets_that_nothing_has_used_for_two_weeks_go(local: Workspace) -> None:
+def test_data_sets_that_nothing_has_used_for_two_weeks_go(local: WorkspacePaths) -> None:
     for name in ("old-1", "new-1", ".new-2.0a0b.tmp"):
         (local.datasets / name).mkdir()
         (local.datasets / name / "tokens.bin").write_bytes(b"tokens")
@@ -87,7 +87,7 @@ def test_data_sets_that_nothing_has_used_for_two_weeks_go(local: Workspace) -> N
     assert names(local.datasets) == set()
 
 
-def test_what_a_job_uses_stays_however_old_it_is(place: Workspace, local: Workspace) -> None:
+def test_what_a_job_uses_stays_however_old_it_is(place: WorkspacePaths, local: WorkspacePaths) -> None:
     node = Node(place, local)
     order = node.begin()
     data = local.root / DATA
@@ -106,7 +106,7 @@ def test_what_a_job_uses_stays_however_old_it_is(place: Workspace, local: Worksp
     node.courier.close()
 
 
-def test_a_data_set_of_which_something_is_gone_is_sent_again(place: Workspace, local: Workspace) -> None:
+def test_a_data_set_of_which_something_is_gone_is_sent_again(place: WorkspacePaths, local: WorkspacePaths) -> None:
     node = Node(place, local)
     node.end(node.begin())
     tokens = local.root / DATA / "tokens.bin"
@@ -117,7 +117,7 @@ def test_a_data_set_of_which_something_is_gone_is_sent_again(place: Workspace, l
     node.courier.close()
 
 
-def test_what_killed_agents_have_left_of_runs_goes_and_results_stay(local: Workspace) -> None:
+def test_what_killed_agents_have_left_of_runs_goes_and_results_stay(local: WorkspacePaths) -> None:
     (local.runs / "s-1" / "attempts" / "0001").mkdir(parents=True)
     (local.runs / "s-data").mkdir()
     (local.runs / "s-data" / "result.json").write_bytes(b"{}")

@@ -14,38 +14,38 @@ import pytest
 
 from terry.cluster.away import courier, outbox
 from terry.cluster.away.courier import Courier
-from terry.cluster.away.home import CHUNK, Home, HomeAway, HomePort, Superseded, is_seen, mark_of
+from terry.cluster.away.home import CHUNK, AttemptSuperseded, Home, HomeAway, WorkspaceHome, is_seen, mark_of
 from terry.cluster.away.outbox import Outbox
-from terry.cluster.files.paths import Run, Workspace
+from terry.cluster.files.paths import Run, WorkspacePaths
 from terry.cluster.ports import LaunchOrder
 from tests.helpers.flaky_home import FlakyHome
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Workspace:
-    workspace = Workspace(tmp_path / "home")
+def place(tmp_path: Path) -> WorkspacePaths:
+    workspace = WorkspacePaths(tmp_path / "home")
     workspace.cluster.mkdir(parents=True)
     return workspace
 
 
 @pytest.fixture
-def home(place: Workspace) -> Home:
+def home(place: WorkspacePaths) -> Home:
     found = Home(place, lambda _, order: [order.spec_path])
     assert found.begin("s-1", 1, b"{}") == ""
     return found
 
 
-def test_the_mark_tells_the_workspace_from_a_folder_of_the_same_path(place: Workspace, tmp_path: Path) -> None:
+def test_the_mark_tells_the_workspace_from_a_folder_of_the_same_path(place: WorkspacePaths, tmp_path: Path) -> None:
     mark = mark_of(place)
     assert mark == mark_of(place), "it stays"
     assert is_seen(place, mark)
-    assert not is_seen(Workspace(tmp_path / "nowhere"), mark)
-    other = Workspace(tmp_path / "other")
+    assert not is_seen(WorkspacePaths(tmp_path / "nowhere"), mark)
+    other = WorkspacePaths(tmp_path / "other")
     mark_of(other)
     assert not is_seen(other, mark)
 
 
-def test_a_file_grows_by_offset_whatever_is_told_twice(home: Home, place: Workspace) -> None:
+def test_a_file_grows_by_offset_whatever_is_told_twice(home: Home, place: WorkspacePaths) -> None:
     def append(offset: int, data: bytes) -> int:
         return home.append("s-1", 1, "attempts/0001/metrics.jsonl", offset, data)
 
@@ -57,7 +57,7 @@ def test_a_file_grows_by_offset_whatever_is_told_twice(home: Home, place: Worksp
     assert place.run("s-1").attempt(1).metrics.read_bytes() == b"abcde"
 
 
-def test_nothing_of_an_attempt_that_is_over_is_taken(home: Home, place: Workspace) -> None:
+def test_nothing_of_an_attempt_that_is_over_is_taken(home: Home, place: WorkspacePaths) -> None:
     home.stage("s-1", 1, "t1", "result.json", 0, b"of attempt 1")
     assert home.begin("s-1", 2, b"{}") == ""
     calls: list[Callable[[], Any]] = [
@@ -68,7 +68,7 @@ def test_nothing_of_an_attempt_that_is_over_is_taken(home: Home, place: Workspac
         lambda: home.begin("s-1", 1, b"{}"),
     ]
     for call in calls:
-        with pytest.raises(Superseded):
+        with pytest.raises(AttemptSuperseded):
             call()
     assert not place.run("s-1").result.exists()
     assert home.begin("s-1", 2, b"{}") == "", "told again"
@@ -77,7 +77,7 @@ def test_nothing_of_an_attempt_that_is_over_is_taken(home: Home, place: Workspac
 
 
 @pytest.mark.parametrize("name", ["../s-2/result.json", "/etc/passwd", "a/../../x", "", ".", "link/x"])
-def test_no_name_leads_out_of_the_runs_folder(home: Home, place: Workspace, tmp_path: Path, name: str) -> None:
+def test_no_name_leads_out_of_the_runs_folder(home: Home, place: WorkspacePaths, tmp_path: Path, name: str) -> None:
     (place.run("s-1").root / "link").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="outside"):
         home.append("s-1", 1, name, 0, b"x")
@@ -88,7 +88,7 @@ def test_no_name_leads_out_of_the_runs_folder(home: Home, place: Workspace, tmp_
     assert not (tmp_path / "x").exists()
 
 
-def test_reading_is_held_to_the_workspace(home: Home, place: Workspace, tmp_path: Path) -> None:
+def test_reading_is_held_to_the_workspace(home: Home, place: WorkspacePaths, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x")
     with pytest.raises(ValueError, match="outside"):
         home.read("../secret", 0, 10)
@@ -98,7 +98,7 @@ def test_reading_is_held_to_the_workspace(home: Home, place: Workspace, tmp_path
         home.read("none", 0, 1)
 
 
-def test_what_an_attempt_needs_is_named_with_its_sizes(home: Home, place: Workspace) -> None:
+def test_what_an_attempt_needs_is_named_with_its_sizes(home: Home, place: WorkspacePaths) -> None:
     (place.root / "jobs.jsonl").write_bytes(b"line")
     run = place.run("s-1")
     write_checkpoint(run, 10, attempt=1)
@@ -112,7 +112,7 @@ def test_what_an_attempt_needs_is_named_with_its_sizes(home: Home, place: Worksp
     assert all("half" not in name for name in found["runs/s-1/checkpoints"].files)
 
 
-def order_of(place: Workspace, attempt: int) -> LaunchOrder:
+def order_of(place: WorkspacePaths, attempt: int) -> LaunchOrder:
     return LaunchOrder(
         epoch=1,
         job_id="s-1",
@@ -148,7 +148,7 @@ def contents(run: Run) -> dict[str, bytes]:
 class Life:
     """A run on a node of its own, played without a process: it writes as one would."""
 
-    def __init__(self, local: Workspace, place: Workspace, seed: int) -> None:
+    def __init__(self, local: WorkspacePaths, place: WorkspacePaths, seed: int) -> None:
         self.random = random.Random(seed)
         self.run, self.home_run = local.run("s-1"), place.run("s-1")
         self.step = 0
@@ -196,11 +196,11 @@ class Life:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_all_comes_home_whole_and_in_order_however_often_calls_are_lost(
-    tmp_path: Path, home: Home, place: Workspace, seed: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, home: Home, place: WorkspacePaths, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "_QUIET_S", 0.0)
     flaky = FlakyHome(home, 0.15, seed)
-    life = Life(Workspace(tmp_path / "local"), place, seed)
+    life = Life(WorkspacePaths(tmp_path / "local"), place, seed)
     box = Outbox(flaky, life.run, "s-1", 1)
 
     def send(*, last: bool = False) -> bool:
@@ -224,8 +224,8 @@ def test_all_comes_home_whole_and_in_order_however_often_calls_are_lost(
     assert len(list(life.home_run.checkpoints.glob("step-*"))) == 2
 
 
-def test_large_files_travel_in_parts(tmp_path: Path, home: Home, place: Workspace) -> None:
-    run = Workspace(tmp_path / "local").run("s-1")
+def test_large_files_travel_in_parts(tmp_path: Path, home: Home, place: WorkspacePaths) -> None:
+    run = WorkspacePaths(tmp_path / "local").run("s-1")
     run.attempt(1).root.mkdir(parents=True)
     box = Outbox(home, run, "s-1", 1)
     big = random.Random(1).randbytes(CHUNK + 17)
@@ -239,7 +239,7 @@ def test_large_files_travel_in_parts(tmp_path: Path, home: Home, place: Workspac
 class Fetch:
     """A fetch of a second attempt by a courier, and what it was answered."""
 
-    def __init__(self, home: HomePort, place: Workspace, local: Workspace) -> None:
+    def __init__(self, home: WorkspaceHome, place: WorkspacePaths, local: WorkspacePaths) -> None:
         self.local, self.answers = local, SimpleQueue[str]()
         self.courier = Courier(home, local)
         self.order = order_of(place, 2)
@@ -256,13 +256,13 @@ class Fetch:
 
 
 def test_a_fetch_brings_what_is_needed_however_often_calls_are_lost_and_claims_the_attempt(
-    tmp_path: Path, home: Home, place: Workspace, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, home: Home, place: WorkspacePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(courier, "_PAUSE_S", 0.001)
     (place.root / "jobs.jsonl").write_bytes(b"line")
     write_checkpoint(place.run("s-1"), 10, attempt=1)
     flaky = FlakyHome(home, 0.3, 7)
-    fetch = Fetch(flaky, place, Workspace(tmp_path / "local"))
+    fetch = Fetch(flaky, place, WorkspacePaths(tmp_path / "local"))
     (fetch.local.run("s-1").root / "stale").mkdir(parents=True)
     assert fetch() == ""
     fetch.courier.close()
@@ -274,10 +274,10 @@ def test_a_fetch_brings_what_is_needed_however_often_calls_are_lost_and_claims_t
 
 
 def test_what_is_not_there_is_named(
-    tmp_path: Path, home: Home, place: Workspace, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, home: Home, place: WorkspacePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(courier, "_PAUSE_S", 0.001)
-    fetch = Fetch(home, place, Workspace(tmp_path / "local"))
+    fetch = Fetch(home, place, WorkspacePaths(tmp_path / "local"))
     assert fetch() == "what it needs could not be fetched: jobs.jsonl is not in the workspace"
     assert not place.run("s-1").attempt(2).root.exists()
     fetch.courier.close()

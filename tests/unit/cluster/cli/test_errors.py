@@ -13,7 +13,7 @@ import click
 import pytest
 
 from terry.cluster.cli.main import VERBS
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from tests.helpers.world import World
 from tests.unit.cluster.conftest import Terry
 
@@ -135,7 +135,7 @@ def test_what_the_file_system_refuses(
     assert said.code == 2
     assert words in said.err
     assert str(tmp_path / "runs") in said.err
-    assert Workspace(tmp_path / "runs").submissions("cells") == []
+    assert WorkspacePaths(tmp_path / "runs").submissions("cells") == []
 
 
 def test_a_bug_shows_its_stack_and_is_no_failed_job(

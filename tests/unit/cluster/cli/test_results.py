@@ -181,7 +181,7 @@ def test_two_devices(tmp_path: Path, terry: Terry) -> None:
     found = {d["id"]: d["jobs"] for d in terry("nodes", "--json").json}
     assert sorted(found.values()) == [["cells-0001"], ["cells-0002"]]
     world.pool.end("cells-0001", AttemptEnd(reason=EndReason.SUCCESS))
-    world.controller.let_go()
+    world.controller.close()
 
 
 def test_compare(terry: Terry, world: World) -> None:

@@ -98,7 +98,7 @@ def test_a_superseded_controller_does_not_fool_a_reader(world: World) -> None:
     """What it wrote after its successor began is void: a reader that saw it starts anew."""
     world.submit("cells", 1)
     world.turn(times=2)
-    world.controller.let_go()
+    world.controller.close()
     reader = Reader(world.workspace)
     job = reader.jobs()["cells-0001"].job
     ghost, real = replace(job, id="ghost-0001", identity="0"), replace(job, id="real-0001", identity="1")

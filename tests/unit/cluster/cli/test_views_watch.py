@@ -18,7 +18,7 @@ from terry.cluster.files import inbox
 from tests.helpers.world import World, busy
 from tests.unit.cluster.conftest import Terry
 
-_PATIENCE_S = 90.0  # only a broken program waits so long; a busy machine may wait some
+_WAIT_S = 90.0  # only a broken program waits so long; a busy machine may wait some
 
 
 class Window:
@@ -34,7 +34,7 @@ class Window:
             ["-m", "terry.cluster.cli.main", "-w", str(world.workspace.root), "watch"],
             dimensions=(height, width),
             env={**clean, "TERM": "xterm-256color", "TZ": "UTC", **environment},
-            timeout=_PATIENCE_S,
+            timeout=_WAIT_S,
         )
         self.before = termios.tcgetattr(self.child.child_fd)
 
@@ -49,7 +49,7 @@ class Window:
 
     def until(self, true: Callable[[], bool]) -> None:
         """Take in what the program writes until something holds."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _WAIT_S
         while not true():
             assert time.monotonic() < deadline, "\n".join(self.lines)
             try:
@@ -266,7 +266,7 @@ def test_until_done_prints_how_all_ended(world: World) -> None:
     world.submit("cells", 8)
     world.turn(times=3)
     command = ["-m", "terry.cluster.cli.main", "-w", str(world.workspace.root), "watch", "--until-done"]
-    child = pexpect.spawn(sys.executable, command, dimensions=(8, 100), timeout=_PATIENCE_S)
+    child = pexpect.spawn(sys.executable, command, dimensions=(8, 100), timeout=_WAIT_S)
     child.expect("running")
     for number in range(1, 9):
         world.finish(f"cells-000{number}", loss=2.5)

@@ -1,4 +1,4 @@
-"""`doctor` finds each kind of damage, and says how to mend it."""
+"""`doctor` finds each kind of damage, and says how to fix it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from terry.cluster.agent.marks import AGENT_VARIABLE
 from terry.cluster.client.doctor import Finding, examine
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from tests.helpers.world import World, device
 
 
@@ -29,13 +29,13 @@ def world(tmp_path: Path) -> World:
     return found
 
 
-def bad(workspace: Workspace) -> list[Finding]:
-    """What is wrong, the disk of this machine and the controller's age apart."""
+def bad(workspace: WorkspacePaths) -> list[Finding]:
+    """What is wrong, the disk of this node and the controller's age apart."""
     found = examine(workspace, datetime.now(UTC))
     return [f for f in found if not f.good and f.what not in {"disk", "controller"}]
 
 
-def only(workspace: Workspace) -> str:
+def only(workspace: WorkspacePaths) -> str:
     """The one thing that is wrong."""
     findings = bad(workspace)
     assert len(findings) == 1, findings
@@ -60,7 +60,7 @@ def test_a_damaged_line_of_the_journal(world: World) -> None:
     text = only(world.workspace)
     assert f"{segment}:1: " in text
     assert "its checksum is wrong" in text
-    assert "To mend it" in text
+    assert "To fix it" in text
 
 
 def test_a_checkpoint_with_another_sha256(world: World) -> None:

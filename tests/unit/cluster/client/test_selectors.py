@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terry.cluster.client.selectors import select, select_one
+from terry.cluster.client.selectors import select_job, select_jobs
 from terry.cluster.core.model import Job, JobRecord, JobState, Resources, SpecRef
 from terry.cluster.errors import UserError
 
@@ -58,7 +58,7 @@ ENSEMBLES = {"terry": ["cells-0002", "cells-0011", "gone-0001"]}
 )
 def test_select(selectors: list[str], expected: list[str]) -> None:
     """Names are united, states choose among them, the order is that of the queue."""
-    assert [r.job.id for r in select(selectors, JOBS, ENSEMBLES)] == expected
+    assert [r.job.id for r in select_jobs(selectors, JOBS, ENSEMBLES)] == expected
 
 
 @pytest.mark.parametrize(
@@ -74,25 +74,25 @@ def test_select(selectors: list[str], expected: list[str]) -> None:
 def test_errors_say_what_there_is(selector: str, words: list[str]) -> None:
     """And which is nearest."""
     with pytest.raises(UserError) as error:
-        select([selector], JOBS, ENSEMBLES)
+        select_jobs([selector], JOBS, ENSEMBLES)
     for word in words:
         assert word in str(error.value)
 
 
 def test_one_job_is_one_job() -> None:
     """A sweep is not one job."""
-    assert select_one("base-0001", JOBS).job.id == "base-0001"
+    assert select_job("base-0001", JOBS).job.id == "base-0001"
     with pytest.raises(UserError, match="means 3 jobs"):
-        select_one("cells", JOBS)
+        select_job("cells", JOBS)
     with pytest.raises(UserError, match="nothing was submitted"):
-        select_one("cells", {})
+        select_job("cells", {})
 
 
 @given(st.lists(st.text(max_size=12), max_size=3))
 def test_any_text_selects_or_is_refused(selectors: list[str]) -> None:
     """No text raises anything but UserError, or selects what is not there."""
     try:
-        found = select(selectors, JOBS, ENSEMBLES)
+        found = select_jobs(selectors, JOBS, ENSEMBLES)
     except UserError:
         return
     assert all(r.job.id in JOBS for r in found)

@@ -16,7 +16,7 @@ from terry.cluster.config.nodes import (
 )
 from terry.cluster.config.terry_yaml import parse, read_nodes
 from terry.cluster.errors import UserError
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 FILE = Path("/w/terry.yaml")
 
@@ -61,7 +61,7 @@ nodes:
     assert found.has_others
 
 
-def test_a_ray_cluster_that_runs_already_alone_and_with_machines_of_our_own() -> None:
+def test_a_ray_cluster_that_runs_already_alone_and_with_nodes_of_our_own() -> None:
     found = parse('nodes: {grown: {kind: ray, address: "10.0.0.7:6379"}}\n', FILE).nodes
     assert found.foreign == RayGroup(name="grown", address="10.0.0.7:6379", idle_after=600.0)
     assert not found.has_others
@@ -73,14 +73,14 @@ def test_a_ray_cluster_that_runs_already_alone_and_with_machines_of_our_own() ->
             assert (both.foreign.idle_after, both.has_others) == (60.0, True)
 
 
-def test_without_groups_it_is_this_machine() -> None:
+def test_without_groups_it_is_this_node() -> None:
     found = parse("policy: {}\n", FILE).nodes
     assert found == NodesConfig()
     assert found.here is not None
     assert not found.has_others
 
 
-def test_with_other_machines_this_one_is_in_it_only_if_asked_for() -> None:
+def test_with_other_nodes_this_one_is_in_it_only_if_asked_for() -> None:
     assert parse("nodes: {lab: {kind: ssh, hosts: quattro}}\n", FILE).nodes.here is None
 
 
@@ -121,7 +121,7 @@ def test_with_other_machines_this_one_is_in_it_only_if_asked_for() -> None:
             "nodes: {a: {kind: ray, address: a:1}, b: {kind: slurm}}\n",
             "b: cannot be used: groups of kind ssh",
         ),
-        ("nodes: {a: {kind: ray, address: 127.0.0.1:1}, b: {kind: local}}\n", "b: cannot be used: no other machine"),
+        ("nodes: {a: {kind: ray, address: 127.0.0.1:1}, b: {kind: local}}\n", "b: cannot be used: no other node"),
         ("nodes: {a: {kind: ray, address: here}}\n", "a.address: must be host:port"),
         ("nodes: {../a: {kind: local}}\n", "cannot be a group's name"),
         ("nodes: {a: {kind: ray, address: a:99999}}\n", "a.address: must be host:port"),
@@ -150,15 +150,15 @@ def test_a_mistake_is_named_with_its_line(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["nodse: {a: {kind: local}}\n", "machines: {}\n", "nodes: {}\nhaed: slurm\n"])
-def test_a_mistyped_section_of_nodes_is_not_a_file_without_machines(tmp_path: Path, text: str) -> None:
-    workspace = Workspace(tmp_path)
+def test_a_mistyped_section_of_nodes_is_not_a_file_without_nodes(tmp_path: Path, text: str) -> None:
+    workspace = WorkspacePaths(tmp_path)
     workspace.config.write_text(text)
     with pytest.raises(UserError, match=r"unknown key; did you mean '(nodes|head)'"):
         read_nodes(workspace)
 
 
-def test_machines_are_found_whatever_is_wrong_with_the_rest(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path)
+def test_nodes_are_found_whatever_is_wrong_with_the_rest(tmp_path: Path) -> None:
+    workspace = WorkspacePaths(tmp_path)
     workspace.config.write_text("nodes: {lab: {kind: ssh, hosts: b}}\nnotify: 3\npolcy: {}\n")
     assert [*read_nodes(workspace).hosts] == ["b"]
 

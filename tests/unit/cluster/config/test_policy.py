@@ -11,7 +11,7 @@ from terry.cluster.config.terry_yaml import parse
 from terry.cluster.config.watched import watched_policy
 from terry.cluster.core.policy import Limit, Policy, Preemption, lookup
 from terry.cluster.errors import UserError
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 FILE = Path("/w/terry.yaml")
 
@@ -91,7 +91,7 @@ def test_names_are_what_a_person_wrote() -> None:
 
 
 def test_a_file_that_is_not_text_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    workspace = Workspace(tmp_path)
+    workspace = WorkspacePaths(tmp_path)
     workspace.config.write_bytes("policy: {}\n# für alle".encode("latin-1"))
     with caplog.at_level(logging.ERROR):
         assert watched_policy(workspace)() == Policy()
@@ -101,7 +101,7 @@ def test_a_file_that_is_not_text_changes_nothing(tmp_path: Path, caplog: pytest.
 def test_a_change_counts_at_once_and_a_mistake_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    workspace = Workspace(tmp_path)
+    workspace = WorkspacePaths(tmp_path)
     time = 0.0
     policy = watched_policy(workspace, lambda: time)
     assert policy() == Policy()

@@ -8,19 +8,19 @@ import pytest
 
 from terry.cluster.config.terry_yaml import Notify, Occasion, WorkspaceConfig, parse, read, read_nodes
 from terry.cluster.errors import UserError
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 FILE = Path("/w/terry.yaml")
 
 
 def test_without_a_file_all_is_by_default(tmp_path: Path) -> None:
-    assert read(Workspace(tmp_path)) == WorkspaceConfig()
+    assert read(WorkspacePaths(tmp_path)) == WorkspaceConfig()
     (tmp_path / "terry.yaml").write_text("# nothing yet\n")
-    assert read(Workspace(tmp_path)) == WorkspaceConfig()
+    assert read(WorkspacePaths(tmp_path)) == WorkspaceConfig()
 
 
-def test_where_the_machines_are_is_known_whatever_is_wrong_with_the_rest(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
+def test_where_the_nodes_are_is_known_whatever_is_wrong_with_the_rest(tmp_path: Path) -> None:
+    place = WorkspacePaths(tmp_path)
     assert read_nodes(place) == WorkspaceConfig().nodes
     place.config.write_text("notify: {comand: x}\nnodes: {lab: {kind: ssh, hosts: seawolf}}\nodd: 1\n")
     with pytest.raises(UserError):

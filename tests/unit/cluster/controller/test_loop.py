@@ -267,7 +267,7 @@ def test_a_shutdown_that_was_meant_for_an_earlier_controller_is_not_obeyed(bench
 
 
 def test_run_returns_after_a_shutdown(bench: Bench) -> None:
-    bench.controller.let_go()
+    bench.controller.close()
     inbox.send(bench.workspace, inbox.Shutdown())
     controller = Controller(bench.workspace, bench.pool, bench.clock)
     controller.run()
@@ -294,7 +294,7 @@ def test_back_off_ends_by_itself(bench: Bench) -> None:
         bench.controller.turn(0)
     assert bench["s-1"].state is JobState.PENDING
     assert bench["s-1"].attempt == 2
-    assert bench.controller._patience(60.0) == 1.0
+    assert bench.controller._poll_timeout(60.0) == 1.0
     bench.clock.advance(1.0)
     bench.turn()
     assert bench["s-1"].attempt == 3

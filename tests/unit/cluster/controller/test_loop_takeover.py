@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from terry.cluster.controller.loop import Controller, Hooks
+from terry.cluster.controller.loop import Controller, ControllerHooks
 from terry.cluster.core.model import AttemptEnd, EndReason, JobRecord, JobState, StopGoal
 from terry.cluster.core.state_document import to_snapshot
 from terry.cluster.errors import JournalDamaged, LostLease, UserError
 from terry.cluster.files import inbox, lease, live
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.files.store import read_state
 from terry.cluster.ports import Appeared, LaunchOrder, Started
 from tests.fakes.pool import FakeClock, FakePool
@@ -43,7 +43,7 @@ def test_a_new_controller_takes_running_jobs_over(bench: Bench) -> None:
 def test_an_end_that_nobody_heard_of_is_read_from_the_folder(bench: Bench) -> None:
     bench.submit("s-1", "s-2")
     bench.turn()
-    bench.controller.let_go()
+    bench.controller.close()
     bench.pool.end("s-1", SUCCESS)
     bench.pool.kill_agent("here:cpu")
     bench.pool.restart_agent("here:cpu")
@@ -69,7 +69,7 @@ def test_an_end_on_disk_counts_even_if_the_node_died_after_it(bench: Bench) -> N
 
 def test_a_queue_that_was_lost_is_made_anew_and_its_attempts_are_not_touched(bench: Bench) -> None:
     bench.submit("s-1", "s-2")
-    bench.controller.let_go()
+    bench.controller.close()
     shutil.rmtree(bench.workspace.queue)
     for number in (1, 2, 11):
         bench.workspace.run("s-1").attempt(number).root.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def test_a_queue_that_was_lost_is_made_anew_and_its_attempts_are_not_touched(ben
 def test_a_node_that_died_unheard_of_is_asked_for(bench: Bench) -> None:
     bench.submit("s-1")
     bench.turn()
-    bench.controller.let_go()
+    bench.controller.close()
     dead: list[str] = []
     pool = FakePool([make_cpu("elsewhere")])
     controller = Controller(bench.workspace, pool, bench.clock, node_is_dead=dead.__contains__)
@@ -101,7 +101,7 @@ def test_a_node_that_died_unheard_of_is_asked_for(bench: Bench) -> None:
     assert controller.state.jobs["s-1"].attempts[0].end is not None
     assert controller.state.jobs["s-1"].allocation is not None
     assert controller.state.jobs["s-1"].allocation.device == "elsewhere:cpu"
-    controller.let_go()
+    controller.close()
 
 
 class _DeafPool(FakePool):
@@ -216,7 +216,7 @@ def test_what_follows_from_the_last_event_of_a_cut_journal_is_done(bench: Bench)
     bench.turn()
     bench.pool.end("s-1", SUCCESS)
     bench.turn()
-    bench.controller.let_go()
+    bench.controller.close()
     path = bench.workspace.journal / "00000001.jsonl"
     data = path.read_bytes()
     cut = data.index(b"DependenciesMet")
@@ -238,7 +238,7 @@ def test_a_superseded_controller_stops_before_it_writes(bench: Bench) -> None:
     with pytest.raises(LostLease):  # by the commit: its heartbeat is not due yet
         old.turn(0)
     bench.turn()
-    old.let_go()
+    old.close()
     assert to_snapshot(read_state(bench.workspace)) == to_snapshot(bench.controller.state)
 
 
@@ -252,7 +252,7 @@ def test_epochs_go_on_when_the_lease_is_lost(bench: Bench) -> None:
 
 def test_a_damaged_journal_refuses_to_start_and_is_named(bench: Bench) -> None:
     bench.submit("s-1", "s-2")
-    bench.controller.let_go()
+    bench.controller.close()
     path = bench.workspace.journal / "00000001.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], b"garbage\n", *lines[2:]]))
@@ -281,10 +281,10 @@ def test_a_full_disk_ends_the_controller_and_the_next_one_goes_on(tmp_path: Path
     calls.full = True
     with pytest.raises(OSError, match="No space left"):
         bench.turn()
-    bench.controller.let_go()
+    bench.controller.close()
     with pytest.raises(OSError, match="No space left"):
         bench.new_controller()
-    bench.controller.let_go()
+    bench.controller.close()
     calls.full = False
     bench.new_controller()
     bench.turn()
@@ -297,9 +297,11 @@ def test_what_may_fail_does_no_harm(tmp_path: Path, caplog: pytest.LogCaptureFix
     def broken(_: JobRecord) -> None:
         raise RuntimeError("the mail server is away")
 
-    workspace = Workspace(tmp_path)
+    workspace = WorkspacePaths(tmp_path)
     clock, calls = FakeClock(), FullDisk()
-    controller = Controller(workspace, FakePool([make_cpu()]), clock, hooks=Hooks(finished=broken), calls=calls)
+    controller = Controller(
+        workspace, FakePool([make_cpu()]), clock, hooks=ControllerHooks(finished=broken), calls=calls
+    )
     controller.recover()
     write_submission(workspace, "s", [job_line("s-1", entrypoint="lab:succeed")])
     inbox.send(workspace, inbox.Submit(sweep="s"))
@@ -312,7 +314,7 @@ def test_what_may_fail_does_no_harm(tmp_path: Path, caplog: pytest.LogCaptureFix
     controller.turn(0)
     assert "lease could not be renewed" in caplog.text
     assert "snapshot after event" in caplog.text
-    controller.let_go()
+    controller.close()
 
 
 # clocks

@@ -14,7 +14,7 @@ import pytest
 
 from terry.cluster.controller.notify import Notifier
 from terry.cluster.core.model import EndReason, JobRecord, JobState
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from tests.helpers.queue_values import Queue, make_cpu
 
 
@@ -22,7 +22,7 @@ class Told:
     """A queue whose finished jobs are told of, and what the command wrote."""
 
     def __init__(self, root: Path, command: str, more: str = "") -> None:
-        self.workspace = Workspace(root)
+        self.workspace = WorkspacePaths(root)
         self.workspace.config.write_text(f"notify:\n  command: {json.dumps(command)}\n{more}")
         self.queue = Queue(make_cpu(cores=2))
         self.notifier = Notifier(self.workspace, lambda sweep: self.queue.state.counts[sweep], os.environ)

@@ -183,7 +183,7 @@ def test_release_of_a_job_whose_dependency_failed_meanwhile(queue: Queue) -> Non
 def test_node_loss_costs_nothing_and_spares_other_lives_of_the_node(queue: Queue) -> None:
     queue.submit("s-1")
     queue.start("s-1")
-    queue.do(e.DeviceSeen(time=queue.now, device=make_cpu(life=2, cores=4.0)))
+    queue.do(e.DeviceSeen(time=queue.now, device=make_cpu(incarnation=2, cores=4.0)))
     assert is_stale(queue.state, e.NodeLost(time=queue.now, node="here", node_id="here@1"))
     queue.do(e.NodeLost(time=queue.now, node="here", node_id="here@2"))
     assert queue["s-1"].state is JobState.PENDING

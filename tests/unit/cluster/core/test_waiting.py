@@ -11,14 +11,14 @@ _places = st.tuples(st.integers(-2, 2), st.integers(0, 200), st.just("s"))
 
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "add", "first", "any"]), _places), max_size=400))
-def test_it_is_a_sorted_list(deeds: list[tuple[str, Place]]) -> None:
+def test_it_is_a_sorted_list(actions: list[tuple[str, Place]]) -> None:
     waiting, plain = Waiting(), []
-    for deed, place in deeds:
-        if deed == "add" and place not in plain:
+    for action, place in actions:
+        if action == "add" and place not in plain:
             waiting.add(place)
             plain = sorted([*plain, place])
-        elif deed != "add" and plain:
-            gone = plain[0] if deed == "first" else plain[place[1] % len(plain)]
+        elif action != "add" and plain:
+            gone = plain[0] if action == "first" else plain[place[1] % len(plain)]
             waiting.remove(gone)
             plain.remove(gone)
         assert list(waiting) == plain

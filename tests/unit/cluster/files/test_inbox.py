@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from terry.cluster.files import inbox
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    workspace = Workspace(tmp_path)
+def workspace(tmp_path: Path) -> WorkspacePaths:
+    workspace = WorkspacePaths(tmp_path)
     inbox.prepare(workspace)
     return workspace
 
@@ -25,7 +25,7 @@ def _names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_messages_come_in_the_order_of_sending(workspace: Workspace) -> None:
+def test_messages_come_in_the_order_of_sending(workspace: WorkspacePaths) -> None:
     sent = [inbox.Submit(sweep="s"), inbox.Cancel(job_ids=("a", "b")), inbox.Shutdown(), inbox.Drain(device="q:0")]
     for message in sent:
         inbox.send(workspace, message)
@@ -35,7 +35,7 @@ def test_messages_come_in_the_order_of_sending(workspace: Workspace) -> None:
     assert len({message.request for message in sent}) == 4
 
 
-def test_a_message_waits_until_it_was_acted_on(workspace: Workspace) -> None:
+def test_a_message_waits_until_it_was_acted_on(workspace: WorkspacePaths) -> None:
     message = inbox.Pause(job_ids=("a",))
     inbox.send(workspace, message)
     assert inbox.is_pending(workspace, message.request)
@@ -50,7 +50,7 @@ def test_a_message_waits_until_it_was_acted_on(workspace: Workspace) -> None:
 
 
 def test_sending_makes_the_inbox(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path / "new")
+    workspace = WorkspacePaths(tmp_path / "new")
     inbox.send(workspace, inbox.Shutdown())
     assert len(list(inbox.take(workspace))) == 1
 
@@ -60,7 +60,7 @@ def test_sending_makes_the_inbox(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_moved_aside_and_stops_nobody(
     tmp_path_factory: pytest.TempPathFactory, noise: bytes
 ) -> None:
-    workspace = Workspace(tmp_path_factory.mktemp("w"))
+    workspace = WorkspacePaths(tmp_path_factory.mktemp("w"))
     inbox.prepare(workspace)
     (workspace.inbox / "new" / "0-noise.json").write_bytes(noise)
     (workspace.inbox / "new" / "0-folder.json").mkdir()
@@ -69,7 +69,7 @@ def test_what_cannot_be_read_is_moved_aside_and_stops_nobody(
     assert _names(workspace.inbox / "done") == ["0-folder.json.bad", "0-noise.json.bad"]
 
 
-def test_no_message_can_be_sent_in_the_name_of_another(workspace: Workspace) -> None:
+def test_no_message_can_be_sent_in_the_name_of_another(workspace: WorkspacePaths) -> None:
     """By a link to what the other one sent earlier; nor can a pipe block the controller."""
     inbox.send(workspace, inbox.Shutdown())
     (letter,) = inbox.take(workspace)
@@ -83,14 +83,14 @@ def test_no_message_can_be_sent_in_the_name_of_another(workspace: Workspace) -> 
     assert _names(new) == []
 
 
-def test_a_bad_message_is_logged(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bad_message_is_logged(workspace: WorkspacePaths, caplog: pytest.LogCaptureFixture) -> None:
     (workspace.inbox / "new" / "x.json").write_bytes(b"{}")
     assert list(inbox.take(workspace)) == []
     assert caplog.records[0].levelno == logging.ERROR
     assert "x.json" in caplog.text
 
 
-def test_old_files_are_removed_and_new_ones_are_not(workspace: Workspace) -> None:
+def test_old_files_are_removed_and_new_ones_are_not(workspace: WorkspacePaths) -> None:
     for folder, name in (("done", "a.json"), ("tmp", "b.json"), ("tmp", ".c.json.1-0123abcd.tmp"), ("new", "d.json")):
         for age in ("old", "new"):
             path = workspace.inbox / folder / f"{name[:1] * (name[0] == '.')}{age}-{name}"

@@ -22,20 +22,20 @@ from terry.cluster.errors import LostLease
 from terry.cluster.files import lease
 from terry.cluster.files.journal import Journal, read
 from terry.cluster.files.lease import Liveness
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from tests.helpers.queue_values import at
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "workspace")
+def workspace(tmp_path: Path) -> WorkspacePaths:
+    return WorkspacePaths(tmp_path / "workspace")
 
 
 def alive(found: lease.Lease) -> bool:
     return lease.Watch().look(found) is Liveness.ALIVE
 
 
-def test_each_controller_has_a_higher_epoch_and_the_one_before_stops(workspace: Workspace) -> None:
+def test_each_controller_has_a_higher_epoch_and_the_one_before_stops(workspace: WorkspacePaths) -> None:
     first = lease.acquire(workspace, at(0))
     first.check()
     second = lease.acquire(workspace, at(1))
@@ -49,7 +49,7 @@ def test_each_controller_has_a_higher_epoch_and_the_one_before_stops(workspace: 
     assert found.epoch == 2
 
 
-def test_of_two_with_one_epoch_the_one_that_wrote_last_has_it(workspace: Workspace) -> None:
+def test_of_two_with_one_epoch_the_one_that_wrote_last_has_it(workspace: WorkspacePaths) -> None:
     held = lease.acquire(workspace, at(0))
     other = msgspec.structs.replace(held.lease, host="another")
     workspace.lease.write_bytes(msgspec.json.encode(other))
@@ -57,21 +57,21 @@ def test_of_two_with_one_epoch_the_one_that_wrote_last_has_it(workspace: Workspa
         held.check()
 
 
-def test_the_lock_keeps_a_second_controller_of_this_machine_out(workspace: Workspace, tmp_path: Path) -> None:
+def test_the_lock_keeps_a_second_controller_of_this_node_out(workspace: WorkspacePaths, tmp_path: Path) -> None:
     first = lease.acquire(workspace, at(0), lock_file=tmp_path / "lock")
-    with pytest.raises(lease.LockHeld, match="alive on this machine"):
+    with pytest.raises(lease.LockHeld, match="alive on this node"):
         lease.acquire(workspace, at(1), lock_file=tmp_path / "lock")
     first.check()
-    first.let_go()
+    first.close()
     assert lease.acquire(workspace, at(2), lock_file=tmp_path / "lock").epoch == 2
 
 
-def test_the_lock_goes_with_its_process(workspace: Workspace, tmp_path: Path) -> None:
+def test_the_lock_goes_with_its_process(workspace: WorkspacePaths, tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     script = (
         "import sys; from pathlib import Path; from datetime import UTC, datetime\n"
-        "from terry.cluster.files import lease; from terry.cluster.files.paths import Workspace\n"
-        f"workspace, lock = Workspace(Path({str(workspace.root)!r})), Path({str(lock)!r})\n"
+        "from terry.cluster.files import lease; from terry.cluster.files.paths import WorkspacePaths\n"
+        f"workspace, lock = WorkspacePaths(Path({str(workspace.root)!r})), Path({str(lock)!r})\n"
         "held = lease.acquire(workspace, datetime.now(UTC), lock_file=lock)\n"
         "print('held', flush=True); sys.stdin.read()\n"
     )
@@ -85,7 +85,7 @@ def test_the_lock_goes_with_its_process(workspace: Workspace, tmp_path: Path) ->
         found = lease.read(workspace)
         assert found is not None
         assert found.pid == process.pid
-        assert alive(found), "on its own machine a process that lives is alive, however old its heartbeat"
+        assert alive(found), "on its own node a process that lives is alive, however old its heartbeat"
         process.kill()
         process.wait()
         assert not alive(found)
@@ -102,8 +102,8 @@ class Clock:
         return self.now
 
 
-def elsewhere(workspace: Workspace, offset_s: float = 0.0) -> Callable[[], lease.Lease]:
-    """A controller on another machine, whose clock is off; call it to let it show that it lives."""
+def elsewhere(workspace: WorkspacePaths, offset_s: float = 0.0) -> Callable[[], lease.Lease]:
+    """A controller on another node, whose clock is off; call it to let it show that it lives."""
     held = lease.acquire(workspace, at(offset_s))
     held.lease = msgspec.structs.replace(held.lease, host="another")
     workspace.lease.write_bytes(msgspec.json.encode(held.lease))
@@ -117,7 +117,7 @@ def elsewhere(workspace: Workspace, offset_s: float = 0.0) -> Callable[[], lease
 
 
 @pytest.mark.parametrize("offset_s", [0.0, 25.0, -25.0, 3600.0, -3600.0])
-def test_on_another_machine_it_lives_as_long_as_its_lease_changes(workspace: Workspace, offset_s: float) -> None:
+def test_on_another_node_it_lives_as_long_as_its_lease_changes(workspace: WorkspacePaths, offset_s: float) -> None:
     """However far its clock is off: nobody compares it with another."""
     beat, clock = elsewhere(workspace, offset_s), Clock(5000.0)
     watch = lease.Watch(clock)
@@ -139,7 +139,7 @@ def test_on_another_machine_it_lives_as_long_as_its_lease_changes(workspace: Wor
     assert watch.look(beat()) is Liveness.ALIVE, "it was only silent"
 
 
-def test_a_clock_that_is_set_while_it_is_watched_changes_nothing(workspace: Workspace) -> None:
+def test_a_clock_that_is_set_while_it_is_watched_changes_nothing(workspace: WorkspacePaths) -> None:
     held, clock = lease.acquire(workspace, at(0)), Clock()
     watch = lease.Watch(clock)
     for step in (0, -3600, 3600, 0, -25, 25):
@@ -150,7 +150,7 @@ def test_a_clock_that_is_set_while_it_is_watched_changes_nothing(workspace: Work
     assert found is Liveness.ALIVE
 
 
-def test_one_that_stands_still_from_the_beginning_is_dead_after_20_s_of_watching(workspace: Workspace) -> None:
+def test_one_that_stands_still_from_the_beginning_is_dead_after_20_s_of_watching(workspace: WorkspacePaths) -> None:
     beat, clock = elsewhere(workspace), Clock()
     watch, seen = lease.Watch(clock), beat()
     for _ in range(20):
@@ -159,7 +159,7 @@ def test_one_that_stands_still_from_the_beginning_is_dead_after_20_s_of_watching
     assert watch.look(seen) is Liveness.DEAD
 
 
-def test_an_observer_that_was_away_itself_begins_anew(workspace: Workspace) -> None:
+def test_an_observer_that_was_away_itself_begins_anew(workspace: WorkspacePaths) -> None:
     """Stopped for 95 s, frozen, or in a snapshot: that nobody looked is not the controller's silence."""
     beat, clock = elsewhere(workspace), Clock()
     watch, seen = lease.Watch(clock), beat()
@@ -171,7 +171,7 @@ def test_an_observer_that_was_away_itself_begins_anew(workspace: Workspace) -> N
     assert watch.look(beat()) is Liveness.ALIVE
 
 
-def test_what_one_command_has_seen_the_next_goes_on_from(workspace: Workspace) -> None:
+def test_what_one_command_has_seen_the_next_goes_on_from(workspace: WorkspacePaths) -> None:
     beat, clock = elsewhere(workspace), Clock()
     seen = beat()
     first = lease.Watch(clock, away_s=math.inf)
@@ -185,7 +185,7 @@ def test_what_one_command_has_seen_the_next_goes_on_from(workspace: Workspace) -
     assert lease.Watch(clock, first.sight, math.inf).look(beat()) is Liveness.UNKNOWN, "another boot's clock"
 
 
-def test_one_that_ended_on_purpose_is_not_alive(workspace: Workspace) -> None:
+def test_one_that_ended_on_purpose_is_not_alive(workspace: WorkspacePaths) -> None:
     held = lease.acquire(workspace, at(0))
     held.release(at(1))
     found = lease.read(workspace)
@@ -194,14 +194,14 @@ def test_one_that_ended_on_purpose_is_not_alive(workspace: Workspace) -> None:
     assert not alive(found)
 
 
-def test_a_reused_pid_is_not_taken_for_the_controller(workspace: Workspace) -> None:
+def test_a_reused_pid_is_not_taken_for_the_controller(workspace: WorkspacePaths) -> None:
     held = lease.acquire(workspace, at(0))
     assert held.lease.pid == os.getpid()
     assert alive(held.lease)
     assert not alive(msgspec.structs.replace(held.lease, started="12345@another-boot"))
 
 
-def test_a_lease_that_is_lost_or_damaged_is_no_lease(workspace: Workspace) -> None:
+def test_a_lease_that_is_lost_or_damaged_is_no_lease(workspace: WorkspacePaths) -> None:
     assert lease.read(workspace) is None
     held = lease.acquire(workspace, at(0))
     workspace.lease.write_bytes(b"\x00\x00")
@@ -215,7 +215,7 @@ def test_a_lease_that_is_lost_or_damaged_is_no_lease(workspace: Workspace) -> No
 # epochs
 
 
-def test_an_epoch_is_taken_once_however_many_start_at_the_same_moment(workspace: Workspace) -> None:
+def test_an_epoch_is_taken_once_however_many_start_at_the_same_moment(workspace: WorkspacePaths) -> None:
     workspace.queue.mkdir(parents=True)
     taken: list[lease.HeldLease] = []
     start = threading.Barrier(8)
@@ -237,7 +237,7 @@ def test_an_epoch_is_taken_once_however_many_start_at_the_same_moment(workspace:
             held.check()
 
 
-def test_a_heartbeat_that_comes_after_a_takeover_does_not_take_the_workspace_back(workspace: Workspace) -> None:
+def test_a_heartbeat_that_comes_after_a_takeover_does_not_take_the_workspace_back(workspace: WorkspacePaths) -> None:
     """It has looked, and then it stood still while another took the workspace: its lease lies over the other's."""
     first = lease.acquire(workspace, at(0))
     second = lease.acquire(workspace, at(1))
@@ -247,7 +247,7 @@ def test_a_heartbeat_that_comes_after_a_takeover_does_not_take_the_workspace_bac
         first.check()
 
 
-def test_epochs_go_on_where_lease_and_epochs_were_lost(workspace: Workspace) -> None:
+def test_epochs_go_on_where_lease_and_epochs_were_lost(workspace: WorkspacePaths) -> None:
     for _ in range(9):
         lease.acquire(workspace, at(0))
     assert len([*workspace.epochs.iterdir()]) <= 4, "old ones are removed"
@@ -257,7 +257,7 @@ def test_epochs_go_on_where_lease_and_epochs_were_lost(workspace: Workspace) -> 
     assert lease.acquire(workspace, at(0)).epoch == 11
 
 
-def test_a_queue_that_was_replaced_is_not_written_to(workspace: Workspace) -> None:
+def test_a_queue_that_was_replaced_is_not_written_to(workspace: WorkspacePaths) -> None:
     """A backup was put in its place: what this controller knows is of the queue that was there before."""
     held = lease.acquire(workspace, at(0))
     workspace.queue.rename(workspace.root / "before")
@@ -267,7 +267,7 @@ def test_a_queue_that_was_replaced_is_not_written_to(workspace: Workspace) -> No
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_two_heads_that_start_at_once_never_both_write(workspace: Workspace, seed: int) -> None:
+def test_two_heads_that_start_at_once_never_both_write(workspace: WorkspacePaths, seed: int) -> None:
     """With clocks an hour apart: whatever both believe to have journalled is in the journal, and in one order."""
     acknowledged: list[tuple[int, int]] = []
     start = threading.Barrier(2)

@@ -15,9 +15,9 @@ import pytest
 from terry.cluster.client.reader import Reader
 from terry.cluster.files import durable, lease, live, origin
 from terry.cluster.files.origin import Standing
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.processes import Process, boot_id, find
-from terry.cluster.lifecycle.here import cluster_status, take_down_here
+from terry.cluster.lifecycle.on_head import cluster_status, take_down_on_head
 from terry.cluster.ray.head import Head, read_head
 from tests.helpers.controller_bench import Bench
 from tests.helpers.queue_values import at
@@ -34,9 +34,9 @@ def daemon() -> Iterator[Process]:
 
 
 @pytest.fixture
-def original(tmp_path: Path, daemon: Process) -> Workspace:
+def original(tmp_path: Path, daemon: Process) -> WorkspacePaths:
     """A workspace with a head and a controller that live."""
-    found = Workspace(tmp_path / "ws")
+    found = WorkspacePaths(tmp_path / "ws")
     durable.make_folder(found.cluster)
     origin.settle(found)
     lease.acquire(found, at(0))
@@ -54,20 +54,20 @@ def original(tmp_path: Path, daemon: Process) -> Workspace:
     return found
 
 
-def copied(workspace: Workspace) -> Workspace:
+def copied(workspace: WorkspacePaths) -> WorkspacePaths:
     shutil.copytree(workspace.root, workspace.root.with_name("copy"))
-    return Workspace(workspace.root.with_name("copy"))
+    return WorkspacePaths(workspace.root.with_name("copy"))
 
 
-def test_down_in_a_copy_leaves_the_originals_cluster_alone(original: Workspace, daemon: Process) -> None:
+def test_down_in_a_copy_leaves_the_originals_cluster_alone(original: WorkspacePaths, daemon: Process) -> None:
     copy = copied(original)
-    assert not take_down_here(copy)
+    assert not take_down_on_head(copy)
     assert daemon.alive
     assert read_head(original) is not None
     assert lease.read(original) is not None
 
 
-def test_in_a_copy_head_lease_and_figures_count_as_absent_and_it_is_said(original: Workspace) -> None:
+def test_in_a_copy_head_lease_and_figures_count_as_absent_and_it_is_said(original: WorkspacePaths) -> None:
     durable.write_json(original.live, live.Live(time=at(0), epoch=1))
     copy = copied(original)
     assert (read_head(copy), lease.read(copy), live.read(copy)) == (None, None, None)
@@ -79,7 +79,7 @@ def test_in_a_copy_head_lease_and_figures_count_as_absent_and_it_is_said(origina
     assert Reader(original).read().note == ""
 
 
-def test_a_copy_becomes_a_workspace_of_its_own(original: Workspace) -> None:
+def test_a_copy_becomes_a_workspace_of_its_own(original: WorkspacePaths) -> None:
     before = origin.read(original)
     copy = copied(original)
     assert origin.settle(copy) == f"this is a copy of {original.root}, whose cluster is left alone"
@@ -100,7 +100,7 @@ def test_a_copys_controller_goes_on_with_what_was_copied(tmp_path: Path) -> None
     bench.turn()
     shutil.copytree(bench.workspace.root, tmp_path / "copy")
     before = bench.workspace
-    bench.workspace = Workspace(tmp_path / "copy")
+    bench.workspace = WorkspacePaths(tmp_path / "copy")
     bench.new_controller()
     assert bench.controller.state.epoch == 2
     held = lease.read(before)
@@ -108,9 +108,9 @@ def test_a_copys_controller_goes_on_with_what_was_copied(tmp_path: Path) -> None
     assert held.epoch == 1
 
 
-def test_a_workspace_that_is_moved_stays_what_it_is(original: Workspace) -> None:
+def test_a_workspace_that_is_moved_stays_what_it_is(original: WorkspacePaths) -> None:
     before = origin.read(original)
-    moved = Workspace(original.root.with_name("elsewhere"))
+    moved = WorkspacePaths(original.root.with_name("elsewhere"))
     original.root.rename(moved.root)
     assert origin.standing(moved) is Standing.MOVED
     assert read_head(moved) is not None, "its cluster may still run, and `down` must find it"
@@ -123,7 +123,9 @@ def test_a_workspace_that_is_moved_stays_what_it_is(original: Workspace) -> None
 
 
 @pytest.mark.parametrize("path", ["/mnt/lab/ws", None])
-def test_another_host_sees_the_same_folder_by_another_device_or_path(original: Workspace, path: str | None) -> None:
+def test_another_host_sees_the_same_folder_by_another_device_or_path(
+    original: WorkspacePaths, path: str | None
+) -> None:
     """NFS: the inode is the server's, the number of the device is each client's own."""
     known = origin.read(original)
     assert known is not None
@@ -134,7 +136,7 @@ def test_another_host_sees_the_same_folder_by_another_device_or_path(original: W
     assert read_head(original) is not None
 
 
-def test_a_backup_in_its_place_is_told_from_a_backup_on_another_host(original: Workspace) -> None:
+def test_a_backup_in_its_place_is_told_from_a_backup_on_another_host(original: WorkspacePaths) -> None:
     shutil.copytree(original.root, original.root.with_name("backup"))
     shutil.rmtree(original.root)
     shutil.copytree(original.root.with_name("backup"), original.root)
@@ -148,7 +150,7 @@ def test_a_backup_in_its_place_is_told_from_a_backup_on_another_host(original: W
 
 
 def test_a_clone_of_the_whole_file_system_is_a_copy_where_the_original_stands(
-    original: Workspace, monkeypatch: pytest.MonkeyPatch
+    original: WorkspacePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A snapshot that is mounted elsewhere: the same inode, another device, another path."""
     copy = copied(original)
@@ -164,16 +166,16 @@ def test_a_clone_of_the_whole_file_system_is_a_copy_where_the_original_stands(
     assert origin.standing(copy) is Standing.COPY
 
 
-def test_two_paths_of_one_folder_are_one_workspace(original: Workspace) -> None:
+def test_two_paths_of_one_folder_are_one_workspace(original: WorkspacePaths) -> None:
     """By a link, or mounted twice: locks and actors go by the path, so there must be one."""
     other = original.root.with_name("link")
     other.symlink_to(original.root)
-    assert origin.canonical(Workspace(other)) == original
+    assert origin.canonical(WorkspacePaths(other)) == original
     assert origin.canonical(original) == original
     assert origin.canonical(copied(original)).root.name == "copy"
 
 
-def test_one_that_an_earlier_version_wrote_is_its_own(original: Workspace) -> None:
+def test_one_that_an_earlier_version_wrote_is_its_own(original: WorkspacePaths) -> None:
     original.origin.unlink()
     assert origin.standing(original) is Standing.UNKNOWN
     assert read_head(original) is not None

@@ -13,7 +13,7 @@ from terry.cluster.core import events as e
 from terry.cluster.core.model import EndReason, Job, JobState
 from terry.cluster.files import inbox, run_folder
 from terry.cluster.files.journal import Journal
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.submitting.submission import publish
 from tests.faults.agent_harness import LIGHT, AgentHarness
 from tests.helpers.controller_bench import Bench
@@ -25,7 +25,7 @@ from tests.unit.jobs.submitting.test_submission import GRID, ids, lines
 OTHER = "f" * 64
 
 
-def leave_folder(place: Workspace, job_id: str, identity: str) -> Path:
+def leave_folder(place: WorkspacePaths, job_id: str, identity: str) -> Path:
     """What a run leaves: a specification, an attempt, a checkpoint."""
     run = place.run(job_id)
     run.attempt(1).root.mkdir(parents=True)
@@ -35,11 +35,11 @@ def leave_folder(place: Workspace, job_id: str, identity: str) -> Path:
     return run.root
 
 
-def identities(place: Workspace, number: int) -> dict[str, str]:
+def identities(place: WorkspacePaths, number: int) -> dict[str, str]:
     return {line.job.id: line.job.identity for line in lines(place, number)}
 
 
-def queue_up(place: Workspace, *jobs: Job, submission: int = 1) -> None:
+def queue_up(place: WorkspacePaths, *jobs: Job, submission: int = 1) -> None:
     journal = Journal.open(place.journal, epoch=1)
     journal.append([e.Submitted(time=at(0), job=job) for job in jobs])
     journal.append([e.SubmissionTaken(time=at(0), sweep=jobs[0].sweep, number=submission, request="x")])

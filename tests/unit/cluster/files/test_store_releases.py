@@ -16,7 +16,7 @@ from terry.cluster.client.reader import Reader
 from terry.cluster.controller.loop import Controller
 from terry.cluster.core.model import JobState
 from terry.cluster.core.state_document import to_snapshot, validate
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.files.store import read_state
 from terry.jobs.process.checkpoints import CheckpointStore
 from terry.jobs.submitting.submission import SubmitOptions, prepare_submission
@@ -32,17 +32,17 @@ DONE = ("own-0001", "own-0002", "tiny-0001", "tiny-0002", "tiny-prepare-words")
 
 
 @pytest.fixture(params=RELEASES)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> WorkspacePaths:
     with tarfile.open(DATA / f"{request.param}.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
-    return Workspace(tmp_path / "ws")
+    return WorkspacePaths(tmp_path / "ws")
 
 
 def test_each_release_is_there() -> None:
     assert "0.1" in RELEASES
 
 
-def test_its_queue_is_read_from_the_snapshot_and_from_the_journal_alone(place: Workspace) -> None:
+def test_its_queue_is_read_from_the_snapshot_and_from_the_journal_alone(place: WorkspacePaths) -> None:
     state = read_state(place)
     validate(state)
     assert {job_id for job_id, r in state.jobs.items() if r.state is JobState.COMPLETED} == {*DONE}
@@ -52,7 +52,7 @@ def test_its_queue_is_read_from_the_snapshot_and_from_the_journal_alone(place: W
     assert to_snapshot(read_state(place)) == to_snapshot(state)
 
 
-def test_its_queue_is_gone_on_with(place: Workspace) -> None:
+def test_its_queue_is_gone_on_with(place: WorkspacePaths) -> None:
     controller = Controller(place, FakePool([make_cpu()]), FakeClock(NOW))
     before = read_state(place).epoch
     controller.recover()
@@ -61,18 +61,18 @@ def test_its_queue_is_gone_on_with(place: Workspace) -> None:
     assert controller.state.epoch > before
     assert controller.state.jobs["long-0001"].attempt == 2
     assert controller.state.jobs["long-0001"].state is JobState.RUNNING
-    controller.let_go()
+    controller.close()
     assert to_snapshot(read_state(place)) == to_snapshot(controller.state)
 
 
 @pytest.mark.parametrize("name", ["tiny", "own", "long"])
-def test_its_files_submitted_again_are_the_same_runs(place: Workspace, name: str) -> None:
+def test_its_files_submitted_again_are_the_same_runs(place: WorkspacePaths, name: str) -> None:
     file = place.root.parent / f"{name}.yaml"
     again = prepare_submission(place, file, (), SubmitOptions(), NOW, "ahab", cwd=file.parent)
     assert (again.new, {job.new for job in again.jobs}) == (0, {False})
 
 
-def test_its_checkpoints_models_and_measurements_are_read(place: Workspace) -> None:
+def test_its_checkpoints_models_and_measurements_are_read(place: WorkspacePaths) -> None:
     checkpoint = CheckpointStore(place.run("long-0001").checkpoints, attempt=2).load_latest()
     assert checkpoint is not None
     assert checkpoint.step > 0
@@ -82,7 +82,7 @@ def test_its_checkpoints_models_and_measurements_are_read(place: Workspace) -> N
         assert load(place.root, job_id).members
 
 
-def test_views_and_doctor_find_it_sound(place: Workspace) -> None:
+def test_views_and_doctor_find_it_sound(place: WorkspacePaths) -> None:
     reader = Reader(place)
     reader.look_at(reader.jobs().values())
     known = reader.read()

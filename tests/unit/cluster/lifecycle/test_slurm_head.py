@@ -11,7 +11,7 @@ import pytest
 
 from terry.cluster.config.nodes import SlurmGroup
 from terry.cluster.files import durable, lease
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.processes import boot_id
 from terry.cluster.lifecycle import liveness, slurm_head
 from terry.cluster.lifecycle import slurm as up_slurm
@@ -55,8 +55,8 @@ class FakeSlurm(Slurm):
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    made = Workspace(tmp_path / "w")
+def workspace(tmp_path: Path) -> WorkspacePaths:
+    made = WorkspacePaths(tmp_path / "w")
     durable.make_folder(made.cluster)
     made.config.write_text("head: slurm\nnodes:\n  queue: {kind: slurm, gres: 'gpu:1'}\n")
     return made
@@ -67,8 +67,8 @@ def job(number: int, phase: Phase = Phase.RUNNING, reason: str = "") -> SlurmJob
 
 
 @pytest.fixture
-def watched(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A controller on another machine was last seen to live so long ago."""
+def watched(workspace: WorkspacePaths, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A controller on another node was last seen to live so long ago."""
     moment = [1000.0]
     monkeypatch.setattr(liveness.clock, "monotonic", lambda: moment[0])
     monkeypatch.setattr(liveness.time, "sleep", lambda _: moment.__setitem__(0, moment[0] + 3.0))
@@ -84,12 +84,14 @@ def watched(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[[
     return seen
 
 
-def record(workspace: Workspace, host: str) -> None:
+def record(workspace: WorkspacePaths, host: str) -> None:
     head = Head(host=host, boot_id=boot_id(), address="10.0.0.1:1", started_at=NOW)
     workspace.head.write_bytes(msgspec.json.encode(head))
 
 
-def test_a_head_that_is_at_work_asks_for_one_successor(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_is_at_work_asks_for_one_successor(
+    workspace: WorkspacePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slurm = FakeSlurm()
     next_head.write(workspace, "7", "6")
     succession = Succession(workspace, slurm, "7")
@@ -102,7 +104,7 @@ def test_a_head_that_is_at_work_asks_for_one_successor(workspace: Workspace, mon
     assert next_head.read(workspace) == next_head.NextHead(job="8", after="7")
 
 
-def test_a_refused_successor_is_asked_for_later(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_successor_is_asked_for_later(workspace: WorkspacePaths, monkeypatch: pytest.MonkeyPatch) -> None:
     slurm = FakeSlurm()
     slurm.refuses = True
     next_head.write(workspace, "7", "6")
@@ -119,7 +121,7 @@ def test_a_refused_successor_is_asked_for_later(workspace: Workspace, monkeypatc
     assert next_head.read(workspace) is not None
 
 
-def test_a_head_that_was_given_up_ends(workspace: Workspace) -> None:
+def test_a_head_that_was_given_up_ends(workspace: WorkspacePaths) -> None:
     record(workspace, "elsewhere")
     succession = Succession(workspace, FakeSlurm(), "7")
     assert not succession.is_over, "the predecessor's is there until ours is"
@@ -137,16 +139,16 @@ def here(monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     return slurm
 
 
-def up(workspace: Workspace) -> list[str]:
+def up(workspace: WorkspacePaths) -> list[str]:
     said: list[str] = []
     from terry.cluster.config import terry_yaml as config
 
-    up_slurm.ensure_head_job(workspace, config.read_nodes(workspace), wait=False, say=said.append)
+    up_slurm.ensure_head_job(workspace, config.read_nodes(workspace), wait=False, notify=said.append)
     return said
 
 
 def test_up_does_not_wait_until_slurm_has_noticed_a_crash(
-    workspace: Workspace, here: FakeSlurm, watched: Callable[[float], None]
+    workspace: WorkspacePaths, here: FakeSlurm, watched: Callable[[float], None]
 ) -> None:
     watched(1.0)
     assert up(workspace) == []
@@ -162,12 +164,12 @@ def test_up_does_not_wait_until_slurm_has_noticed_a_crash(
     assert here.asked[1:] == [("submit", "queue", "")]
 
 
-def test_down_cancels_the_successor_first(workspace: Workspace, here: FakeSlurm) -> None:
+def test_down_cancels_the_successor_first(workspace: WorkspacePaths, here: FakeSlurm) -> None:
     next_head.write(workspace, "9", "8")
-    assert up_slurm.end_head_job(workspace, say=lambda _: None)
+    assert up_slurm.end_head_job(workspace, notify=lambda _: None)
     assert here.asked == [("cancel", "10", "9"), ("end", "8")]
     assert next_head.read(workspace) is None
-    assert not up_slurm.end_head_job(workspace, say=lambda _: None)
+    assert not up_slurm.end_head_job(workspace, notify=lambda _: None)
 
 
 def test_whom_up_waits_for() -> None:

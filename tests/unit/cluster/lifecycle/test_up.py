@@ -15,19 +15,19 @@ from terry.cluster.config.terry_yaml import parse
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable
 from terry.cluster.files.lease import Lease
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.lifecycle import liveness, up
 from terry.cluster.lifecycle.up import ensure_up, head_hosts
 from terry.cluster.ray.head import Head
 
-#: What another machine's clock says.
+#: What another node's clock says.
 LATER = datetime.now(UTC) + timedelta(hours=1)
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
+def workspace(tmp_path: Path) -> WorkspacePaths:
     """Two hosts by ssh."""
-    found = Workspace(tmp_path / "runs")
+    found = WorkspacePaths(tmp_path / "runs")
     found.cluster.mkdir(parents=True)
     found.config.write_text("nodes: {lab: {kind: ssh, hosts: [seawolf, quattro]}}\n")
     return found
@@ -60,12 +60,14 @@ def nodes(text: str) -> NodesConfig:
     return parse(text, Path("terry.yaml")).nodes
 
 
-def record_head(workspace: Workspace, name: str) -> None:
-    head = Head(host=name, boot_id="b", address="10.0.0.1:1", life="one", name=name, started_at=datetime.now(UTC))
+def record_head(workspace: WorkspacePaths, name: str) -> None:
+    head = Head(
+        host=name, boot_id="b", address="10.0.0.1:1", incarnation="one", name=name, started_at=datetime.now(UTC)
+    )
     durable.write_json(workspace.head, head)
 
 
-def test_where_the_head_may_be(workspace: Workspace) -> None:
+def test_where_the_head_may_be(workspace: WorkspacePaths) -> None:
     both = "nodes: {lab: {kind: ssh, hosts: [seawolf, quattro]}"
     assert head_hosts(workspace, nodes(both + "}")) == ["seawolf", "quattro"]
     assert head_hosts(workspace, nodes("")) == []
@@ -75,7 +77,7 @@ def test_where_the_head_may_be(workspace: Workspace) -> None:
     assert head_hosts(workspace, nodes(both + "}")) == ["quattro", "seawolf"], "where it was before"
 
 
-def test_the_next_host_is_asked_where_the_first_is_gone(workspace: Workspace, ssh: Path) -> None:
+def test_the_next_host_is_asked_where_the_first_is_gone(workspace: WorkspacePaths, ssh: Path) -> None:
     (ssh / "quattro").write_text("echo started\n")
     said: list[str] = []
     assert ensure_up(workspace, wait=True, progress=said.append)
@@ -83,14 +85,14 @@ def test_the_next_host_is_asked_where_the_first_is_gone(workspace: Workspace, ss
     assert any("seawolf: ssh: connect to host seawolf port 22: No route to host" in line for line in said)
 
 
-def test_what_a_person_has_to_mend_there_is_told_here(workspace: Workspace, ssh: Path) -> None:
+def test_what_a_person_has_to_fix_there_is_told_here(workspace: WorkspacePaths, ssh: Path) -> None:
     (ssh / "seawolf").write_text("echo 'terry.yaml:3: that is wrong' >&2; exit 2\n")
     with pytest.raises(UserError, match=r"seawolf: terry\.yaml:3: that is wrong"):
         ensure_up(workspace, wait=True)
     assert asked(ssh) == ["seawolf"]
 
 
-def test_no_host_at_all(workspace: Workspace, ssh: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_host_at_all(workspace: WorkspacePaths, ssh: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=r"no host can be the head\. seawolf: .* must work from here.*; quattro: "):
         ensure_up(workspace, wait=True)
     assert not ensure_up(workspace, wait=False), "a submission is on disk all the same"
@@ -98,8 +100,8 @@ def test_no_host_at_all(workspace: Workspace, ssh: Path, capfd: pytest.CaptureFi
 
 
 @pytest.fixture
-def beating(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[[Lease], None]:
-    """Has a controller of another machine renew its lease whenever somebody waits. Its clock is an hour off."""
+def beating(workspace: WorkspacePaths, monkeypatch: pytest.MonkeyPatch) -> Callable[[Lease], None]:
+    """Has a controller of another node renew its lease whenever somebody waits. Its clock is an hour off."""
 
     def begin(held: Lease) -> None:
         durable.write_json(workspace.lease, held)
@@ -123,7 +125,7 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_controller_that_renews_its_lease_is_left_where_it_is(
-    workspace: Workspace, ssh: Path, monkeypatch: pytest.MonkeyPatch, beating: Callable[[Lease], None]
+    workspace: WorkspacePaths, ssh: Path, monkeypatch: pytest.MonkeyPatch, beating: Callable[[Lease], None]
 ) -> None:
     """Its host cannot be reached from here, but it lives: a second one would only take its jobs away."""
     (ssh / "quattro").write_text("echo started\n")
@@ -136,7 +138,7 @@ def test_a_controller_that_renews_its_lease_is_left_where_it_is(
 
 @pytest.mark.parametrize("hours", [-1, 0, 1])
 def test_one_that_stands_still_is_dead_whatever_the_clocks_say(
-    workspace: Workspace, ssh: Path, monkeypatch: pytest.MonkeyPatch, passing: None, hours: int
+    workspace: WorkspacePaths, ssh: Path, monkeypatch: pytest.MonkeyPatch, passing: None, hours: int
 ) -> None:
     """By a clock that is an hour ahead it would have lived for another hour."""
     (ssh / "quattro").write_text("echo started\n")
@@ -149,7 +151,7 @@ def test_one_that_stands_still_is_dead_whatever_the_clocks_say(
 
 
 def test_submit_asks_nobody_where_a_controller_lives(
-    workspace: Workspace, ssh: Path, beating: Callable[[Lease], None]
+    workspace: WorkspacePaths, ssh: Path, beating: Callable[[Lease], None]
 ) -> None:
     beating(Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=LATER))
     assert not ensure_up(workspace, wait=False)
@@ -157,7 +159,7 @@ def test_submit_asks_nobody_where_a_controller_lives(
 
 
 def test_a_workspace_that_another_version_runs_is_refused_with_what_to_do(
-    workspace: Workspace, beating: Callable[[Lease], None]
+    workspace: WorkspacePaths, beating: Callable[[Lease], None]
 ) -> None:
     beating(Lease(epoch=3, host="elsewhere", pid=1, started="x", heartbeat=LATER, version="0.1.0"))
     with pytest.raises(UserError, match=r"terry-cluster 0\.1\.0 runs .*: `terry-cluster down` and `terry-cluster up`"):

@@ -1,4 +1,4 @@
-"""Bringing machines in: what is said of those that cannot come, and how patient one is with them. No ssh, no Ray."""
+"""Bringing nodes in: what is said of those that cannot come, and how patient one is with them. No ssh, no Ray."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from terry.cluster.config.nodes import NodeSetup
 from terry.cluster.host.device_choice import chosen_gpus, uses_cpu
 from terry.cluster.host.versions import installed
 from terry.cluster.nodes import hosts as machine_nodes
-from terry.cluster.nodes.facts import clock_trouble, misfit
-from terry.cluster.nodes.hosts import MachineNodes
+from terry.cluster.nodes.facts import clock_problem, misfit
+from terry.cluster.nodes.hosts import ReachableNodes
 from terry.cluster.nodes.join import MARK, answer_of
-from terry.cluster.nodes.remote import Answer, SshMachine, ThisMachine
+from terry.cluster.nodes.remote import Answer, SshNode, ThisNode
 from terry.cluster.ports import (
     ClusterKey,
     ClusterView,
@@ -29,13 +29,13 @@ from terry.cluster.ports import (
 )
 
 HEAD = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.13.0+cu128", "terry-cluster": "0.1.0"}
-KEY = ClusterKey(workspace="/w", address="10.0.0.1:1", life="one", token="secret", versions=HEAD)
+KEY = ClusterKey(workspace="/w", address="10.0.0.1:1", incarnation="one", token="secret", versions=HEAD)
 VIEW = ClusterView(key=KEY, members=frozenset())
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def facts(**changed: object) -> NodeFacts:
-    """A machine that fits."""
+    """A node that fits."""
     found = NodeFacts(
         host="quattro", address="10.0.0.2", versions=HEAD, cuda="", cores=2, gpus=(), sees_workspace=True, clock=NOW
     )
@@ -43,7 +43,7 @@ def facts(**changed: object) -> NodeFacts:
 
 
 class Talker:
-    """A machine that answers what a test wants; it keeps what it was asked."""
+    """A node that answers what a test wants; it keeps what it was asked."""
 
     name = host = "quattro"
     python = "/opt/bin/python"
@@ -70,7 +70,7 @@ FAILED = Answer(code=255, output="", errors="ssh: connect to host quattro port 2
 
 
 @pytest.mark.parametrize(
-    ("answer", "state", "trouble", "mend"),
+    ("answer", "state", "problem", "fix"),
     [
         (FAILED, NodeState.UNREACHABLE, "No route to host", "ssh -o BatchMode=yes quattro true"),
         (
@@ -88,18 +88,18 @@ FAILED = Answer(code=255, output="", errors="ssh: connect to host quattro port 2
         (Answer(code=9, output="hello\n", errors=""), NodeState.UNFIT, "exit code 9", "setup:"),
     ],
 )
-def test_a_machine_without_an_answer_is_named_with_what_to_do(
-    answer: Answer, state: NodeState, trouble: str, mend: str
+def test_a_node_without_an_answer_is_named_with_what_to_do(
+    answer: Answer, state: NodeState, problem: str, fix: str
 ) -> None:
-    (report,) = MachineNodes("/w", [Talker(answer)]).reconcile(VIEW)
+    (report,) = ReachableNodes("/w", [Talker(answer)]).reconcile(VIEW)
     assert (report.state, report.host) == (state, "quattro")
-    assert trouble in report.trouble
-    assert mend in report.mend
+    assert problem in report.problem
+    assert fix in report.fix
 
 
 def test_the_order_holds_the_groups_settings() -> None:
     talker = Talker(says(NodeState.JOINED))
-    (report,) = MachineNodes("/w", [talker]).reconcile(VIEW)
+    (report,) = ReachableNodes("/w", [talker]).reconcile(VIEW)
     assert report.state is NodeState.JOINED
     order = talker.orders[0]
     assert (order.key, order.name, order.cpus, order.labels, order.ports) == (
@@ -115,7 +115,7 @@ def test_one_that_failed_is_left_in_peace_for_a_while(monkeypatch: pytest.Monkey
     clock = [0.0]
     monkeypatch.setattr(machine_nodes.time, "monotonic", lambda: clock[0])
     talker = Talker(FAILED)
-    nodes = MachineNodes("/w", [talker])
+    nodes = ReachableNodes("/w", [talker])
     asked_at = []
     for second in range(100):
         clock[0] = float(second)
@@ -131,7 +131,7 @@ def test_one_that_believes_wrongly_that_it_takes_part_is_started_anew(monkeypatc
     clock = [0.0]
     monkeypatch.setattr(machine_nodes.time, "monotonic", lambda: clock[0])
     talker = Talker(says(NodeState.PRESENT))
-    nodes = MachineNodes("/w", [talker])
+    nodes = ReachableNodes("/w", [talker])
     for second in range(0, 25, 3):
         clock[0] = float(second)
         nodes.reconcile(VIEW)
@@ -158,20 +158,20 @@ def test_what_does_not_fit(found: NodeFacts, said: str | None) -> None:
 
 def test_a_clock_is_judged_by_when_it_was_asked() -> None:
     late = NOW + timedelta(seconds=30)
-    assert clock_trouble(facts(), NOW, late) is None, "it answered some time in between"
-    wrong = clock_trouble(facts(clock=NOW - timedelta(seconds=90)), NOW, late)
+    assert clock_problem(facts(), NOW, late) is None, "it answered some time in between"
+    wrong = clock_problem(facts(clock=NOW - timedelta(seconds=90)), NOW, late)
     assert wrong is not None
     assert "90 s behind" in wrong[0]
-    wrong = clock_trouble(facts(clock=late + timedelta(seconds=7)), NOW, late)
+    wrong = clock_problem(facts(clock=late + timedelta(seconds=7)), NOW, late)
     assert wrong is not None
     assert "7 s ahead" in wrong[0]
 
 
-def test_a_clock_that_is_off_is_said_of_a_machine_that_takes_part() -> None:
+def test_a_clock_that_is_off_is_said_of_a_node_that_takes_part() -> None:
     off = says(NodeState.JOINED, facts=facts(clock=datetime.now(UTC) - timedelta(hours=1)))
-    (report,) = MachineNodes("/w", [Talker(off)]).reconcile(VIEW)
+    (report,) = ReachableNodes("/w", [Talker(off)]).reconcile(VIEW)
     assert report.is_in
-    assert "s behind" in report.trouble
+    assert "s behind" in report.problem
 
 
 def test_only_a_whole_answer_counts() -> None:
@@ -195,14 +195,14 @@ def test_devices_by_index_uuid_and_model() -> None:
 
 def test_lines_of_setup_are_run_before_python(tmp_path: Path) -> None:
     setup = NodeSetup(setup=("export GREETING='good day'",), python=sys.executable)
-    machine = ThisMachine(name="here", setup=setup)
+    node = ThisNode(name="here", setup=setup)
     program = "import os, sys; print(os.environ['GREETING'], sys.stdin.read())"
-    answer = machine.run(["-c", program], b"to you", 60.0)
+    answer = node.run(["-c", program], b"to you", 60.0)
     assert (answer.code, answer.output) == (0, "good day to you\n")
 
 
 def test_ssh_is_asked_so_that_it_never_asks() -> None:
-    command = SshMachine(host="quattro", setup=NodeSetup(python="~/env/bin/python")).command(["-m", "a b"])
+    command = SshNode(host="quattro", setup=NodeSetup(python="~/env/bin/python")).command(["-m", "a b"])
     assert command[0] == "ssh"
     assert "BatchMode=yes" in command
     assert command[-2] == "quattro"

@@ -1,4 +1,4 @@
-"""A Ray cluster of others: whose token, whose settings, which machine is one of theirs."""
+"""A Ray cluster of others: whose token, whose settings, which node is one of theirs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from terry.cluster.errors import UserError
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.ray.daemons import (
     HEAD_VARIABLE,
     RAY_SETTINGS,
@@ -26,8 +26,8 @@ from terry.cluster.ray.head import adopt_head, key_of
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    found = Workspace(tmp_path)
+def workspace(tmp_path: Path) -> Iterator[WorkspacePaths]:
+    found = WorkspacePaths(tmp_path)
     yield found
     shutil.rmtree(runtime_folder(found))
 
@@ -54,7 +54,7 @@ def test_the_token_is_found_as_ray_finds_it(monkeypatch: pytest.MonkeyPatch, tmp
     assert users_token() == "said"
 
 
-def test_a_guest_has_the_token_in_a_private_file_and_keeps_to_the_settings_of_others(workspace: Workspace) -> None:
+def test_a_guest_has_the_token_in_a_private_file_and_keeps_to_the_settings_of_others(workspace: WorkspacePaths) -> None:
     found = guest_environment(workspace, "secret")
     path = Path(found["RAY_AUTH_TOKEN_PATH"])
     assert (found["RAY_AUTH_MODE"], path.read_text(), path.stat().st_mode & 0o777) == ("token", "secret", 0o600)
@@ -65,14 +65,16 @@ def test_a_guest_has_the_token_in_a_private_file_and_keeps_to_the_settings_of_ot
     assert guest_environment(workspace, "")["RAY_AUTH_MODE"] == "disabled"
 
 
-def test_a_head_that_was_silent_is_the_same_one_again(workspace: Workspace) -> None:
+def test_a_head_that_was_silent_is_the_same_one_again(workspace: WorkspacePaths) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
         address = f"127.0.0.1:{server.getsockname()[1]}"
         first = adopt_head(workspace, address)
-        assert adopt_head(workspace, address, before=first).life == first.life, "machines that have joined stay"
-        assert adopt_head(workspace, address).life != first.life
+        assert adopt_head(workspace, address, before=first).incarnation == first.incarnation, (
+            "machines that have joined stay"
+        )
+        assert adopt_head(workspace, address).incarnation != first.incarnation
         key = key_of(workspace, first)
     assert (key.foreign, key.token, key.address) == (True, "", address)
     with pytest.raises(RuntimeError, match="nobody answers"):
@@ -80,7 +82,7 @@ def test_a_head_that_was_silent_is_the_same_one_again(workspace: Workspace) -> N
 
 
 @pytest.mark.parametrize("is_ours", [False, True])
-def test_a_machine_of_theirs_is_known_by_its_raylet(workspace: Workspace, tmp_path: Path, is_ours: bool) -> None:
+def test_a_node_of_theirs_is_known_by_its_raylet(workspace: WorkspacePaths, tmp_path: Path, is_ours: bool) -> None:
     """One that we have started ourselves does not count."""
     program = tmp_path / "raylet"
     shutil.copy(shutil.which("bash") or "/bin/bash", program)

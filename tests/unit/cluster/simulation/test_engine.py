@@ -12,7 +12,7 @@ from terry.cluster.core.model import DeviceKind, JobState, Resources
 from terry.cluster.core.policy import Policy, Preemption
 from terry.cluster.core.state_document import validate
 from terry.cluster.errors import UserError
-from terry.cluster.simulation.engine import Arrival, Outcome, Simulation, World
+from terry.cluster.simulation.engine import Arrival, Simulation, SimulationOutcome, World
 from terry.cluster.simulation.traces import made_up_job, nodes_of, read_trace
 
 GPU = Resources(gpus=1)
@@ -29,7 +29,7 @@ def arrivals(*seconds: float, at_s: float = 0.0, owner: str = "ann", **job: obje
     ]
 
 
-def play(nodes: str, jobs: list[Arrival], policy: Policy | None = None, **world: object) -> Outcome:
+def play(nodes: str, jobs: list[Arrival], policy: Policy | None = None, **world: object) -> SimulationOutcome:
     """Validates the state after each turn."""
     given = World(devices=nodes_of([nodes]).devices, **world)  # type: ignore[arg-type]
     return Simulation(given, jobs, policy, probe=lambda s: validate(s.state)).run()

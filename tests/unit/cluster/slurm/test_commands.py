@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from terry.cluster.config.nodes import SlurmGroup
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.slurm.commands import Slurm, SlurmError, limit_s, warning_s
 from terry.cluster.slurm.plan import Phase, SlurmJob
 
@@ -23,7 +23,7 @@ _SQUEUE = """101|RUNNING|None|c1|terry-{id}-queue-1
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
     """Slurm's commands as scripts that write down what they were asked."""
-    workspace = Workspace(tmp_path / "work space")
+    workspace = WorkspacePaths(tmp_path / "work space")
     workspace.root.mkdir()
     listed = tmp_path / "listed"
     listed.write_text(_SQUEUE.format(id=workspace.id))
@@ -58,7 +58,7 @@ def test_the_script_of_a_node(slurm: Slurm, tmp_path: Path) -> None:
     assert slurm.submit(group, "queue-1") == "4711"
     folder = tmp_path / "work space" / "queue" / "cluster" / "slurm"
     lines = (folder / "4711_submission.sh").read_text().splitlines()
-    name = f"terry-{Workspace(tmp_path / 'work space').id}-queue-1"
+    name = f"terry-{WorkspacePaths(tmp_path / 'work space').id}-queue-1"
     for option in (
         *("partition=long", "gres=gpu:h100:2", "time=4:00:00", "account=lab", "qos=high", "exclusive", "mem=32G"),
         *("cpus-per-task=8", "licenses=matlab:1", "nodes=1", "signal=B:USR1@120", "no-requeue", f"job-name={name}"),

@@ -12,7 +12,7 @@ from terry.cluster.config.nodes import SlurmGroup
 from terry.cluster.core.model import Device, DeviceKind, DeviceRecord
 from terry.cluster.files import durable
 from terry.cluster.files.live import Live
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.nodes.records import write_report
 from terry.cluster.ports import ClusterKey, ClusterView, NodeReport, NodeState
 from terry.cluster.scheduling.demand import DeviceLoad, WaitingJobs
@@ -22,14 +22,14 @@ from terry.cluster.slurm.provider import SlurmNodes
 from tests.fakes.slurm import FakeSlurm
 
 GROUP = SlurmGroup(name="queue", most=2, gres="gpu:1", idle_after=60.0)
-KEY = ClusterKey(workspace="/w", address="10.0.0.1:6379", life="one", token="secret", versions={})
+KEY = ClusterKey(workspace="/w", address="10.0.0.1:6379", incarnation="one", token="secret", versions={})
 
 
 class World:
     """A workspace whose controller says what a test wants, and a Slurm."""
 
     def __init__(self, root: Path) -> None:
-        self.workspace = Workspace(root)
+        self.workspace = WorkspacePaths(root)
         durable.make_folder(self.workspace.cluster)
         self.slurm = FakeSlurm()
         self.nodes = SlurmNodes(self.workspace, [GROUP], self.slurm)
@@ -84,10 +84,10 @@ def test_nodes_come_are_used_and_go(world: World) -> None:
     said = world.round()
     assert world.asked_for() == ["queue-1", "queue-2"]
     assert {report.state for report in said.values()} == {NodeState.WAITING}
-    assert world.round()["queue-1"].trouble == "Slurm job 101 waits: Resources"
+    assert world.round()["queue-1"].problem == "Slurm job 101 waits: Resources"
     assert world.round() == {}, "said once"
     world.slurm.start("queue-1")
-    assert world.round()["queue-1"].trouble == "Slurm job 101 starts on c1"
+    assert world.round()["queue-1"].problem == "Slurm job 101 starts on c1"
     world.idle, world.waiting = {"queue-1": None}, 1
     world.round()
     assert world.asked_for() == ["queue-1", "queue-2"]
@@ -123,8 +123,8 @@ def test_what_slurm_refuses_is_said_and_not_asked_again_at_once(world: World) ->
     world.waiting, world.slurm.refusal = 1, "invalid partition specified: mian"
     said = world.round()["queue-1"]
     assert said.state is NodeState.UNFIT
-    assert said.trouble == "Slurm says: invalid partition specified: mian"
-    assert "nodes.queue" in said.mend
+    assert said.problem == "Slurm says: invalid partition specified: mian"
+    assert "nodes.queue" in said.fix
     world.slurm.refusal = ""
     world.round()
     assert world.asked_for() == [], "patience"
@@ -140,8 +140,8 @@ def test_a_job_that_never_became_a_node_is_told_of(world: World, monkeypatch: py
     world.slurm.words["101"] = "bash: python: command not found"
     world.slurm.end("queue-1")
     said = world.round()["queue-1"]
-    assert said.trouble == "Slurm job 101 has ended before it was a node: bash: python: command not found"
-    assert str(world.workspace.slurm) in said.mend
+    assert said.problem == "Slurm job 101 has ended before it was a node: bash: python: command not found"
+    assert str(world.workspace.slurm) in said.fix
     for pause in (5.0, 10.0, 20.0):
         clock[0] += pause - 0.1
         world.round()
@@ -156,7 +156,7 @@ def test_a_job_that_never_became_a_node_is_told_of(world: World, monkeypatch: py
 def test_what_the_node_itself_has_said_counts_more(world: World) -> None:
     world.waiting = 1
     world.round()
-    own = NodeReport(name="queue-1", state=NodeState.UNFIT, trouble="Ray is 2.1, on the head 2.60", mend="install it")
+    own = NodeReport(name="queue-1", state=NodeState.UNFIT, problem="Ray is 2.1, on the head 2.60", fix="install it")
     write_report(world.workspace, own)
     world.slurm.end("queue-1")
     assert world.round()["queue-1"] == own
@@ -178,7 +178,7 @@ def test_a_slurm_that_does_not_answer_is_unreachable(world: World) -> None:
     world.waiting, world.slurm.silence = 1, "there is no squeue on login"
     said = world.round()["queue-1"]
     assert said.state is NodeState.UNREACHABLE
-    assert said.trouble == "there is no squeue on login"
+    assert said.problem == "there is no squeue on login"
     assert world.nodes.end()[0].state is NodeState.UNREACHABLE
 
 

@@ -18,7 +18,7 @@ import pytest
 from terry.cluster.core.model import Device, DeviceKind, DeviceRecord
 from terry.cluster.files import durable, inbox, lease
 from terry.cluster.files.live import Live
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.locks import Lock
 from terry.cluster.nodes import member as ray_node
 from terry.cluster.ports import ClusterKey, NodeOrder, NodeState
@@ -30,15 +30,15 @@ NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkspacePaths:
     monkeypatch.setenv(INSTANCE_VARIABLE, "55")
-    made = Workspace(tmp_path / "w")
+    made = WorkspacePaths(tmp_path / "w")
     durable.make_folder(made.queue)
     return made
 
 
 @pytest.fixture
-def worker(workspace: Workspace) -> Iterator[Worker]:
+def worker(workspace: WorkspacePaths) -> Iterator[Worker]:
     kept = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)}
     yield Worker(workspace, "queue", "queue-1", 60.0)
     signal.set_wakeup_fd(-1)
@@ -46,7 +46,7 @@ def worker(workspace: Workspace) -> Iterator[Worker]:
         signal.signal(number, handler)
 
 
-def show(workspace: Workspace, *devices: DeviceRecord, idle: tuple[str, ...] = ()) -> None:
+def show(workspace: WorkspacePaths, *devices: DeviceRecord, idle: tuple[str, ...] = ()) -> None:
     loads = tuple(
         DeviceLoad(device_id=d.device.id, free=1.0, idle_since=NOW if d.device.id in idle else None) for d in devices
     )
@@ -58,12 +58,12 @@ def device(node: str, **more: object) -> DeviceRecord:
     return DeviceRecord(device=made, **more)  # type: ignore[arg-type]
 
 
-def asked(workspace: Workspace) -> list[inbox.Message]:
+def asked(workspace: WorkspacePaths) -> list[inbox.Message]:
     inbox.prepare(workspace)
     return [letter.message for letter in inbox.take(workspace)]
 
 
-def hold(workspace: Workspace, *, stopped: bool = False) -> None:
+def hold(workspace: WorkspacePaths, *, stopped: bool = False) -> None:
     """There is a controller, or it has ended on purpose."""
     held = lease.Lease(epoch=1, host="c1", pid=1, started="x", heartbeat=NOW, stopped=stopped)
     workspace.lease.write_bytes(msgspec.json.encode(held))
@@ -71,7 +71,7 @@ def hold(workspace: Workspace, *, stopped: bool = False) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_told_it_drains_its_devices_and_waits_until_nothing_runs_there(
-    worker: Worker, workspace: Workspace, number: signal.Signals
+    worker: Worker, workspace: WorkspacePaths, number: signal.Signals
 ) -> None:
     hold(workspace)
     os.kill(os.getpid(), number)
@@ -103,7 +103,7 @@ def test_how_long_it_may_take(worker: Worker) -> None:
     assert worker._leave_by == first
 
 
-def test_after_down_it_waits_for_nothing(worker: Worker, workspace: Workspace) -> None:
+def test_after_down_it_waits_for_nothing(worker: Worker, workspace: WorkspacePaths) -> None:
     hold(workspace, stopped=True)
     show(workspace, device("queue-1"))
     os.kill(os.getpid(), signal.SIGTERM)
@@ -111,7 +111,7 @@ def test_after_down_it_waits_for_nothing(worker: Worker, workspace: Workspace) -
     assert asked(workspace) == []
 
 
-def test_the_next_of_its_name_takes_back_its_drain_and_no_others(worker: Worker, workspace: Workspace) -> None:
+def test_the_next_of_its_name_takes_back_its_drain_and_no_others(worker: Worker, workspace: WorkspacePaths) -> None:
     by_hand = DeviceRecord(
         device=Device(id="queue-1:0", node="queue-1", node_id="x", kind=DeviceKind.GPU, capacity=1.0),
         drained=True,
@@ -123,8 +123,8 @@ def test_the_next_of_its_name_takes_back_its_drain_and_no_others(worker: Worker,
     assert [m.device for m in asked(workspace) if isinstance(m, inbox.Undrain)] == ["queue-1:cpu"]
 
 
-def test_several_on_one_machine_know_nothing_of_each_other(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+def test_several_on_one_node_know_nothing_of_each_other(
+    workspace: WorkspacePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = runtime_folder(workspace)
     assert instance(workspace) == f"{workspace.id}-55"
@@ -136,7 +136,7 @@ def test_several_on_one_machine_know_nothing_of_each_other(
         folder.rmdir()
 
 
-def test_what_a_killed_one_has_left_is_removed(workspace: Workspace) -> None:
+def test_what_a_killed_one_has_left_is_removed(workspace: WorkspacePaths) -> None:
     own = runtime_folder(workspace)
     siblings = {name: own.with_name(own.name.replace("-55", f"-{name}")) for name in ("1", "2", "3", "x")}
     for name, folder in siblings.items():
@@ -158,10 +158,10 @@ def test_what_a_killed_one_has_left_is_removed(workspace: Workspace) -> None:
     own.rmdir()
 
 
-def test_beside_the_head_it_is_a_node_of_its_own(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine whose head is there is in the cluster already; a Slurm job on it is not."""
+def test_beside_the_head_it_is_a_node_of_its_own(workspace: WorkspacePaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node whose head is there is in the cluster already; a Slurm job on it is not."""
     started: list[str] = []
-    head = SimpleNamespace(is_here=True, life="one")
+    head = SimpleNamespace(is_here=True, incarnation="one")
     monkeypatch.setattr(ray_node, "facts", lambda *_: SimpleNamespace(address="10.0.0.1"))
     monkeypatch.setattr(ray_node, "own_address", lambda *_: "10.0.0.1")
     monkeypatch.setattr(ray_node, "misfit", lambda *_: None)
@@ -169,7 +169,7 @@ def test_beside_the_head_it_is_a_node_of_its_own(workspace: Workspace, monkeypat
     monkeypatch.setattr(ray_node, "_report", lambda _order, state, **_: state)
     monkeypatch.setattr(ray_node, "_end", lambda _: None)
     monkeypatch.setattr(ray_node, "_start", lambda _workspace, order, _address: started.append(order.name))
-    key = ClusterKey(workspace=str(workspace.root), address="10.0.0.1:1", life="one", token="", versions={})
+    key = ClusterKey(workspace=str(workspace.root), address="10.0.0.1:1", incarnation="one", token="", versions={})
     order = NodeOrder(key=key, name="queue-1")
     assert ray_node._join(workspace, order, anew=True) is NodeState.JOINED
     monkeypatch.delenv(INSTANCE_VARIABLE)

@@ -14,11 +14,11 @@ import torch
 from terry.cluster.files import durable
 from terry.jobs.process import checkpoints
 from terry.jobs.process.checkpoints import BadCheckpoint, CheckpointStore, load
-from terry.models.training_state import Snapshot, SnapshotBuffers
+from terry.models.training_state import TrainingState, TrainingStateBuffers
 
 
-def snapshot(step: int, value: float = 1.0) -> Snapshot:
-    return Snapshot(
+def training_state(step: int, value: float = 1.0) -> TrainingState:
+    return TrainingState(
         step=step,
         model={"b": torch.full((3, 2), value), "a": torch.arange(4)},
         optimizer={"rng": torch.arange(16, dtype=torch.uint8)},
@@ -36,7 +36,7 @@ def folders(path: Path) -> list[str]:
 
 
 def test_what_was_saved_is_loaded(store: CheckpointStore) -> None:
-    store.save(snapshot(7), best=True)
+    store.save(training_state(7), best=True)
     found = store.load_latest()
     assert found is not None
     assert (found.step, found.attempt) == (7, 1)
@@ -54,9 +54,9 @@ def test_nothing_is_found_where_nothing_was_saved(store: CheckpointStore) -> Non
 def test_the_same_weights_have_the_same_bytes_whatever_their_order(tmp_path: Path) -> None:
     first = CheckpointStore(tmp_path / "1", 1)
     second = CheckpointStore(tmp_path / "2", 1)
-    first.save(snapshot(1))
-    turned = snapshot(1)
-    second.save(Snapshot(step=1, model=dict(reversed(list(turned.model.items()))), optimizer={}, state={}))
+    first.save(training_state(1))
+    turned = training_state(1)
+    second.save(TrainingState(step=1, model=dict(reversed(list(turned.model.items()))), optimizer={}, state={}))
     one, two = first.load_latest(), second.load_latest()
     assert one is not None
     assert two is not None
@@ -65,14 +65,14 @@ def test_the_same_weights_have_the_same_bytes_whatever_their_order(tmp_path: Pat
 
 def test_the_newest_two_and_the_best_are_kept(store: CheckpointStore, tmp_path: Path) -> None:
     for step in range(1, 7):
-        store.save(snapshot(step), best=step in {1, 2})
+        store.save(training_state(step), best=step in {1, 2})
     assert folders(tmp_path) == [f"step-{step:09d}-a0001" for step in (2, 5, 6)]
 
 
 def test_a_step_can_turn_out_to_be_the_best_after_it_was_saved(store: CheckpointStore) -> None:
-    path = store.save(snapshot(1))
+    path = store.save(training_state(1))
     assert store.best() is None
-    assert store.save(snapshot(1), best=True) == path
+    assert store.save(training_state(1), best=True) == path
     assert store.best() == path
     assert load(path).step == 1
 
@@ -82,8 +82,8 @@ def test_a_step_can_turn_out_to_be_the_best_after_it_was_saved(store: Checkpoint
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     store: CheckpointStore, tmp_path: Path, name: str, harm: str
 ) -> None:
-    store.save(snapshot(1))
-    newest = store.save(snapshot(2)) / name
+    store.save(training_state(1))
+    newest = store.save(training_state(2)) / name
     data = newest.read_bytes()
     if harm == "cut":
         newest.write_bytes(data[: len(data) // 2])
@@ -107,14 +107,14 @@ def _spoil(path: Path) -> None:
 @pytest.mark.parametrize("keep", [1, 2])
 def test_a_damaged_later_checkpoint_does_not_push_out_the_good_one(tmp_path: Path, keep: int) -> None:
     first = CheckpointStore(tmp_path / "checkpoints", 1, keep_last=2)
-    first.save(snapshot(200))
-    _spoil(first.save(snapshot(300)))
+    first.save(training_state(200))
+    _spoil(first.save(training_state(300)))
     second = CheckpointStore(tmp_path / "checkpoints", 2, keep_last=keep)
     found = second.load_latest(lambda _: None)
     assert found is not None
     assert found.step == 200
     for step in (250, 280, 310):
-        second.save(snapshot(step))
+        second.save(training_state(step))
         there = [load(path).step for path in checkpoints.checkpoints(tmp_path / "checkpoints")]
         assert step in there, "what was just written stays"
         assert len(there) == keep, "and nothing damaged counts"
@@ -122,7 +122,7 @@ def test_a_damaged_later_checkpoint_does_not_push_out_the_good_one(tmp_path: Pat
 
 def test_where_all_are_damaged_nobody_begins_anew_by_himself(store: CheckpointStore, tmp_path: Path) -> None:
     for step in (1, 2):
-        _spoil(store.save(snapshot(step)))
+        _spoil(store.save(training_state(step)))
     with pytest.raises(BadCheckpoint, match=r"none of the run's 2 checkpoints can be used.*--from-scratch"):
         CheckpointStore(tmp_path / "checkpoints", 2).load_latest(lambda _: None)
     assert len(folders(tmp_path)) == 2, "they stay, for a person to look at"
@@ -132,8 +132,8 @@ def test_where_all_are_damaged_nobody_begins_anew_by_himself(store: CheckpointSt
 def test_what_cannot_be_read_just_now_is_not_passed_over(
     store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.save(snapshot(1))
-    store.save(snapshot(2))
+    store.save(training_state(1))
+    store.save(training_state(2))
 
     def gone(path: Path) -> bytes:
         raise OSError(errno.EIO, "Input/output error", str(path))
@@ -144,7 +144,7 @@ def test_what_cannot_be_read_just_now_is_not_passed_over(
 
 
 def test_a_checkpoint_of_a_later_format_is_refused_in_words(store: CheckpointStore) -> None:
-    path = store.save(snapshot(1))
+    path = store.save(training_state(1))
     manifest = path / "MANIFEST.json"
     manifest.write_bytes(manifest.read_bytes().replace(b'"format":1', b'"format":99'))
     with pytest.raises(BadCheckpoint, match="later version"):
@@ -152,10 +152,10 @@ def test_a_checkpoint_of_a_later_format_is_refused_in_words(store: CheckpointSto
 
 
 def test_from_scratch_does_not_see_what_was_before(store: CheckpointStore, tmp_path: Path) -> None:
-    store.save(snapshot(50))
+    store.save(training_state(50))
     fresh = CheckpointStore(tmp_path / "checkpoints", attempt=2, first_attempt=2)
     assert fresh.load_latest() is None
-    fresh.save(snapshot(3))
+    fresh.save(training_state(3))
     found = fresh.load_latest()
     assert found is not None
     assert (found.step, found.attempt) == (3, 2)
@@ -163,14 +163,14 @@ def test_from_scratch_does_not_see_what_was_before(store: CheckpointStore, tmp_p
 
 def test_an_attempt_that_lives_on_does_not_remove_what_its_successor_wrote(tmp_path: Path) -> None:
     old, new = (CheckpointStore(tmp_path / "checkpoints", attempt=n, keep_last=1) for n in (1, 2))
-    new.save(snapshot(5))
+    new.save(training_state(5))
     for step in (6, 7, 8):
-        old.save(snapshot(step))
+        old.save(training_state(step))
     assert folders(tmp_path) == ["step-000000005-a0002", "step-000000008-a0001"]
 
 
 def test_the_writing_thread_writes_in_order_and_flush_waits(store: CheckpointStore, tmp_path: Path) -> None:
-    buffers = SnapshotBuffers()
+    buffers = TrainingStateBuffers()
     weights = {"w": torch.zeros(1000)}
     for step in range(1, 6):
         weights["w"].fill_(step)
@@ -188,20 +188,20 @@ def test_what_must_be_on_disk_first_is_written_before_the_checkpoint_is_seen(tmp
     store = CheckpointStore(
         folder, 1, before_publish=lambda step: seen.append((step, [p.name for p in checkpoints.checkpoints(folder)]))
     )
-    store.save(snapshot(1))
+    store.save(training_state(1))
     assert seen == [(1, [])]
 
 
 def test_an_error_of_the_writing_thread_is_raised_in_the_training_thread(
     store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.save(snapshot(1))
+    store.save(training_state(1))
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr(durable, "write_all", full)
-    store.save_async(snapshot(2))
+    store.save_async(training_state(2))
     with pytest.raises(OSError, match="no space"):
         store.flush()
     assert folders(tmp_path) == ["step-000000001-a0001"]
@@ -236,9 +236,9 @@ def _kill_before(call: int) -> None:
 
 def test_killed_between_any_two_system_calls_the_newest_checkpoint_is_whole(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
-    CheckpointStore(folder, 1).save(snapshot(1))
+    CheckpointStore(folder, 1).save(training_state(1))
     kills = 0
-    while _killed_at(kills, lambda: CheckpointStore(folder, 1).save(snapshot(2, 2.0))):
+    while _killed_at(kills, lambda: CheckpointStore(folder, 1).save(training_state(2, 2.0))):
         found = CheckpointStore(folder, 2).load_latest()
         assert found is not None
         assert found.step in {1, 2}
@@ -247,5 +247,5 @@ def test_killed_between_any_two_system_calls_the_newest_checkpoint_is_whole(tmp_
             checkpoints._discard(path)
         kills += 1
     assert kills > 15
-    CheckpointStore(folder, 1).save(snapshot(3))
+    CheckpointStore(folder, 1).save(training_state(3))
     assert all(p.name.startswith("step-") for p in folder.iterdir()), "leftovers of the killed are cleared"

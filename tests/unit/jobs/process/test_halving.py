@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from terry.cluster.agent.evidence import Evidence, judge, read_report
 from terry.cluster.core.model import EndReason
 from terry.cluster.errors import UserError
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.process import halving
 from terry.jobs.process.checkpoints import checkpoints, read_manifest
 from terry.jobs.process.halving import Decided, Halving, Mark
@@ -246,7 +246,7 @@ sweep:
 WORDS = ["the", "whale", "swam", "away", "and", "nobody", "saw", "it", "again", "ship", "sea", "old", "captain"]
 
 
-def prepared(folder: Path, text: str = SWEEP) -> tuple[Workspace, dict[str, dict[str, Any]]]:
+def prepared(folder: Path, text: str = SWEEP) -> tuple[WorkspacePaths, dict[str, dict[str, Any]]]:
     """A submitted sweep whose data is prepared, and the orders of its jobs."""
     folder.mkdir(exist_ok=True)
     submission = planned(folder, text)

@@ -10,7 +10,7 @@ import pytest
 from terry.cluster.core.model import DeviceKind, Job, SpecRef
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable, inbox
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.submitting import submission as submissions
 from terry.jobs.submitting.records import JobLine
 from terry.jobs.submitting.submission import SubmitOptions, publish
@@ -20,7 +20,7 @@ from tests.helpers.sweep_files import BASE, NOW, planned, workspace
 GRID = BASE + "sweep: {grid: {model.cell: [rnn, gru], optimizer: [{name: sgd, lr: 0.1}, {name: adam, lr: 0.01}]}}\n"
 
 
-def lines(place: Workspace, number: int, sweep: str = "demo") -> list[JobLine]:
+def lines(place: WorkspacePaths, number: int, sweep: str = "demo") -> list[JobLine]:
     data = (place.submission(sweep, number) / "jobs.jsonl").read_bytes()
     return msgspec.json.Decoder(JobLine).decode_lines(data)
 
@@ -113,11 +113,11 @@ def test_two_that_race_both_get_in(tmp_path: Path) -> None:
     assert [p.name for p in place.sweep("demo").iterdir() if p.name.endswith(".tmp")] == []
 
 
-def publish_when_number_one_looks_free(place: Workspace, late: submissions.Submission) -> None:
+def publish_when_number_one_looks_free(place: WorkspacePaths, late: submissions.Submission) -> None:
     """Publish as one does that listed the folder before the other's rename."""
     seen = iter([[], *[place.submissions("demo")] * 9])
 
-    class Blind(Workspace):
+    class Blind(WorkspacePaths):
         def submissions(self, sweep: str) -> list[tuple[int, Path]]:
             return next(seen)
 

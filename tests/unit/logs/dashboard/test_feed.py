@@ -33,7 +33,7 @@ class FakeSource:
         if self.error is not None:
             raise self.error
         self.asked.append(wanted)
-        return view(note=f"change {self.changes}")
+        return view(notice=f"change {self.changes}")
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_change_makes_a_view(source: FakeSource, start: Start) -> None:
     source.changes = 7
     assert woken.wait(10)
     assert feed.view is not None
-    assert feed.view.note == "change 7"
+    assert feed.view.notice == "change 7"
 
 
 def test_what_is_newly_visible_is_read_at_once(source: FakeSource, start: Start) -> None:
@@ -93,12 +93,12 @@ def test_an_error_is_shown_and_goes_away(source: FakeSource, start: Start) -> No
     source.error = OSError("Stale file handle")
     source.changes = 1
     assert woken.wait(10)
-    assert "Stale" in feed.trouble
+    assert "Stale" in feed.problem
     assert feed.view is not None
     source.error = None
     woken.clear()
     assert woken.wait(10)
-    assert feed.trouble == ""
+    assert feed.problem == ""
 
 
 def test_a_stalled_file_system_is_noticed(source: FakeSource, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def test_no_escape_sequence_of_a_job_reaches_the_terminal() -> None:
 
 def test_wide_characters_keep_columns() -> None:
     """A reason in Japanese takes two columns a character, and is cut by columns."""
-    shown = view(jobs=(job(1, JobState.HELD, reason="一時停止" * 20),), happenings=())
+    shown = view(jobs=(job(1, JobState.HELD, reason="一時停止" * 20),), timeline=())
     for line in frame(shown, Screen(), Size(120, 30)):
         assert cell_len(line) <= 120
 
@@ -115,6 +115,6 @@ def test_a_device_in_any_condition_is_drawn(condition: DeviceCondition) -> None:
 
 def test_an_empty_workspace_is_no_crash() -> None:
     """Nothing to show is shown as nothing."""
-    empty = view(jobs=(), sweeps=(), devices=(), happenings=(), losses={})
+    empty = view(jobs=(), sweeps=(), devices=(), timeline=(), losses={})
     assert any("no jobs" in line for line in frame(empty, Screen(), SIZES[1]))
     assert len(frame(empty, Screen(mode=Mode.PAGE, cursor="gone"), SIZES[0])) == 24

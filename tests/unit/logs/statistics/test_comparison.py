@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from terry.logs.statistics.comparison import ALPHA, Verdict, compare, compare_all, holm, seeds_needed
+from terry.logs.statistics.comparison import ALPHA, ComparisonVerdict, compare, compare_all, holm, seeds_needed
 
 SCORES = st.lists(st.floats(-100, 100).map(lambda x: round(x, 4)), min_size=2, max_size=12)
 
@@ -60,7 +60,7 @@ def test_where_a_test_means_nothing_there_are_words_and_no_p(
     one: dict[str, float], other: dict[str, float], words: str
 ) -> None:
     found = compare(one, other, ("a", "b"))
-    assert (found.p, found.verdict) == (None, Verdict.UNKNOWN)
+    assert (found.p, found.verdict) == (None, ComparisonVerdict.UNKNOWN)
     assert found.why.startswith(words)
 
 

@@ -18,7 +18,7 @@ from terry.logs.plots import draw, draw_loss_curve
 from terry.logs.records.curves import Curve, read_curve, smooth
 from terry.logs.records.results import best_first, read_outcome, result_lines, result_row, typed
 from terry.logs.text.curve import curve_lines
-from terry.logs.text.story import Evidence, Story, advice, crashed_thread, story_lines
+from terry.logs.text.story import AttemptEvidence, Story, advice, crashed_thread, story_lines
 from terry.logs.view.timeline import end_in_words
 from tests.helpers.job_records import NOW, attempt, record
 
@@ -63,7 +63,9 @@ def test_an_end_that_only_the_folder_knows_is_told() -> None:
     """The controller died before it heard: exit.json has it."""
     running = record(1, JobState.RUNNING)
     end = AttemptEnd(reason=EndReason.KILLED, signal=9, step=7)
-    story = Story(record=running, now=NOW, run_dir="/r", evidence={1: Evidence(folder="/r/1", end=end, stderr="bye")})
+    story = Story(
+        record=running, now=NOW, run_dir="/r", evidence={1: AttemptEvidence(folder="/r/1", end=end, stderr="bye")}
+    )
     told = "\n".join(story_lines(story))
     assert "was killed (SIGKILL), at step 7" in told
     assert "bye" in told
@@ -72,7 +74,7 @@ def test_an_end_that_only_the_folder_knows_is_told() -> None:
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.COMPLETED])
 def test_what_the_guards_said_is_told_however_the_attempt_ended(state: JobState) -> None:
     ended = attempt(1, EndReason.SUCCESS if state is JobState.COMPLETED else None)
-    found = Evidence(folder="/r/1", warnings=("step 2: the loss is inf; back to step 0",))
+    found = AttemptEvidence(folder="/r/1", warnings=("step 2: the loss is inf; back to step 0",))
     told = story_lines(Story(record=record(1, state, attempts=(ended,)), now=NOW, run_dir="/r", evidence={1: found}))
     assert "  warning: step 2: the loss is inf; back to step 0" in told
 
@@ -80,7 +82,7 @@ def test_what_the_guards_said_is_told_however_the_attempt_ended(state: JobState)
 def test_long_evidence_is_cut_and_says_where_the_rest_is() -> None:
     """The first lines of a stack, the last ones of a traceback."""
     crashed = record(1, JobState.FAILED, attempts=(attempt(1, EndReason.CRASHED),))
-    found = Evidence(
+    found = AttemptEvidence(
         folder="/r/1", stack="\n".join(f"frame {i}" for i in range(40)), traceback="\n".join(f"t{i}" for i in range(40))
     )
     told = story_lines(Story(record=crashed, now=NOW, run_dir="/r", evidence={1: found}))

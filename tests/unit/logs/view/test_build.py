@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from terry.cluster.core.model import DeviceKind, EndReason, JobState, Progress, Resources
-from terry.logs.records.results import Outcome
-from terry.logs.view.build import Snapshots, job_view
-from terry.logs.view.forecast import room
+from terry.logs.records.results import JobOutcome
+from terry.logs.view.build import ViewBuilder, job_view
+from terry.logs.view.forecast import slots
 from terry.logs.view.timeline import latest
 from terry.logs.view.view import Attention, DeviceCondition, Severity
 from tests.helpers.job_records import NOW, ago, attempt, device, known, record
@@ -60,13 +60,13 @@ def test_attention(state: JobState, reason: EndReason | None, attention: Attenti
 
 def test_rows_of_jobs_that_did_not_change_are_kept() -> None:
     """Ten thousand finished jobs are not built anew each second; a new outcome is noticed."""
-    snapshots, done = Snapshots(), record(1, JobState.COMPLETED, attempts=(attempt(1, EndReason.SUCCESS),))
-    first = snapshots.view(known(done)).jobs[0]
-    assert snapshots.view(known(done)).jobs[0] is first
-    outcome = {"cells-0001": Outcome(step=10, loss=2.0)}
-    assert snapshots.view(known(done, outcomes=outcome)).jobs[0].loss == 2.0
+    builder, done = ViewBuilder(), record(1, JobState.COMPLETED, attempts=(attempt(1, EndReason.SUCCESS),))
+    first = builder.view(known(done)).jobs[0]
+    assert builder.view(known(done)).jobs[0] is first
+    outcome = {"cells-0001": JobOutcome(step=10, loss=2.0)}
+    assert builder.view(known(done, outcomes=outcome)).jobs[0].loss == 2.0
     changed = msgspec.structs.replace(done, priority=3)
-    assert snapshots.view(known(changed)).jobs[0].priority == 3
+    assert builder.view(known(changed)).jobs[0].priority == 3
 
 
 def test_a_sweep_counts_and_predicts() -> None:
@@ -74,7 +74,7 @@ def test_a_sweep_counts_and_predicts() -> None:
     ended = {"attempts": (attempt(1, EndReason.SUCCESS, began=160.0, ended=100.0),), "finished_at": ago(100)}
     records = [record(i, JobState.COMPLETED, **ended) for i in (1, 2)]
     records += [record(3, JobState.RUNNING), record(4, JobState.PENDING), record(5, JobState.PENDING)]
-    sweep = Snapshots().view(known(*records, progress={"cells-0003": progress(3)})).sweeps[0]
+    sweep = ViewBuilder().view(known(*records, progress={"cells-0003": progress(3)})).sweeps[0]
     assert (sweep.total, sweep.final, sweep.restarts) == (5, 2, 0)
     assert sweep.fraction == pytest.approx((2 + 0.4) / 5)
     each = (60 + 60 + 201.5) / 3  # what jobs take: two are done, and one is well under way
@@ -91,7 +91,7 @@ def test_devices() -> None:
         "lent:cpu": device("lent:cpu", online=False, given_back=True),
         "hot:cpu": device("hot:cpu", drained=True, drain_reason="too hot"),
     }
-    shown = Snapshots().view(known(record(1, JobState.RUNNING), devices=devices)).devices
+    shown = ViewBuilder().view(known(record(1, JobState.RUNNING), devices=devices)).devices
     assert (shown[0].id, shown[0].used, shown[0].jobs) == ("quattro:cpu", 1.0, ("cells-0001",))
     assert [d.condition for d in shown] == [
         DeviceCondition.ONLINE,
@@ -114,11 +114,11 @@ def test_devices() -> None:
 )
 def test_room(resources: Resources, number: int) -> None:
     """How many such jobs run at once on two cores."""
-    assert room(device().device, resources) == number
+    assert slots(device().device, resources) == number
     assert resources.kind in DeviceKind
 
 
-def test_happenings_are_told_oldest_first_and_bounded() -> None:
+def test_the_timeline_is_oldest_first_and_bounded() -> None:
     """In words, with what was done about it."""
     crashed = msgspec.structs.replace(
         attempt(1, EndReason.CRASHED, signal=11, message="SIGSEGV in backward", step=41_200),

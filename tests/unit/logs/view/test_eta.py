@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terry.logs.view.eta import Durations, Queued, Running, Sample, forecast, remaining_seconds
+from terry.logs.view.eta import Durations, DurationSample, Queued, Running, forecast, remaining_seconds
 
 
 def play(durations: list[float], slots: int) -> float:
@@ -45,7 +45,7 @@ def test_pace_with_all_that_is_not_a_step() -> None:
 
 def equal(*seconds: float) -> Durations:
     """Jobs of group `g` took so long."""
-    return Durations([Sample(group="g", seconds=s) for s in seconds])
+    return Durations([DurationSample(group="g", seconds=s) for s in seconds])
 
 
 def waiting(number: int, sweep: str = "s") -> list[Queued]:
@@ -81,7 +81,7 @@ def test_each_device_has_its_speed() -> None:
     """Jobs on the slow card take twice as long: the queue is played with that, also on another card of its kind."""
     models = {"fast:0": "H100", "slow:0": "K80", "slow:1": "K80"}
     took = [("fast:0", 10.0), ("slow:0", 20.0)] * 20
-    known = Durations([Sample(group="g", device=d, seconds=s) for d, s in took], models)
+    known = Durations([DurationSample(group="g", device=d, seconds=s) for d, s in took], models)
     assert known.slowness("g", "slow:0") / known.slowness("g", "fast:0") == pytest.approx(2.0, rel=0.1)
     assert known.slowness("g", "slow:1") > 1.1
     found = forecast([], waiting(30), known, ["fast:0", "slow:0"])["s"]
@@ -90,8 +90,11 @@ def test_each_device_has_its_speed() -> None:
 
 def test_settings_make_jobs_longer() -> None:
     """The small models come first and end first: the large ones, of which one is well under way, take longer."""
-    took = [Sample(group="g", labels={"size": "64", "seed": str(i)}, seconds=10.0) for i in range(12)]
-    took += [Sample(group="g", labels={"size": "512", "seed": str(i)}, seconds=80.0, finished=False) for i in range(4)]
+    took = [DurationSample(group="g", labels={"size": "64", "seed": str(i)}, seconds=10.0) for i in range(12)]
+    took += [
+        DurationSample(group="g", labels={"size": "512", "seed": str(i)}, seconds=80.0, finished=False)
+        for i in range(4)
+    ]
     known = Durations(took)
     small, large = (known.seconds("g", {"size": size, "seed": "99"}) for size in ("64", "512"))
     assert small == pytest.approx(10.0, rel=0.35)
@@ -128,7 +131,8 @@ def test_forecast_is_the_schedule(jobs: int, slots: int, running: list[float], e
 def test_learnt_durations_are_sane(seconds: list[float], chance: random.Random) -> None:
     """Whatever was measured: finite, positive, and between the shortest and the longest where settings say nothing."""
     samples = [
-        Sample(group="g", seconds=s, device=chance.choice("ab"), labels={"k": chance.choice("xyz")}) for s in seconds
+        DurationSample(group="g", seconds=s, device=chance.choice("ab"), labels={"k": chance.choice("xyz")})
+        for s in seconds
     ]
     found = Durations(samples).seconds("g", {})
     assert found is not None

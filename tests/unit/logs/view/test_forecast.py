@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from terry.cluster.client.reader import Reader
-from terry.logs.view.build import Snapshots
+from terry.logs.view.build import ViewBuilder
 from tests.helpers.world import World, device
 
 
@@ -31,17 +31,17 @@ class Playing:
     def play(self, runs: int) -> None:
         """Until all have ended."""
         world = self.world
-        reader, snapshots = Reader(world.workspace, world.clock.now), Snapshots()
+        reader, builder = Reader(world.workspace, world.clock.now), ViewBuilder()
         world.submit("cells", runs)
         world.turn(0.01, times=3)
         while not all(record.state.is_final for record in world.controller.state.jobs.values()):
             self._place()
             world.progress()  # live.json: the controller lives
-            (sweep,) = snapshots.view(reader.read()).sweeps
+            (sweep,) = builder.view(reader.read()).sweeps
             if sweep.eta is not None:
                 self.predicted.append((self.now, self.now + sweep.eta.seconds))
             self._next()
-        world.controller.let_go()
+        world.controller.close()
 
     def _place(self) -> None:
         """Draw how long each attempt that has begun will take, and whether it crashes at half its way."""

@@ -17,7 +17,7 @@ import numpy as np
 from terry.data_prep.config import Level
 from terry.data_prep.dataset import Dataset
 from terry.data_prep.tokens import SPECIAL
-from terry.models.copying import longest_copied_runs
+from terry.models.copied_runs import longest_copied_runs
 from terry.models.sample_text import Shape
 
 #: A run of so many tokens that stands in the training text is told of: words, or characters.

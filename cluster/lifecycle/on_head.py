@@ -1,4 +1,4 @@
-"""`up` and `down` on the machine of Ray's head. Where that is another machine, `lifecycle.up` calls this there."""
+"""`up` and `down` on the node of Ray's head. Where that is another node, `lifecycle.up` calls this there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from terry.cluster.errors import UserError
 from terry.cluster.files import durable, inbox, lease, live, origin
 from terry.cluster.files.lease import Liveness
 from terry.cluster.files.origin import Standing
-from terry.cluster.files.paths import Workspace
+from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.files.store import read_state
 from terry.cluster.host.locks import holder
 from terry.cluster.host.processes import Process, find, kill, kill_all, with_environment_prefix
@@ -36,7 +36,7 @@ _DOWN_TIMEOUT_S = 45.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterStatus:
-    """What serves a workspace just now, as seen from this machine."""
+    """What serves a workspace just now, as seen from this node."""
 
     keeper_pid: int | None
     ray: bool  #: the head answers
@@ -47,7 +47,7 @@ class ClusterStatus:
     host: str | None
 
 
-def cluster_status(workspace: Workspace) -> ClusterStatus:
+def cluster_status(workspace: WorkspacePaths) -> ClusterStatus:
     """Look at pids, a port and the lease; asks nobody and takes about a millisecond."""
     head, held, shown = read_head(workspace), lease.read(workspace), live.read(workspace)
     alive = liveness(workspace) is Liveness.ALIVE
@@ -62,7 +62,7 @@ def cluster_status(workspace: Workspace) -> ClusterStatus:
     )
 
 
-def keeper_trouble(workspace: Workspace) -> str:
+def keeper_problem(workspace: WorkspacePaths) -> str:
     """What keeps the keeper from getting the cluster up, in its own last words; empty where nothing does."""
     try:
         with workspace.keeper_log.open("rb") as log:
@@ -75,12 +75,12 @@ def keeper_trouble(workspace: Workspace) -> str:
     return last.split(" ERROR ", 1)[1] if " ERROR " in last else ""
 
 
-def ensure_up_here(
-    workspace: Workspace, *, wait: bool, host: str | None = None, progress: Callable[[str], None] | None = None
+def ensure_up_on_head(
+    workspace: WorkspacePaths, *, wait: bool, host: str | None = None, progress: Callable[[str], None] | None = None
 ) -> bool:
-    """Make sure that a keeper runs on this machine, and so Ray and a controller. True if a keeper was started.
+    """Make sure that a keeper runs on this node, and so Ray and a controller. True if a keeper was started.
 
-    wait: return only when the controller is at work. host: what terry.yaml calls this machine, where it does.
+    wait: return only when the controller is at work. host: what terry.yaml calls this node, where it does.
     Raises UserError if it is not within two minutes, and at once (JournalDamaged) where it could not read the queue,
     and for a mistake in terry.yaml.
     """
@@ -92,7 +92,7 @@ def ensure_up_here(
         read_state(workspace)
     started = holder(keeper_lock(workspace)) is None
     if started:
-        _check_room(workspace)
+        _check_disk_space(workspace)
         _start_keeper(workspace, host)
     if wait:
         first = "starting Ray" if nodes.foreign is None else "asking the Ray cluster"
@@ -100,25 +100,25 @@ def ensure_up_here(
     return started
 
 
-def _check_room(workspace: Workspace) -> None:
+def _check_disk_space(workspace: WorkspacePaths) -> None:
     """Raise OSError where the disk has no room: a keeper could not even say so."""
     probe = workspace.cluster / ".room"
     durable.write_bytes(probe, bytes(1 << 16))
     probe.unlink()
 
 
-def _check_openness(workspace: Workspace, nodes: NodesConfig) -> None:
-    """Raise UserError where other machines are to join a head that listens on its own machine only."""
+def _check_openness(workspace: WorkspacePaths, nodes: NodesConfig) -> None:
+    """Raise UserError where other nodes are to join a head that listens on its own node only."""
     head = read_head(workspace)
     if nodes.has_others and head is not None and not head.is_open and is_well(head):
         raise UserError(
-            "nodes of other machines cannot join: Ray was started for this machine alone; "
+            "other nodes cannot join: Ray was started for this node alone; "
             "`terry-cluster down`, then `terry-cluster up` (what runs goes on from its checkpoints)",
             file=workspace.config,
         )
 
 
-def _start_keeper(workspace: Workspace, host: str | None) -> None:
+def _start_keeper(workspace: WorkspacePaths, host: str | None) -> None:
     # Nothing of the terminal stays with it: no session, no standard files, no working folder.
     durable.make_way(workspace.keeper_log)
     with workspace.keeper_log.open("ab") as log:
@@ -132,18 +132,18 @@ def _start_keeper(workspace: Workspace, host: str | None) -> None:
         )
 
 
-def _wait_for_controller(workspace: Workspace, first: str, progress: Callable[[str], None]) -> None:
+def _wait_for_controller(workspace: WorkspacePaths, first: str, progress: Callable[[str], None]) -> None:
     deadline = time.monotonic() + _UP_TIMEOUT_S
-    told: set[str] = set()
+    reported: set[str] = set()
     while not (status := cluster_status(workspace)).at_work:
         now = "starting the controller" if status.ray else first
-        if now not in told:
+        if now not in reported:
             progress(now)
-            told.add(now)
-        trouble = "" if status.ray else keeper_trouble(workspace)
-        if trouble and trouble not in told:
-            progress(f"trouble: {trouble}")
-            told.add(trouble)
+            reported.add(now)
+        problem = "" if status.ray else keeper_problem(workspace)
+        if problem and problem not in reported:
+            progress(f"problem: {problem}")
+            reported.add(problem)
         if time.monotonic() > deadline:
             raise UserError(
                 f"no controller after {_UP_TIMEOUT_S:.0f} s; why is written here", file=workspace.keeper_log
@@ -151,22 +151,22 @@ def _wait_for_controller(workspace: Workspace, first: str, progress: Callable[[s
         time.sleep(0.05)
 
 
-def take_down_here(workspace: Workspace, *, progress: Callable[[str], None] | None = None) -> bool:
-    """End what serves the workspace on this machine: jobs write a checkpoint first and go on after the next `up`.
+def take_down_on_head(workspace: WorkspacePaths, *, progress: Callable[[str], None] | None = None) -> bool:
+    """End what serves the workspace on this node: jobs write a checkpoint first and go on after the next `up`.
 
     Returns False if nothing ran. The keeper ends first, so that nothing is started anew.
     """
-    say = progress or (lambda _: None)
+    notify = progress or (lambda _: None)
     status = cluster_status(workspace)
     _end_keeper(workspace)
     _end_keeper_of_old_path(workspace)
     if status.controller:
-        say("jobs write their checkpoints")
+        notify("jobs write their checkpoints")
         _ask_to_shut_down(workspace)
-    _leave_foreign(workspace, say)
+    _leave_foreign(workspace, notify)
     head = read_head(workspace)
     if head is not None and head.foreign:
-        leave(workspace)  # this machine may have joined theirs
+        leave(workspace)  # this node may have joined theirs
     end_head(workspace)
     # The kernel ends agents' processes with their agents; whatever a job has started by itself may still be there.
     kill_all(lambda: _of_agents(workspace), timeout_s=10.0)
@@ -175,7 +175,7 @@ def take_down_here(workspace: Workspace, *, progress: Callable[[str], None] | No
     return status.controller or status.ray or status.keeper_pid is not None
 
 
-def _leave_foreign(workspace: Workspace, say: Callable[[str], None]) -> None:
+def _leave_foreign(workspace: WorkspacePaths, notify: Callable[[str], None]) -> None:
     """End our actors on a Ray cluster of others, which goes on."""
     head = read_head(workspace)
     if head is None or not head.foreign or not is_well(head):
@@ -191,13 +191,13 @@ def _leave_foreign(workspace: Workspace, say: Callable[[str], None]) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        say("trouble: the Ray cluster does not answer; what runs for the workspace there could not be ended")
+        notify("problem: the Ray cluster does not answer; what runs for the workspace there could not be ended")
         return
     if done.returncode != 0:
-        say(f"trouble: {done.stderr.decode(errors='replace').strip()[-500:]}")
+        notify(f"problem: {done.stderr.decode(errors='replace').strip()[-500:]}")
 
 
-def _end_keeper(workspace: Workspace) -> None:
+def _end_keeper(workspace: WorkspacePaths) -> None:
     path = keeper_lock(workspace)
     deadline = time.monotonic() + 10.0
     while (pid := holder(path)) is not None:
@@ -208,17 +208,17 @@ def _end_keeper(workspace: Workspace) -> None:
         time.sleep(0.02)
 
 
-def _end_keeper_of_old_path(workspace: Workspace) -> None:
+def _end_keeper_of_old_path(workspace: WorkspacePaths) -> None:
     """A workspace that was moved while its cluster ran: its keeper waits where it stood before."""
     known = origin.read(workspace)
     if known is not None and origin.standing(workspace) is Standing.MOVED:
-        before = Workspace(Path(known.path))
+        before = WorkspacePaths(Path(known.path))
         if not before.exists and runtime_folder(before, make=False).is_dir():
             _end_keeper(before)
             kill_all(lambda: _of_agents(before), timeout_s=10.0)
 
 
-def _ask_to_shut_down(workspace: Workspace) -> None:
+def _ask_to_shut_down(workspace: WorkspacePaths) -> None:
     deadline = time.monotonic() + _DOWN_TIMEOUT_S
     asked = 0
     while time.monotonic() < deadline:
@@ -231,5 +231,5 @@ def _ask_to_shut_down(workspace: Workspace) -> None:
         time.sleep(0.05)
 
 
-def _of_agents(workspace: Workspace) -> list[Process]:
+def _of_agents(workspace: WorkspacePaths) -> list[Process]:
     return with_environment_prefix(AGENT_VARIABLE, f"{workspace.id}/")

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terry.models.copying import longest_copied_runs
+from terry.models.copied_runs import longest_copied_runs
 
 IDS = st.lists(st.integers(0, 3), max_size=12)
 

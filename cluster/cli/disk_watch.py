@@ -24,15 +24,15 @@ _LOOK_S = 0.2
 _INTERRUPTED = 130
 
 
-class Patience(threading.Thread):
+class DiskWatch(threading.Thread):
     """Watches over a verb. `folder` is the workspace, or what is taken for it until it is found."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(name="patience", daemon=True)
+        super().__init__(name="disk-watch", daemon=True)
         self.folder = folder
         self._done = threading.Event()
         self._asked: float | None = None  # since when the file system has owed an answer
-        self._told = False
+        self._notified = False
 
     def run(self) -> None:
         """Until the verb is done."""
@@ -42,7 +42,7 @@ class Patience(threading.Thread):
                 self._asked = time.monotonic()
                 threading.Thread(target=self._ask, daemon=True).start()
             elif time.monotonic() - asked >= ANSWER_WITHIN_S:
-                self._tell()
+                self._notify()
                 if _interrupt_is_pending():
                     _leave()
 
@@ -56,9 +56,9 @@ class Patience(threading.Thread):
             os.listdir(self.folder)  # noqa: PTH208
         self._asked = None
 
-    def _tell(self) -> None:
-        if not self._told:
-            self._told = True
+    def _notify(self) -> None:
+        if not self._notified:
+            self._notified = True
             text = f"the file system of {self.folder.absolute()} does not answer; waiting for it"
             os.write(2, f"{text} (Ctrl-C leaves, the jobs are not touched)\n".encode())
 
@@ -75,9 +75,9 @@ def _leave() -> None:
 
 
 @contextlib.contextmanager
-def patience(folder: Path) -> Iterator[Patience]:
+def disk_watch(folder: Path) -> Iterator[DiskWatch]:
     """Around a verb."""
-    watcher = Patience(folder)
+    watcher = DiskWatch(folder)
     watcher.start()
     try:
         yield watcher

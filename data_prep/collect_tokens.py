@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from terry.data_prep.blocks import Block, ReadReport
+from terry.data_prep.blocks import Block, ReadReport, plural
 from terry.data_prep.clean import clean_text
 from terry.data_prep.config import Choose, DatasetConfig, Deduplicate, Level
 from terry.data_prep.lexicon import CharacterLexicon, Lexicon, WordLexicon
@@ -78,7 +78,8 @@ class Collector:
         )
         self.out = Collected(folder=folder, lexicon=lexicon)
         self._boundary = Vocabulary.boundary(config.unit)
-        self._texts: list[str] = []
+        self._blocks: list[tuple[str, bool]] = []
+        self._numbers: list[int] = []
         self._waiting = 0
         self._stories = array("I")
         self._open = 0  # tokens of an example that the last batch left open
@@ -98,6 +99,7 @@ class Collector:
                 if not (source.split is None and self._enough()):
                     self._file(source)
                     self._flush()
+                    self._tell_of_failures()
                 self._done += source.bytes
         return self.out
 
@@ -111,30 +113,35 @@ class Collector:
     def _file(self, source: Source) -> None:
         report = ReadReport(path=str(source.path))
         self.out.reports.append(report)
-        segmenter = Segmenter.of(self._config, source.format)
+        self._segmenter = Segmenter.of(self._config, source.format, lines_are_texts=source.lines_are_texts)
         for story in _stories(read(source, self._config, report)):
-            self._story(story, segmenter, ROLES[source.split])
+            self._story(story, ROLES[source.split])
             if source.split is None and self._waiting == 0 and self._enough():
                 return
 
-    def _story(self, blocks: Iterator[Block], segmenter: Segmenter, role: int) -> None:
-        digest, examples, sample = hashlib.blake2b(digest_size=8), 0, ""
-        started = False
+    def _tell_of_failures(self) -> None:
+        splitter = self._segmenter.splitter
+        if splitter is not None and splitter.failed:
+            self.out.reports[-1].notes.append(
+                f"the sentence splitter failed on {plural(splitter.failed, 'paragraph')}, split at full stops instead"
+            )
+
+    def _story(self, blocks: Iterator[Block], role: int) -> None:
+        digest, sample, started = hashlib.blake2b(digest_size=8), "", False
+        empty_counts = self._config.keep_empty_lines
         number = len(self.out.story_roles)
         for block in blocks:
             sample = (sample + block.text)[:SAMPLE_LENGTH] if len(sample) < SAMPLE_LENGTH else sample
             text = clean_text(self._without_marks(block.text), self._config.clean)
             digest.update(text.encode())
-            if text.strip() or (started and block.last):
+            if text.strip() or (started and block.last) or (empty_counts and text):
                 started = True
-                marked = segmenter.mark(text, last=block.last)
-                examples += marked.examples
-                self._stories.extend([number] * marked.examples)
-                self._texts.append(marked.text)
-                self._waiting += len(marked.text)
+                self._blocks.append((text, block.last))
+                self._numbers.append(number)
+                self._waiting += len(text)
                 if self._waiting >= BATCH:
                     self._flush()
-        if not examples:
+        if not started:
             self.out.empty_stories += 1
             return
         self.out.story_hashes.append(int.from_bytes(digest.digest(), "little"))
@@ -150,10 +157,13 @@ class Collector:
         return text
 
     def _flush(self) -> None:
-        """Tokenise what waits and write it down."""
+        """Segment and tokenise what waits, and write it down."""
         self._tick(self._done + (self.out.reports[-1].bytes_read if self.out.reports else 0))
-        ids = self.out.lexicon.encode(self._texts)
-        self._texts, self._waiting = [], 0
+        marked = self._segmenter.mark_all(self._blocks)
+        for number, each in zip(self._numbers, marked, strict=True):
+            self._stories.extend([number] * each.examples)
+        ids = self.out.lexicon.encode([each.text for each in marked])
+        self._blocks, self._numbers, self._waiting = [], [], 0
         ends = np.flatnonzero(ids == self._boundary) + 1
         lengths = np.diff(ends, prepend=0)
         if self._hashing:
@@ -163,7 +173,7 @@ class Collector:
             self._open = 0
         self._open += len(ids) - (int(ends[-1]) if len(ends) else 0)
         longest = self._config.max_tokens or np.iinfo(np.int64).max
-        self._chosen += int(((lengths > self._config.min_tokens) & (lengths <= longest + 1)).sum())
+        self._chosen += int(((lengths > self._config.fewest_tokens) & (lengths <= longest + 1)).sum())
         self._tokens.write(ids.tobytes())  # not tofile, whose errors do not say that the disk is full
         self._lengths.write(lengths.astype(np.uint32).tobytes())
         self._story_file.write(self._stories.tobytes())

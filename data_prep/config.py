@@ -127,6 +127,10 @@ COLUMNAR = (Format.csv, Format.tsv, Format.jsonl)
 _DELIMITED = (Format.csv, Format.tsv)
 
 
+#: Metadata of a setting that 0.1 did not have: at its default it is no part of what a data set is named after.
+ADDED = {"added": True}
+
+
 def _only(needs: str, holds: Callable[[Any], bool]) -> dict[str, Any]:
     """Metadata of a setting that has an effect only where `holds` says so; see terry.data_prep.idle."""
     return {"applies": (needs, holds)}
@@ -191,6 +195,14 @@ class DatasetConfig:
     splitter: Splitter = field(
         default=Splitter.rules,
         metadata=_only("unit: sentence, or inner_boundaries: sentence", lambda c: c.in_sentences),
+    )
+    #: whether an empty line counts as a sentence without words, as WikiText's published counts of tokens have it
+    keep_empty_lines: bool = field(
+        default=False,
+        metadata=_only(
+            "splitter: lines and unit: sentence", lambda c: c.splitter is Splitter.lines and c.unit is Unit.sentence
+        )
+        | ADDED,
     )
     #: language code for the sentence splitter (en, de, el, zh ...), which knows a related one where it has no rules
     language: str = field(
@@ -262,6 +274,18 @@ class DatasetConfig:
         if self.inner_boundaries is not Inner.auto:
             return self.inner_boundaries
         return Inner.sentence if self.level is Level.word else Inner.none
+
+    @property
+    def in_paragraphs(self) -> bool:
+        """Whether it matters where paragraphs end: not for whole stories, nor for sentences that are lines."""
+        if self.unit is Unit.sentence:
+            return self.splitter is Splitter.rules
+        return self.unit is Unit.paragraph or self.inner is not Inner.none
+
+    @property
+    def fewest_tokens(self) -> int:
+        """The length of the shortest example that is kept, in tokens, the boundary token not counted."""
+        return 0 if self.keep_empty_lines else self.min_tokens
 
     @property
     def in_sentences(self) -> bool:
@@ -340,6 +364,8 @@ def _check_numbers(config: DatasetConfig) -> None:
         raise DataError(
             f"vocabulary_size must be 0 (no limit) or at least 5, not {config.vocabulary_size}: four are special"
         )
+    if config.keep_empty_lines and config.min_tokens > 1:
+        raise DataError(f"keep_empty_lines keeps examples without tokens, min_tokens ({config.min_tokens}) drops them")
     if config.max_tokens and config.max_tokens < config.min_tokens:
         raise DataError(f"max_tokens ({config.max_tokens}) is less than min_tokens ({config.min_tokens})")
 

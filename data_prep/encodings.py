@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -135,6 +136,16 @@ def detect(path: Path) -> str:
     Raises DataError for a binary file. Where UTF-8 does not fit, a file with more good multi-byte characters than bad
     bytes is UTF-8 with stray bytes; else it is cp1252, or latin-1 if it has bytes that cp1252 lacks.
     """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    return _detect(path, (found.st_size, found.st_mtime_ns, found.st_ino))
+
+
+@lru_cache(maxsize=1024)
+def _detect(path: Path, _state: tuple[int, ...]) -> str:
+    """The encoding of a file in a state, so that a file is looked at once."""
     good = bad = 0
     seen: set[int] = set()
     rest = b""

@@ -136,7 +136,7 @@ class _Keeper:
             self._collected.folder, ("lengths.u32", np.uint32), ("stories.u32", np.uint32)
         ):
             keep = np.ones(len(lengths), dtype=np.bool_)
-            _drop(keep, lengths - 1 < config.min_tokens, dropped, "too_short")
+            _drop(keep, lengths - 1 < config.fewest_tokens, dropped, "too_short")
             if config.max_tokens:
                 _drop(keep, lengths - 1 > config.max_tokens, dropped, "too_long")
             if self._new_story is not None:

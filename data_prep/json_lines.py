@@ -15,11 +15,16 @@ from terry.data_prep.encodings import open_text
 from terry.data_prep.errors import DataError
 from terry.data_prep.sources import Source
 
+
+def _zero(_: str) -> int:
+    return 0
+
+
 _HALF: Final = re.compile("[\ud800-\udfff]")
 _MISSING: Final = object()
 #: What Python and others write that JSON has not: NaN, Infinity, numbers beyond a double, half a surrogate pair, a raw
-#: tab. Numbers stay text, as none of them is read.
-_LENIENT: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str, strict=False)
+#: tab. All numbers are 0, as none of them is read.
+_LENIENT: Final = json.JSONDecoder(parse_float=_zero, parse_int=_zero, parse_constant=_zero, strict=False)
 _PATHS_SHOWN: Final = 20
 
 

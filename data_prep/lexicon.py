@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from terry.data_prep.config import Tokenizer
-from terry.data_prep.tokens import MARKS, tokenise
+from terry.data_prep.tokens import MARKS, PATTERNS
 
 #: Words held in memory; about 100 MB.
 CAPACITY: Final = 500_000
@@ -82,15 +82,32 @@ class WordLexicon:
         return self._words.next
 
     def encode(self, texts: list[str]) -> NDArray[np.uint32]:
-        """Provisional ids of all tokens; only the distinct ones of each call are looked up one by one."""
-        lowered = [text.lower() for text in texts] if self._lowercase else texts
-        tokens = tokenise(pl.Series(lowered, dtype=pl.String), self._tokenizer)
+        """Provisional ids of all tokens. No token reaches over a blank, so that only what stands between blanks is
+        tokenised, and each such piece once; only the distinct tokens of each call are looked up one by one.
+        """
+        pieces = pl.Series([self._spaced(text) for text in texts], dtype=pl.String).str.split(" ").explode()
+        pieces = pieces.filter(pieces != "")
+        if pieces.is_empty():
+            return np.empty(0, dtype=np.uint32)
+        distinct = pieces.unique(maintain_order=True)
+        tokens = distinct.str.extract_all(PATTERNS[self._tokenizer])
+        return _expanded(_codes(pieces, distinct), tokens.list.len().to_numpy(), self._of_tokens(tokens.explode()))
+
+    def _spaced(self, text: str) -> str:
+        """The text with blanks around marks and for line breaks, which tokens do not reach over either."""
+        text = (text.lower() if self._lowercase else text).replace("\n", " ")
+        for mark in MARKS:
+            if mark in text:
+                text = text.replace(mark, f" {mark} ")
+        return text
+
+    def _of_tokens(self, tokens: pl.Series) -> NDArray[np.uint32]:
+        """Ids of some tokens; nulls, which stand for pieces without any, left out."""
+        tokens = tokens.drop_nulls()
         if tokens.is_empty():
             return np.empty(0, dtype=np.uint32)
         distinct = tokens.unique(maintain_order=True)
-        ids = self._ids(distinct)
-        out: NDArray[np.uint32] = ids[tokens.cast(pl.Enum(distinct)).to_physical().to_numpy()]
-        return out
+        return self._ids(distinct)[_codes(tokens, distinct)]
 
     def _ids(self, distinct: pl.Series) -> NDArray[np.uint32]:
         words, before = self._words, self._words.next
@@ -156,6 +173,22 @@ def _read_run(path: Path) -> Iterator[Group]:
         for line in file:
             token, _, number = line.rpartition(" ")
             yield token, [int(number)]
+
+
+def _codes(values: pl.Series, distinct: pl.Series) -> NDArray[np.uint32]:
+    """The place of each value among the distinct ones."""
+    codes: NDArray[np.uint32] = values.cast(pl.Enum(distinct)).to_physical().to_numpy()
+    return codes
+
+
+def _expanded(codes: NDArray[np.uint32], lengths: NDArray[np.uint32], items: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """The items of each code one after another; those of code i are the next `lengths[i]` of `items`."""
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
+    each = lengths[codes]
+    ends = np.cumsum(each, dtype=np.int64)
+    places = np.repeat(starts[codes] - (ends - each), each) + np.arange(ends[-1], dtype=np.int64)
+    out: NDArray[np.uint32] = items[places]
+    return out
 
 
 class CharacterLexicon:

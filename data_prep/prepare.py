@@ -21,7 +21,7 @@ import msgspec
 
 from terry.data_prep.build import Written, count_train, write_array, write_file, write_splits
 from terry.data_prep.collect_tokens import Collector
-from terry.data_prep.config import DatasetConfig, Level, Splitter, check_name, validate
+from terry.data_prep.config import DatasetConfig, Format, Level, Splitter, Tokenizer, check_name, validate
 from terry.data_prep.count_vocabulary import borrow, choose_vocabulary
 from terry.data_prep.dataset import Dataset
 from terry.data_prep.embeddings import load_embeddings
@@ -33,6 +33,7 @@ from terry.data_prep.manifest import (
     MANIFEST_NAME,
     REPORT_NAME,
     RESULT_VERSION,
+    UNCHANGED_VERSION,
     VOCABULARY_NAME,
     DatasetFile,
     DatasetManifest,
@@ -41,7 +42,7 @@ from terry.data_prep.manifest import (
 )
 from terry.data_prep.publish import building, publish, remove_stale, turn
 from terry.data_prep.report import DatasetReport
-from terry.data_prep.sources import Source, find_sources, fingerprint, left_out, state_of
+from terry.data_prep.sources import Source, find_sources, fingerprint, left_out, state_of, with_lines
 from terry.data_prep.summary import samples_of, summarise, why_nothing
 from terry.data_prep.tokens import SPECIAL
 from terry.data_prep.vocabulary import Vocabulary
@@ -106,6 +107,9 @@ def settings_of(config: DatasetConfig) -> dict[str, Any]:
     for key in ("source", "valid_source", "test_source", "embeddings", "vocabulary_from"):
         del plain[key]
     plain["clean"] = sorted(set(plain["clean"]))
+    for field in dataclasses.fields(config):
+        if "added" in field.metadata and getattr(config, field.name) == field.default:
+            del plain[field.name]
     return plain
 
 
@@ -117,9 +121,18 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _tools(config: DatasetConfig) -> dict[str, str]:
-    """Versions of what decides the result."""
-    tools = {"terry": str(RESULT_VERSION), "unicode": unicodedata.unidata_version}
+def _read_as(source: Source) -> list[str]:
+    """What was found out about a file that decides how it is read; nothing for what 0.1 reads alike."""
+    return ["one text a line"] if source.lines_are_texts else []
+
+
+def _tools(config: DatasetConfig, sources: list[Source]) -> dict[str, str]:
+    """Versions of what decides the result. Where this release reads as 0.1 did, its data sets are found again."""
+    changed = config.in_sentences and config.splitter is Splitter.rules
+    changed |= config.level is Level.word and config.tokenizer is Tokenizer.words
+    tools = {"terry": str(RESULT_VERSION if changed else UNCHANGED_VERSION), "unicode": unicodedata.unidata_version}
+    if any(source.format is Format.jsonl for source in sources):
+        tools["json lines"] = "2"
     if config.level is Level.word:
         tools["polars"] = version("polars")
     if config.splitter is Splitter.rules:
@@ -146,7 +159,7 @@ class _Preparation:
         self._progress, self._should_stop, self._others = progress, should_stop, others
 
     def run(self) -> Prepared:
-        sources = find_sources(self._config, self._base)
+        sources = with_lines(find_sources(self._config, self._base), self._config)
         borrowed = self._borrowed()
         self._vectors = self._embeddings_path()
         self._states = {source.path: state_of(source.path) for source in sources}
@@ -236,13 +249,16 @@ class _Preparation:
     def _key(
         self, sources: list[Source], entries: list[SourceEntry], vectors: str | None, borrowed: Vocabulary | None
     ) -> str:
+        self._tools = _tools(self._config, sources)
         described = {
             "version": FORMAT_VERSION,
             "settings": settings_of(self._config),
-            "sources": [[s.split, s.format.value, e.sha256] for s, e in zip(sources, entries, strict=True)],
+            "sources": [
+                [s.split, s.format.value, e.sha256, *_read_as(s)] for s, e in zip(sources, entries, strict=True)
+            ],
             "vocabulary": borrowed.sha256() if borrowed is not None else None,
             "embeddings": vectors,
-            "tools": _tools(self._config),
+            "tools": self._tools,
         }
         return hashlib.sha256(msgspec.json.encode(described, order="sorted")).hexdigest()
 
@@ -357,7 +373,7 @@ class _Preparation:
             files=files,
             sources=entries,
             settings=settings_of(self._config),
-            tools=_tools(self._config),
+            tools=self._tools,
             licence=self._config.licence,
             embedding_rate=rate,
         )

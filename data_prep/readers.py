@@ -35,10 +35,12 @@ def read(source: Source, config: DatasetConfig, report: ReadReport) -> Iterator[
 def read_text(source: Source, config: DatasetConfig, report: ReadReport) -> Iterator[Block]:
     """One file is one story; it is given in blocks that end at empty lines, so that a long one needs little memory."""
     report.layout = "text"
+    report.notes += [source.note] if source.note else []
     head = head_of(source.path, report.encoding, SAMPLE)
     report.notes += surprises(source.path, head, alone=source.alone, tags_go=Clean.html_tags in config.clean)
     report.rows = 1
     by_line = config.paragraphs is Paragraphs.line or config.splitter is Splitter.lines
+    by_line = by_line or source.lines_are_texts
     rest = ""
     with open_text(source.path, report.encoding, newline=None) as (file, tell):
         while piece := file.read(_PIECE):

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from terry.data_prep.config import DatasetConfig, Format, source_list, unread_settings
+from terry.data_prep.config import DatasetConfig, Format, Paragraphs, source_list, unread_settings
+from terry.data_prep.encodings import detect, given, head_of
 from terry.data_prep.errors import DataError
+from terry.data_prep.looks import LINES_SAMPLE, Lines, lines_in
 
 _PACKED: Final = (".gz", ".bz2", ".xz")
 _FORMATS: Final = {
@@ -46,6 +48,10 @@ class Source:
     bytes: int
     #: whether it is the only file of the data set
     alone: bool = True
+    #: whether each line of it is a text of its own, as far as `paragraphs: auto` leaves that to the file
+    lines_are_texts: bool = False
+    #: what a person should know about its lines
+    note: str = ""
 
 
 def find_sources(config: DatasetConfig, base: Path) -> list[Source]:
@@ -67,6 +73,19 @@ def find_sources(config: DatasetConfig, base: Path) -> list[Source]:
             key,
         )
     return found if len(found) == 1 else [dataclasses.replace(source, alone=False) for source in found]
+
+
+def with_lines(sources: list[Source], config: DatasetConfig) -> list[Source]:
+    """The sources, of plain texts with what their lines are, where `paragraphs: auto` leaves that to them."""
+    if config.paragraphs is not Paragraphs.auto or not config.in_paragraphs:
+        return sources
+    return [_with_lines(source, config) if source.format is Format.text else source for source in sources]
+
+
+def _with_lines(source: Source, config: DatasetConfig) -> Source:
+    encoding = detect(source.path) if config.encoding is None else given(source.path, config.encoding)
+    kind, note = lines_in(head_of(source.path, encoding, LINES_SAMPLE))
+    return dataclasses.replace(source, lines_are_texts=kind is Lines.texts, note=note)
 
 
 def _matching(value: Any, split: str | None, layout: Format, base: Path) -> list[Source]:

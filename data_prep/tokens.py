@@ -48,12 +48,12 @@ _WORDS = "|".join(
 )
 _WHITESPACE = r"[\x00-\x03]|[^\s\x00-\x03]+"
 
-_PATTERNS = {Tokenizer.words: _WORDS, Tokenizer.whitespace: _WHITESPACE}
+PATTERNS: Final = {Tokenizer.words: _WORDS, Tokenizer.whitespace: _WHITESPACE}
 
 
 def tokenise(texts: pl.Series, tokenizer: Tokenizer) -> pl.Series:
     """The tokens of all `texts` one after another, as one column of strings."""
-    return texts.str.extract_all(_PATTERNS[tokenizer]).explode().drop_nulls()
+    return texts.str.extract_all(PATTERNS[tokenizer]).explode().drop_nulls()
 
 
 def words(text: str, tokenizer: Tokenizer = Tokenizer.words) -> list[str]:

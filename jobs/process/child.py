@@ -60,7 +60,7 @@ def main(order: dict[str, Any], progress_fd: int) -> int:
             _enter(given, line)
         specfile.write_once(context, line)
         return _run(_entry(given.entrypoint), context)
-    except Exception as error:
+    except BaseException as error:  # a library's panic, for one, is no Exception
         return _report(error, folder, context)
     finally:
         if context is not None:
@@ -76,7 +76,7 @@ def _run(function: Callable[[RunContext], object], context: RunContext) -> int:
     except SystemExit as leaving:
         if leaving.code not in (None, 0):
             raise RuntimeError(f"the entry point called sys.exit({leaving.code!r})") from leaving
-    except Exception as error:
+    except BaseException as error:
         try:
             context.flush()
         except OSError as failure:
@@ -144,7 +144,7 @@ def _entry(entrypoint: str) -> Callable[[RunContext], object]:
     return checked
 
 
-def _report(error: Exception, folder: AttemptFolder, context: RunContext | None) -> int:
+def _report(error: BaseException, folder: AttemptFolder, context: RunContext | None) -> int:
     """Print the traceback, write error.json, and choose the exit code."""
     with contextlib.suppress(OSError):  # where the disk is full there is no room for it either
         traceback.print_exception(error)
@@ -164,7 +164,7 @@ def _report(error: Exception, folder: AttemptFolder, context: RunContext | None)
     return _EXITS.get(reason, EXIT_ERROR)
 
 
-def _one_line(error: Exception, reason: EndReason) -> str:
+def _one_line(error: BaseException, reason: EndReason) -> str:
     text = " ".join(str(error).split())[:1000]
     return text if reason is EndReason.BAD_INPUT and text else f"{type(error).__name__}: {text}"
 

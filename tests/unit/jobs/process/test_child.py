@@ -144,6 +144,8 @@ _ENDS = [
     ("from terry.models.errors import ConfigError; raise ConfigError('bad')", EndReason.BAD_INPUT, "bad", 1),
     ("from terry.cluster.errors import UserError; raise UserError('bad')", EndReason.BAD_INPUT, "bad", 1),
     ("sys.exit('no more')", EndReason.EXCEPTION, "sys.exit('no more')", 1),
+    ("raise type('PanicException', (BaseException,), {})('lost')", EndReason.EXCEPTION, "PanicException: lost", 1),
+    ("raise KeyboardInterrupt", EndReason.EXCEPTION, "KeyboardInterrupt", 1),
     ("import nothing_of_that_name", EndReason.EXCEPTION, "nothing_of_that_name", 1),
     ("from terry.jobs.process.context import LaunchError; raise LaunchError('gpu')", EndReason.LAUNCH_ERROR, "gpu", 1),
 ]  # fmt: skip

@@ -1,1 +1,11 @@
-"""What a job of this project is: its configuration, its process, its entry points."""
+"""What a job of this project is: its configuration, its process, its entry points.
+
+evaluate     Entry point `terry.jobs.evaluate:main`: perplexity of runs and of their ensemble, as a job
+prepare      Entry point `terry.jobs.prepare:main`: make a data set, once, for all runs that read it
+sample       Entry point `terry.jobs.sample:main`: texts from a trained model, as a job
+train        Entry point `terry.jobs.train:main`: data, model and trainer put together, told of by a RunContext
+process/     Inside a job's process: its order, its context, its checkpoints, how it ends
+submitting/  From a sweep to jobs on disk: records, the user's own code, one folder published whole
+sweeps/      What a sweep file says: its settings typed, its axes expanded to runs, each run with its identity
+trained/     Trained models, opened from a workspace's files
+"""

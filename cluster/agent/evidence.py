@@ -39,7 +39,7 @@ _NO_REPORT = "without an exception (os._exit, or exit() in a library); see stder
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>\S+)')
 #: Frames of others' code, and of ours that every job has below its own.
 _FOREIGN = re.compile(r"/site-packages/(?!terry/)|/lib/python3\.\d+/|^<")
-_BELOW = re.compile(r"/(jobs/child|cluster/forkserver)\.py$")
+_BELOW = re.compile(r"/(jobs/process/child|cluster/agent/forkserver)\.py$")
 
 
 class ErrorReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,1 +1,21 @@
-"""The command line."""
+"""The command line.
+
+To add a verb: a function in the module of its group, named in `main.VERBS`; what it reads and asks goes into
+`terry.cluster.client`.
+
+common      What the verbs of the command line share: the session, printing, colours
+complete    What the shell offers after TAB
+data        The verbs before training: `check`, `prepare`, `datasets`
+disk_watch  The command line on a file system that does not answer: it says so, and Ctrl-C works
+follow      Jobs shown until they have ended: on the dashboard where there is a terminal for it, else line by line
+jobs        The verbs that ask something of jobs: `cancel`, `pause`, `resume`, `resubmit`
+logs        `logs`: the output of a job, attempt after attempt, and what it goes on to print
+main        `terry-cluster`: all verbs, in `VERBS`, and how mistakes are told
+nodes       The verbs about the cluster: `init`, `up`, `down`, `nodes`, `drain`, `undrain`, `doctor`
+report      `report`: what a sweep came to, as a file to hand on
+results     The verbs about what came out: `results`, `compare`, `plot`
+sample      The verbs about trained models: `sample`, `evaluate`
+simulate    `simulate`: how long a sweep, or a trace of jobs, would take on a cluster that need not exist
+submit      `submit`
+views       The verbs that show: `status`, `watch`, `explain`, `wait`
+"""

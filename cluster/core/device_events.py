@@ -1,4 +1,9 @@
-"""What events about devices do: handlers of the state machine, and when a device is drained by rule."""
+"""What events about devices do: handlers of the state machine; what *drained* means, and when it comes by itself.
+
+A drained device takes no new jobs, and those on it move: they write a checkpoint and go on elsewhere. A person asks for
+it, a fault of the GPU does it, and so do crashes of several different jobs on it within an hour where another device
+can take over. It stays drained until a person takes it back (`undrain`).
+"""
 
 from __future__ import annotations
 

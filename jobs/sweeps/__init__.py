@@ -1,1 +1,15 @@
-"""What a sweep file says: its settings typed, its axes expanded to runs, each run with its identity."""
+"""What a sweep file says: its settings typed, its axes expanded to runs, each run with its identity.
+
+axes           `sweep:` to points: which settings each run takes beyond the base
+datasets       Data sets named on the command line: files and `key=value` settings instead of an entry of a sweep file
+ensembles      `ensembles:` to members: which runs of the sweep they are, and which runs they need besides
+inputs         Are the files there that a data set is made of? Looked at when a sweep is submitted
+interpolation  `${run.model.hidden_size}`: values that stand elsewhere in the sweep file, by OmegaConf
+labels         Short names for the settings in which the runs of a sweep differ: `cell=gru optimizer=adam`
+model_jobs     What is asked of a job that evaluates or samples trained models
+overrides      `key=value` of the command line
+query          Runs chosen by their settings: `exclude:` of a sweep and `members:` of an ensemble
+rungs          `sweep.halving`
+spec           The typed configuration of a run and of a sweep file
+sweep          A sweep file and its overrides to runs: typed, checked, each with its identity
+"""

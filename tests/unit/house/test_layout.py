@@ -5,6 +5,8 @@ A second file of the same module adds a word: `test_loop_takeover.py` is about `
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path, PurePath
 
 import pytest
@@ -49,3 +51,24 @@ def test_no_theme_is_listed_that_is_gone() -> None:
 @pytest.mark.parametrize("name", ["cluster/files/test_journals.py", "cluster/test_journal.py", "test_journal.py"])
 def test_a_file_in_the_wrong_place_is_found(name: str) -> None:
     assert not _mirrors(name)
+
+
+def _contents(package: Path) -> set[str]:
+    """Names of a package's modules and, with a slash, of its packages."""
+    modules = {path.stem for path in package.glob("*.py") if path.stem != "__init__"}
+    return modules | {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+
+
+@pytest.mark.parametrize(
+    "package",
+    sorted(
+        path.parent.relative_to(ROOT).as_posix()
+        for top in ("cluster", "jobs", "logs")
+        for path in (ROOT / top).rglob("__init__.py")
+    ),
+)
+def test_a_package_says_in_a_line_what_is_in_each_of_its_modules(package: str) -> None:
+    document = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text()))
+    assert document is not None
+    listed = re.findall(r"^(\w+/?) {2,}\S", document, re.MULTILINE)
+    assert set(listed) == _contents(ROOT / package), f"{package}/__init__.py: one line a module, `name  what it is`"

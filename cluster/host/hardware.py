@@ -39,6 +39,12 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def available_memory_bytes() -> int:
+    """Memory that programs can still be given without swapping, by the kernel's estimate (proc_meminfo(5))."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE)
+    return int(found[1]) * 1024 if found else memory_bytes()
+
+
 def gpus() -> list[Gpu]:
     """All GPUs of this node; empty where there is no NVIDIA driver."""
     with _nvml() as nvml:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 import torch
 import yaml
 
 from terry.cluster.errors import UserError
 from terry.cluster.files.paths import NAME, Run, WorkspacePaths
+from terry.cluster.host.hardware import available_memory_bytes
 from terry.data_prep.dataset import Dataset
 from terry.jobs.process import checkpoints
 from terry.jobs.submitting.records import KnownJobs, SubmissionInfo
@@ -134,7 +134,7 @@ class EnsembleMembers:
 
 def _free_memory(device: torch.device | str) -> int:
     where = torch.device(device)
-    return torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else psutil.virtual_memory().available
+    return torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else available_memory_bytes()
 
 
 def _few(names: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ from ray.core.generated import (
 
 _TIMEOUT_S = 5.0
 _MODULES = (gcs_service_pb2, node_manager_pb2, core_worker_pb2, ray_client_pb2, reporter_pb2)
-#: Without this, Ray 2.60 ends itself at StartSync, before it asks for a token (docs/how-to/ssh.md, "The firewall").
+#: What Ray's own processes send with each call: every method is asked in its usual form.
 _NODE_ID = ("node_id", "ab" * 28)
 #: Ray ships no description of these.
 _OTHERS = (

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -61,3 +65,52 @@ def test_the_command_line_imports_nothing_heavy(module: str) -> None:
 def test_type_checkers_see_the_folders_by_their_import_names() -> None:
     for folder in FOLDERS:
         assert (ROOT / ".typing" / "terry" / folder).resolve() == (ROOT / folder).resolve()
+
+
+# what is imported, and what is declared
+
+
+def declared(extra: str | None = None) -> set[str]:
+    """Distributions that pyproject.toml names: those that Terry needs, or those of an extra and of what it includes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = project["dependencies"] if extra is None else project["optional-dependencies"][extra]
+    found: set[str] = set()
+    for line in lines:
+        name, extras = re.match(r"([\w.-]+)(?:\[([\w,]+)\])?", line).groups()  # type: ignore[union-attr]
+        found |= set().union(*(declared(each) for each in extras.split(","))) if extras else {canonical(name)}
+    return found
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as PyPI compares them."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def imported(*folders: str) -> dict[str, str]:
+    """Distributions that the modules of these folders import, each with one of those modules."""
+    providers, found = packages_distributions(), {}
+    ours = {"terry", "tests", *(path.stem for path in (ROOT / "tests" / "helpers").glob("*.py"))}
+    ours |= {path.stem for path in (ROOT / "benchmarks").glob("*.py")} | {"benchmarks"}
+    for path in (path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for name in {name.split(".")[0] for name in names} - ours - sys.stdlib_module_names:
+                for distribution in providers.get(name, [f"(no distribution has {name})"]):
+                    found[canonical(distribution)] = str(path.relative_to(ROOT))
+    return found
+
+
+def test_what_is_imported_is_declared() -> None:
+    found, optional = imported(*FOLDERS), declared("pandas")
+    assert {name: path for name, path in found.items() if name not in declared() | optional} == {}
+
+
+def test_what_is_declared_is_imported() -> None:
+    """A dependency that no shipped module imports is an extra, or nothing."""
+    assert declared() - set(imported(*FOLDERS)) == set()
+
+
+def test_what_tests_import_is_declared() -> None:
+    found = imported("tests", "docs")
+    assert {name: path for name, path in found.items() if name not in declared() | declared("dev")} == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 
@@ -127,3 +128,19 @@ def test_how_early_a_job_is_told() -> None:
     found = {time: warning_s(SlurmGroup(name="q", time=time)) for time in (None, "1", "4", "8", "4:00:00", "0:10")}
     assert found == {None: 120, "1": 15, "4": 60, "8": 120, "4:00:00": 120, "0:10": 5}
     assert warning_s(SlurmGroup(name="q", time="1", options={"signal_delay_s": 30})) == 30
+
+
+def test_what_is_used_of_submitit_is_there() -> None:
+    """Two of these names are not public; pyproject.toml bounds the version for them. The tests above run them."""
+    from submitit.core.utils import FailedJobError
+    from submitit.helpers import clean_env
+    from submitit.slurm.slurm import SlurmExecutor
+
+    known = SlurmExecutor._valid_parameters()
+    assert {"job_name", "nodes", "use_srun", "partition", "gres", "time", "account", "setup", "wckey"} <= known
+    assert {"additional_parameters", "signal_delay_s", "qos", "mem", "cpus_per_task"} <= known
+    assert list(inspect.signature(SlurmExecutor._submit_command).parameters) == ["self", "command"]
+    assert list(inspect.signature(SlurmExecutor.update_parameters).parameters) == ["self", "kwargs"]
+    assert issubclass(FailedJobError, Exception)
+    with clean_env():
+        assert not any(name.startswith("SLURM_") for name in os.environ)

@@ -24,7 +24,7 @@ def main(ctx: RunContext) -> None:
             ctx.leave()
         ctx.progress(step=done, total_steps=total, phase="evaluating")
 
-    report = evaluate(chosen, asked.split, ctx.device, before_batch)
+    report = evaluate(chosen, asked.split, ctx.device, before_batch, streams=asked.streams)
     document = report.document()
     of_split = {f"{asked.split}_loss": document["loss"]}
     ctx.finish({**of_split, **document})

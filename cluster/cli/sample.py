@@ -155,29 +155,35 @@ def _ensemble_job(reader: Reader, mixture: Mixture) -> str:
 @click.command()
 @selectors(required=True)
 @click.option("--split", type=click.Choice(["valid", "test", "train"]), default="valid", help="Which text: valid.")
+@click.option(
+    "--streams",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Read the text as so many streams: 1 predicts every token once, as papers count. Else as training validated.",
+)
 @_mixture_options
 @click.pass_obj
 def evaluate(current: Session, /, selectors: tuple[str, ...], **options: Any) -> None:
     """Measure perplexity: of runs, and of the ensemble of them.
 
-    Example: terry-cluster evaluate terry --split test
+    Example: terry-cluster evaluate terry --split test --streams 1
     """
     from terry.jobs.sweeps.model_jobs import EvaluateAsked
     from terry.jobs.sweeps.spec import EvaluatedSplit
     from terry.jobs.trained.members import find_members
 
     mixture, records, _ = _choose(current, selectors, options)
-    split = EvaluatedSplit(options["split"])
+    split, streams = EvaluatedSplit(options["split"]), options["streams"]
     chosen = find_members(current.workspace, mixture)
     if options["job"]:
-        _as_job(current, "evaluate", EvaluateAsked(mixture=mixture, split=split), records, chosen)
+        _as_job(current, "evaluate", EvaluateAsked(mixture=mixture, split=split, streams=streams), records, chosen)
         return
     from terry.jobs.trained.evaluation import evaluate as measure
 
     if not current.as_json:
         print_notice(chosen.describe())
     with _shown_progress(f"{chosen.mixture.name} on {split}") as progress:
-        document = measure(chosen, split, _device(options["device"]), progress).document()
+        document = measure(chosen, split, _device(options["device"]), progress, streams=streams).document()
     if current.as_json:
         print_json(document)
     else:

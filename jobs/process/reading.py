@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from terry.data_prep.batches import ExampleBatches, StreamBatches
 from terry.data_prep.dataset import Split
 from terry.jobs.sweeps.spec import Batches, RunConfig
@@ -33,3 +35,12 @@ def valid_batches(config: RunConfig, split: Split) -> BatchSource | None:
     return ExampleBatches(
         split.tokens, split.offsets, boundary=split.boundary, batch_size=data.batch_size, shuffle=False
     )
+
+
+def as_streams(split: Split, streams: int, bptt: int) -> BatchSource | None:
+    """A split read as so many contiguous streams, the first of which begins behind a boundary; None where too short.
+
+    With one stream every token is a target exactly once, the first one predicted from the boundary, as papers count.
+    """
+    tokens = np.concatenate([np.array([split.boundary], dtype=split.tokens.dtype), split.tokens])
+    return StreamBatches(tokens, batch_size=streams, bptt=bptt) if len(tokens) >= 2 * streams else None

@@ -28,6 +28,7 @@ class EvaluateAsked(msgspec.Struct, frozen=True, kw_only=True):
 
     mixture: Mixture
     split: EvaluatedSplit = EvaluatedSplit.valid
+    streams: Annotated[int, msgspec.Meta(ge=1)] | None = None  #: left out: as the first member reads validation data
 
 
 class WrittenUnit(StrEnum):

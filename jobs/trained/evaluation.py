@@ -11,10 +11,11 @@ import torch
 
 from terry.cluster.errors import UserError
 from terry.data_prep.dataset import Dataset
-from terry.jobs.process.reading import valid_batches
+from terry.jobs.process.reading import as_streams, valid_batches
 from terry.jobs.sweeps.spec import Batches, EvaluatedSplit
 from terry.jobs.trained.members import EnsembleMembers
 from terry.models.ensemble import EnsembleReport, evaluate_members, scaled_weights
+from terry.models.protocols import BatchSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,22 +68,30 @@ def evaluate(
     split: EvaluatedSplit,
     device: torch.device | str,
     before_batch: Callable[[int, int], None] = lambda *_: None,
+    *,
+    streams: int | None = None,
 ) -> EvaluationReport:
     """Read a split as the first member read its validation data. Raises UserError where there is nothing to read.
 
-    `before_batch` is called with the batches done so far and how many there are; it may raise.
+    streams: read it as so many contiguous streams instead; with 1 every token is predicted once, the first one from the
+    boundary, which is what papers count. `before_batch` is called with the batches done so far and how many there are;
+    it may raise.
     """
     dataset = chosen.dataset()
     config = chosen.first.config
     part = dataset.split(split)
-    source = valid_batches(config, part)
+
+    def read() -> BatchSource | None:
+        return valid_batches(config, part) if streams is None else as_streams(part, streams, config.data.bptt)
+
+    source = read()
     if source is None:
         raise UserError(_nothing_to_read(dataset, split))
     at_once = chosen.at_once(device)
     total = len(source) * math.ceil(len(chosen.members) / at_once)
 
     def batches() -> Any:
-        source = valid_batches(config, part)
+        source = read()
         assert source is not None
         return source.epoch()
 
@@ -95,12 +104,20 @@ def evaluate(
         before_batch=lambda done: before_batch(done, total),
     )
     return EvaluationReport(
-        ensemble_members=chosen, split=split, dataset=dataset.manifest.name, reading=_reading(chosen), found=found
+        ensemble_members=chosen,
+        split=split,
+        dataset=dataset.manifest.name,
+        reading=_reading(chosen, streams),
+        found=found,
     )
 
 
-def _reading(chosen: EnsembleMembers) -> str:
+def _reading(chosen: EnsembleMembers, streams: int | None) -> str:
     data = chosen.first.config.data
+    if streams == 1:
+        return f"one stream, every token once, {data.bptt} tokens at a time"
+    if streams is not None:
+        return f"{streams} streams, {data.bptt} tokens at a time"
     if data.batches is Batches.STREAM:
         return f"{data.batch_size} streams, {data.bptt} tokens at a time, as {chosen.first.id} was trained"
     return f"one example a row, as {chosen.first.id} was trained"

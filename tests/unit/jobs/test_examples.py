@@ -26,6 +26,21 @@ def test_every_example_can_be_submitted(tmp_path: Path, path: Path) -> None:
     assert planned.notices == []
 
 
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "papers").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_paper_can_be_submitted_once_its_text_is_there(tmp_path: Path, path: Path) -> None:
+    file = tmp_path / path.name
+    file.write_text(path.read_text())
+    for dataset in yaml.safe_load(path.read_text())["datasets"].values():
+        for key in ("source", "valid_source", "test_source"):
+            if key in dataset:
+                text = tmp_path / dataset[key]
+                text.parent.mkdir(exist_ok=True)
+                text.write_text("body\nsome words\n")
+    planned = prepare_submission(workspace(tmp_path), file, [], SubmitOptions(), NOW, "ahab")
+    assert planned.new > 0
+    assert planned.notices == []
+
+
 def test_the_demo_has_three_cells_and_two_optimizers_on_cpu_cores(tmp_path: Path) -> None:
     planned = prepare_submission(workspace(tmp_path), EXAMPLES / "demo.yaml", [], SubmitOptions(), NOW, "ahab")
     runs = [job for job in planned.jobs if job.kind == "train"]

@@ -55,6 +55,28 @@ def test_a_run_evaluates_to_what_its_training_measured(
     assert found["perplexity"] == pytest.approx(trained["perplexity"], rel=1e-6)
 
 
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_one_stream_predicts_every_token_once_the_first_from_the_boundary(
+    place: WorkspacePaths, capsys: pytest.CaptureFixture[str], split: str
+) -> None:
+    """By hand: the whole text in one go behind its boundary, the losses of all tokens added up."""
+    found = document(place, capsys, "evaluate", "demo-0001", "--split", split, "--streams", "1", "--device", "cpu")
+    single = load(place.root, "demo-0001")
+    part = single.ensemble_members.dataset().split(split)
+    (model,) = single.members
+    tokens = torch.tensor([part.boundary, *part.tokens.tolist()])
+    with torch.no_grad():
+        total, _, _ = model.loss(tokens[None, :-1], tokens[None, 1:], None, model.initial_state(1))
+    assert found["tokens"] == len(part.tokens)
+    assert found["loss"] == pytest.approx(float(total) / len(part.tokens), rel=1e-5)
+    assert found["reading"].startswith("one stream, every token once")
+    four = document(place, capsys, "evaluate", "demo-0001", "--split", split, "--streams", "4", "--device", "cpu")
+    assert four["tokens"] == 4 * ((len(part.tokens) + 1) // 4 - 1)
+    code, _, err = told(place, capsys, "evaluate", "demo-0001", "--split", split, "--streams", "9999999")
+    assert (code, "too little text" in err) == (2, True)
+    assert told(place, capsys, "evaluate", "demo-0001", "--streams", "0")[0] == 2
+
+
 def test_an_ensemble_is_evaluated_by_the_members_finished_so_far(
     place: WorkspacePaths, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,10 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import msgspec
-
 from terry.cluster.config.typed import Reads, show
-from terry.cluster.config.words import Plain, boolean, seconds
+from terry.cluster.config.words import Plain, boolean
 from terry.cluster.config.yaml_file import Where
 
 #: What `ssh` may be given as a host: nothing that it would take for an option.
@@ -18,7 +16,6 @@ HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9._-]{0
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
 _SLURM_TIME = re.compile(r"(\d+-)?\d+(:\d{1,2}){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
 _PORTS_NEEDED = 20
-_LONGEST_S = 3650 * 86400.0
 
 
 def _line(value: Any, _: Where = ()) -> str:
@@ -103,21 +100,11 @@ def _option(value: Any, _: Where) -> str | bool:
     return _line(value) if found is None else found  # it becomes a line of a batch script
 
 
-def _head(value: Any, _: Where) -> str | None:
+def head_of(value: Any) -> str | None:
+    """A host's name, or none. Raises ValueError."""
     if value is not None and not (isinstance(value, str) and HOST.fullmatch(value)):
         raise ValueError(f"must be the name of a host, not {show(value)}")
     return value and str(value)
-
-
-def _duration(value: Any, least: float, most: float = _LONGEST_S) -> float:
-    """A duration in seconds. Raises ValueError where it is none, or shorter or longer than that."""
-    try:
-        found = seconds(value)
-    except (ValueError, TypeError):
-        found = -1.0
-    if not least <= found <= most:
-        raise ValueError(f"must be a duration such as '90 s', '5 min', '2 h' or '1 day', not {show(value)}")
-    return found
 
 
 Line = Annotated[str, Reads(_line)]
@@ -130,12 +117,6 @@ Ports = Annotated[str, Reads(_ports)]
 SlurmTime = Annotated[str, Reads(_slurm_time)]
 Address = Annotated[str, Reads(_address)]
 Option = Annotated[str | bool, Reads(_option)]
-Head = Annotated[str | None, Reads(_head)]
-Duration = Annotated[float, Reads(lambda value, _: _duration(value, 1.0))]
-Pause = Annotated[float, Reads(lambda value, _: _duration(value, 0.0))]
-Patience = Annotated[float, Reads(lambda value, _: _duration(value, 0.001, 3600.0))]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-CountFrom1 = Annotated[int, msgspec.Meta(ge=1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,10 +36,7 @@ from typing import Any
 
 from terry.cluster.config.node_values import (
     Address,
-    Count,
-    CountFrom1,
     DeviceChoice,
-    Duration,
     Hosts,
     Interface,
     Labels,
@@ -50,7 +47,7 @@ from terry.cluster.config.node_values import (
     SlurmTime,
     node_name,
 )
-from terry.cluster.config.typed import build, leaf, show, typed
+from terry.cluster.config.typed import Count, CountFrom1, Duration, build, leaf, show, typed
 from terry.cluster.config.yaml_file import Problem, Where
 from terry.cluster.files.paths import NAME
 

@@ -22,8 +22,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from terry.cluster.config.node_values import Count, CountFrom1, Duration, Pause
-from terry.cluster.config.typed import Reads, convert
+from terry.cluster.config.typed import Count, CountFrom1, Duration, Pause, Reads, convert
 from terry.cluster.config.yaml_file import Problem, Where
 from terry.cluster.core.policy import HALF_LIFE_S, Limit, Policy, Preemption
 

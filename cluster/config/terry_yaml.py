@@ -13,18 +13,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from terry.cluster.config.node_values import Head, Patience
-from terry.cluster.config.nodes import NodesConfig, group_of, nodes_of
-from terry.cluster.config.policy import PolicyFile
-from terry.cluster.config.typed import Reads, convert, keys_of, show
-from terry.cluster.config.yaml_file import Document, Problem, Where
+from terry.cluster.config.typed import Patience, Reads, convert, keys_of, show
+from terry.cluster.config.yaml_file import Document, Where
 from terry.cluster.config.yaml_file import parse as parse_yaml
 from terry.cluster.config.yaml_file import read as read_yaml
 from terry.cluster.core.policy import Policy
 from terry.cluster.errors import close
 from terry.cluster.files.paths import WorkspacePaths
+
+if TYPE_CHECKING:
+    from terry.cluster.config.nodes import Group, NodesConfig
 
 
 class Occasion(StrEnum):
@@ -63,13 +63,40 @@ class Notify:
     )
 
 
+# Imported with the section that they read: `watch` needs the policy alone.
+
+
+def _group(value: Any, path: Where) -> Group:
+    from terry.cluster.config.nodes import group_of
+
+    return group_of(value, path)
+
+
+def _head(value: Any, _: Where) -> str | None:
+    from terry.cluster.config.node_values import head_of
+
+    return head_of(value)
+
+
+def _policy(value: Any, path: Where) -> Policy:
+    from terry.cluster.config.policy import PolicyFile
+
+    return convert(value, PolicyFile, path).policy
+
+
+def _no_nodes() -> NodesConfig:
+    from terry.cluster.config.nodes import NodesConfig
+
+    return NodesConfig()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
     """The file as it is written."""
 
-    nodes: dict[str, Annotated[Any, Reads(group_of)]] = field(default_factory=dict)
-    head: Head = None
-    policy: PolicyFile = field(default_factory=PolicyFile)
+    nodes: dict[str, Annotated[Any, Reads(_group)]] = field(default_factory=dict)
+    head: Annotated[Any, Reads(_head)] = None
+    policy: Annotated[Any, Reads(_policy)] = field(default_factory=Policy)
     notify: Notify | None = None
 
     ALSO_CALLED: ClassVar = {"machines": "nodes", "hosts": "nodes", "notifications": "notify", "scheduling": "policy"}
@@ -81,15 +108,12 @@ class WorkspaceConfig:
 
     notify: Notify | None = None
     policy: Policy = field(default_factory=Policy)
-    nodes: NodesConfig = field(default_factory=NodesConfig)
+    nodes: NodesConfig = field(default_factory=_no_nodes)
 
 
 def read(workspace: WorkspacePaths) -> WorkspaceConfig:
     """Read terry.yaml; the defaults where there is none. Raises UserError (file:line, the nearest key), OSError."""
-    try:
-        return read_file(workspace.config)
-    except FileNotFoundError:
-        return WorkspaceConfig()
+    return _config(_document(workspace))
 
 
 def read_file(file: Path) -> WorkspaceConfig:
@@ -99,16 +123,15 @@ def read_file(file: Path) -> WorkspaceConfig:
 
 def read_nodes(workspace: WorkspacePaths) -> NodesConfig:
     """Where its nodes are, whatever is wrong with the rest of the file. Raises UserError, OSError."""
-    try:
-        document = read_yaml(workspace.config)
-    except FileNotFoundError:
-        return NodesConfig()
-    given = document.value
-    if isinstance(given, dict) and ("nodes" in given or not given):
-        # What is mistyped may be `head`: then it is an error here, too.
-        unknown = [key for key in given if key not in keys_of(File) and not close(key, ("nodes", "head"))]
-        document.value = {key: item for key, item in given.items() if key not in {*unknown, "policy", "notify"}}
-    return _config(document).nodes
+    return _config(_part(_document(workspace), "nodes", "head")).nodes
+
+
+def read_policy(workspace: WorkspacePaths) -> Policy:
+    """The policy, whatever is wrong with the rest of the file. Raises UserError, OSError."""
+    document = _part(_document(workspace), "policy")
+    with document.problems():
+        found: Policy = convert(document.value, File).policy
+    return found
 
 
 def parse(text: str, file: Path) -> WorkspaceConfig:
@@ -116,10 +139,28 @@ def parse(text: str, file: Path) -> WorkspaceConfig:
     return _config(parse_yaml(text, str(file)))
 
 
-def _config(document: Document) -> WorkspaceConfig:
+def _document(workspace: WorkspacePaths) -> Document:
     try:
+        return read_yaml(workspace.config)
+    except FileNotFoundError:
+        return Document(str(workspace.config), None)
+
+
+def _part(document: Document, *wanted: str) -> Document:
+    """The file without its other sections. What may be one of these, mistyped, stays, and is a mistake."""
+    given = document.value
+    if isinstance(given, dict):
+        others = [key for key in given if key not in wanted and (key in keys_of(File) or wanted[0] in given)]
+        kept = [key for key in others if key not in keys_of(File) and close(key, wanted)]
+        document.value = {key: item for key, item in given.items() if key not in others or key in kept}
+    return document
+
+
+def _config(document: Document) -> WorkspaceConfig:
+    with document.problems():
         found = convert(document.value, File)
-        nodes = nodes_of(found.nodes, found.head)
-    except Problem as problem:
-        raise document.about(problem) from None
-    return WorkspaceConfig(notify=found.notify, policy=found.policy.policy, nodes=nodes)
+        if not found.nodes and found.head is None:
+            return WorkspaceConfig(notify=found.notify, policy=found.policy)
+        from terry.cluster.config.nodes import nodes_of
+
+        return WorkspaceConfig(notify=found.notify, policy=found.policy, nodes=nodes_of(found.nodes, found.head))

@@ -352,12 +352,28 @@ def _problem(message: str, path: Where) -> Problem:
     named = _KEY.match(text)
     if named and tuple(named[0].split("."))[: len(path) + len(inner)] == (*path, *inner):
         return Problem(text[named.end() :].lstrip(), tuple(named[0].split(".")))  # it begins with its own dotted key
-    expected = re.fullmatch(r"Expected `([^`]+)`, got `([^`]+)`", text)
-    if expected:  # what an interpolation has become
-        named_kinds = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
-        said = [" or ".join(named_kinds.get(w.strip(), w.strip()) for w in g.split("|")) for g in expected.groups()]
-        text = f"must be {said[0]}, not {said[1]}"
     return Problem(text, (*path, *inner))
+
+
+# values that are the same everywhere
+
+
+def _duration(value: Any, least: float, most: float = 3650 * 86400.0) -> float:
+    """A duration in seconds. Raises ValueError where it is none, or shorter or longer than that."""
+    try:
+        found = words.seconds(value)
+    except (ValueError, TypeError):
+        found = -1.0
+    if not least <= found <= most:
+        raise ValueError(f"must be a duration such as '90 s', '5 min', '2 h' or '1 day', not {show(value)}")
+    return found
+
+
+Duration = Annotated[float, Reads(lambda value, _: _duration(value, 1.0))]
+Pause = Annotated[float, Reads(lambda value, _: _duration(value, 0.0))]
+Patience = Annotated[float, Reads(lambda value, _: _duration(value, 0.001, 3600.0))]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+CountFrom1 = Annotated[int, msgspec.Meta(ge=1)]
 
 
 # settings as nested mappings

@@ -33,7 +33,7 @@ def watched_policy(workspace: WorkspacePaths, clock: Callable[[], float] = time.
             return Policy()
         from terry.cluster.config import terry_yaml as config
 
-        return config.read(workspace).policy
+        return config.read_policy(workspace)
 
     return Watched(read, lambda: _stamp(workspace), clock, Policy())
 

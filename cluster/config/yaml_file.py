@@ -6,6 +6,7 @@ it is written, and stand once; a tag other than `!!str` is refused.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -72,6 +73,14 @@ class Document:
         """The same of a problem whose path is relative to a section: `FILE:LINE: its.key: what is wrong`."""
         where = (*section, *problem.path)
         return self.error(f"{dotted(where)}: {problem.message}" if where else problem.message, where)
+
+    @contextlib.contextmanager
+    def problems(self, section: Where = ()) -> Iterator[None]:
+        """A context in which a Problem becomes that UserError."""
+        try:
+            yield
+        except Problem as problem:
+            raise self.about(problem, section) from None
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

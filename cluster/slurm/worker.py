@@ -138,7 +138,7 @@ class Worker:
 
     def _settings(self) -> SlurmGroup | None:
         with contextlib.suppress(OSError, UserError):
-            found = config.read(self._workspace).nodes.groups
+            found = config.read_nodes(self._workspace).groups
             return next((g for g in found if g.name == self._group and isinstance(g, SlurmGroup)), None)
         return None
 

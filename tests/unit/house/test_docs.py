@@ -17,6 +17,7 @@ import pytest
 from terry.cluster.cli.main import VERBS
 from terry.cluster.config import terry_yaml as config
 from terry.cluster.config.nodes import GROUPS
+from terry.cluster.config.policy import PolicyFile
 from terry.cluster.config.typed import all_keys
 from terry.jobs.sweeps.spec import SweepFile
 from tests.helpers.doc_blocks import Block, Command, agrees, blocks, like_page
@@ -76,7 +77,7 @@ def test_every_setting_of_a_sweep_file_is_in_the_reference(generate: ModuleType)
 
 def test_every_key_of_terry_yaml_is_in_the_reference(generate: ModuleType) -> None:
     text = page(generate, "reference/terry-yaml.md")
-    keys = [key for kind in (config.File, *GROUPS.values()) for key in all_keys(kind)]
+    keys = [key for kind in (config.File, PolicyFile, *GROUPS.values()) for key in all_keys(kind)]
     assert len(keys) > 40
     for key in {key.rpartition(".")[2] for key in keys}:
         assert f"{key}:" in text or f"`{key}`" in text, key

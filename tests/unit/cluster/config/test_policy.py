@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from terry.cluster.config.terry_yaml import parse
+from terry.cluster.config.terry_yaml import parse, read_policy
 from terry.cluster.config.watched import watched_policy
 from terry.cluster.core.policy import Limit, Policy, Preemption, lookup
 from terry.cluster.errors import UserError
@@ -117,3 +119,27 @@ def test_a_change_counts_at_once_and_a_mistake_changes_nothing(
     workspace.config.unlink()
     time = 6.0
     assert policy() == Policy()
+
+
+def test_who_needs_the_policy_reads_it_alone_and_once(tmp_path: Path) -> None:
+    """`watch` looks at it before its first frame: no other section is read for it, or keeps it from being read."""
+    workspace = WorkspacePaths(tmp_path)
+    workspace.config.write_text("policy: {aging: 2 h}\nnodes: {a: {kind: shh}}\nnotify: 3\n")
+    program = (
+        "import sys; from pathlib import Path; from terry.cluster.files.paths import WorkspacePaths\n"
+        "from terry.cluster.config import watched, yaml_file\n"
+        "read, times = yaml_file.read, []\n"
+        "yaml_file.read = lambda path: times.append(path) or read(path)\n"
+        "policy = watched.watched_policy(WorkspacePaths(Path(sys.argv[1])))\n"
+        "print(policy().aging_s, policy().aging_s, len(times), 'terry.cluster.config.nodes' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["7200.0", "7200.0", "1", "False"]
+
+
+@pytest.mark.parametrize("text", ["polcy: {aging: 2 h}\n", "policy: {}\npolicies: {}\n", "- policy\n"])
+def test_a_mistyped_policy_is_none_by_default(tmp_path: Path, text: str) -> None:
+    workspace = WorkspacePaths(tmp_path)
+    workspace.config.write_text(text)
+    with pytest.raises(UserError):
+        read_policy(workspace)

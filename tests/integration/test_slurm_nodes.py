@@ -65,7 +65,7 @@ from pathlib import Path
 from terry.cluster.config.terry_yaml import read
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.slurm.commands import Slurm
-workspace = Workspace(Path(sys.argv[1]))
+workspace = WorkspacePaths(Path(sys.argv[1]))
 for group in read(workspace).nodes.groups:
     print(Slurm(workspace).submit(group, f"{group.name}-1"))
 """

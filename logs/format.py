@@ -13,12 +13,29 @@ from datetime import datetime
 UNKNOWN = "-"
 
 _BARS = "▁▂▃▄▅▆▇█"
+#: Larger numbers are no counts that anybody reads digit by digit.
+_COUNTED = 1e15
+#: Beyond this all values stand at the edge of a drawing.
+_DRAWN = 1e300
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+
+
+def _real(number: float) -> float:
+    """As a float; a whole number beyond all floats is infinite."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
+def bounded(value: float) -> float:
+    """The value, if need be nearer to 0: sums and differences of some thousand of them are then finite."""
+    return max(-_DRAWN, min(_DRAWN, value)) if math.isfinite(value) else value
 
 
 def duration(seconds: float | None) -> str:
     """Seconds in two units at most: `42s`, `3m12s`, `2h05m`, `3d04h`."""
-    if seconds is None or not math.isfinite(seconds):
+    if seconds is None or not math.isfinite(seconds := _real(seconds)):
         return UNKNOWN
     whole = max(0, round(seconds))
     if whole < 60:
@@ -36,12 +53,21 @@ def ago(then: datetime | None, now: datetime) -> str:
 
 def count(number: float | None) -> str:
     """A whole number with separators: `41,200`."""
-    return UNKNOWN if number is None else f"{round(number):,}"
+    if number is None:
+        return UNKNOWN
+    return f"{round(number):,}" if abs(real := _real(number)) < _COUNTED else figure(real)
+
+
+def decimals(number: float | None, places: int) -> str:
+    """A number with so many decimals, where it is of a size at which they mean something."""
+    if number is None:
+        return UNKNOWN
+    return f"{number:.{places}f}" if abs(real := _real(number)) < 1e6 else figure(real)
 
 
 def short(number: float | None) -> str:
     """A number in four or five characters: `830`, `5.7k`, `1.2M`."""
-    if number is None or not math.isfinite(number):
+    if number is None or not math.isfinite(number := _real(number)):
         return UNKNOWN
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
@@ -52,7 +78,7 @@ def short(number: float | None) -> str:
 
 def size(number: int | None) -> str:
     """Bytes: `832 MiB`, `1.4 GiB`."""
-    if number is None:
+    if number is None or not math.isfinite(_real(number)):
         return UNKNOWN
     for unit_bytes, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if number >= unit_bytes:
@@ -65,6 +91,7 @@ def figure(number: float | None) -> str:
     """A loss or the like: four significant places, never wider than 9 characters."""
     if number is None:
         return UNKNOWN
+    number = _real(number)
     if not math.isfinite(number):
         return "NaN" if math.isnan(number) else ("inf" if number > 0 else "-inf")
     if number != 0 and not 1e-3 <= abs(number) < 1e5:
@@ -76,7 +103,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
     """The values as a row of bars, `width` characters at most; values that are not finite show as `!`."""
     if width <= 0 or not values:
         return ""
-    groups = _buckets(values, width)
+    groups = _buckets([bounded(value) for value in values], width)
     finite = [v for v in groups if math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
     span = high - low

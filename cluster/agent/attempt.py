@@ -263,6 +263,7 @@ class AgentJob:
         found = evidence.Evidence(
             status=status,
             returned=bool(self._beat.returned),
+            finished=bool(self._beat.finished),
             ended_for=self._ended_for,
             goal=self._goal,
             error=evidence.read_error(self.folder),

@@ -14,7 +14,7 @@ import msgspec
 
 from terry.cluster.agent.gpu import fault_of
 from terry.cluster.core.model import SUCCESSES, AttemptEnd, EndReason, StopGoal
-from terry.cluster.files.paths import AttemptFolder, Run
+from terry.cluster.files.paths import AttemptFolder, Run, checkpoint_key
 
 #: Exit code of a job that wrote its checkpoint and left because it was asked to (sysexits.h: EX_TEMPFAIL).
 EXIT_STOPPED = 75
@@ -58,6 +58,7 @@ class Evidence:
 
     status: int | None  #: wait status; None: the process was lost with its forkserver
     returned: bool = True  #: its entry point returned; else exit code 0 means nothing
+    finished: bool = False  #: its result is on the disk
     ended_for: EndReason | None = None  #: we ended it for this: HUNG, TIME_LIMIT
     goal: StopGoal | None = None  #: it was asked to stop
     error: ErrorReport | None = None
@@ -75,6 +76,9 @@ class Evidence:
 def judge(evidence: Evidence) -> AttemptEnd:
     """Name the reason. Pure."""
     reason, message = _judge(evidence)
+    if evidence.finished and reason not in SUCCESSES:  # a result that was handed in is a result
+        message = f"after its result was handed in: {message or reason}"
+        reason = EndReason.SUCCESS if evidence.early is None else EndReason.STOPPED_EARLY
     if evidence.xids and reason not in SUCCESSES:
         message += f" (the GPU reported {', '.join(f'Xid {number}' for number in dict.fromkeys(evidence.xids))})"
     status = evidence.status
@@ -214,8 +218,8 @@ def read_report(path: Path) -> ErrorReport | None:
 
 def newest_checkpoint_step(run: Run, first_attempt: int = 1) -> int | None:
     """Step of the newest published checkpoint (its loader verifies the content) of `first_attempt` or a later one."""
-    found = [m for name in _list(run.checkpoints) if (m := re.fullmatch(r"step-(\d+)-a(\d+)", name)) is not None]
-    return max((int(m[1]) for m in found if int(m[2]) >= first_attempt), default=None)
+    found = [key for name in _list(run.checkpoints) if (key := checkpoint_key(name)) is not None]
+    return max((step for step, attempt, _ in found if attempt >= first_attempt), default=None)
 
 
 def _list(folder: Path) -> list[str]:

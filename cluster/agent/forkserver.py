@@ -16,6 +16,7 @@ each job dies with it (PR_SET_PDEATHSIG), so that no job outlives the one who ac
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -149,10 +150,13 @@ class Forkserver:
         except BaseException as error:
             problem = disk_reason(error)
             code = _EXITS[problem] if problem else 1  # first: there may be no room for the traceback either
-            traceback.print_exc()
+            with contextlib.suppress(Exception):  # or nothing to print it to
+                traceback.print_exc()
         finally:
-            _flush()
-            os._exit(code)
+            try:
+                _flush()
+            finally:
+                os._exit(code)
 
     def _detach(self) -> None:
         os.setpgid(0, 0)
@@ -188,11 +192,9 @@ def _redirect(stdout: str, stderr: str) -> None:
 
 
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:  # a full disk: the exit code still tells
-            continue
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(Exception):  # a full disk, or what a job put in its place: the exit code still tells
+            stream.flush()  # type: ignore[union-attr]
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """What a job does just now, in memory that it shares with its agent: the last step done, and a count that moves.
 
-And at last, whether its entry point has returned: a library that calls exit(0) in the middle is no success.
+And at last, whether its entry point has returned: a library that calls exit(0) in the middle is no success. And
+whether its result is on the disk: then it is done, however its process ends.
 
 The pipe of progress lines is for eyes and may be late; this is exact, also when the process is killed in mid-sentence:
 a crash loop is told by its step, and a hang by a pulse that stands still. A store costs 0.2 microseconds. The memory
@@ -14,8 +15,9 @@ import os
 import struct
 from typing import NamedTuple
 
-_LAYOUT = struct.Struct("<QQQ")
+_LAYOUT = struct.Struct("<QQQQ")
 _BEAT = struct.Struct("<QQ")
+_RETURNED, _FINISHED = 16, 24  # bytes
 
 
 class Beat(NamedTuple):
@@ -24,6 +26,7 @@ class Beat(NamedTuple):
     step: int  #: the last step done; 0: none yet
     beats: int  #: grows whenever the job says that it is at work
     returned: int = 0  #: 1 once the entry point has returned
+    finished: int = 0  #: 1 once its result is on the disk
 
 
 def make() -> int:
@@ -53,4 +56,8 @@ class Pulse:
 
     def end(self) -> None:
         """The entry point has returned."""
-        self._memory[_LAYOUT.size - 8] = 1
+        self._memory[_RETURNED] = 1
+
+    def finish(self) -> None:
+        """Its result is on the disk."""
+        self._memory[_FINISHED] = 1

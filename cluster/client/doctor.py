@@ -20,7 +20,7 @@ from terry.cluster.core.state_document import BadSnapshot, UnknownSnapshot, from
 from terry.cluster.errors import JournalDamaged, UserError, WorkspaceNewer
 from terry.cluster.files import lease, run_folder, store
 from terry.cluster.files.lease import Liveness
-from terry.cluster.files.paths import WorkspacePaths
+from terry.cluster.files.paths import WorkspacePaths, checkpoint_key
 from terry.cluster.lifecycle.liveness import LOOK_S, liveness
 from terry.cluster.lifecycle.on_head import keeper_problem
 from terry.logs.format import ago, plural, size
@@ -36,6 +36,9 @@ _FIX_JOURNAL = (
     ". To fix it: put the file back from a backup; or move queue/ aside and submit the sweeps again with their files: "
     "what is in runs/ and datasets/ stays, and runs go on from their checkpoints"
 )
+
+#: Longer files of metrics are not read line by line (bytes).
+_LARGE = 1 << 26
 
 #: Newest checkpoints are looked at for so many runs at most: doctor shall answer in seconds.
 _RUNS = 200
@@ -65,7 +68,7 @@ def examine(workspace: WorkspacePaths, now: datetime) -> list[Finding]:
     findings.append(Finding(what="journal", good=True, text=f"{plural(state.seq, 'event')}, all sound"))
     findings += [*_controller(workspace, now), *_inbox(workspace, now), *_submissions(workspace, state)]
     findings += [*_runs(workspace, state), *_results(workspace, state), *_checkpoints(workspace, state)]
-    findings += _datasets(workspace)
+    findings += [*_measurements(workspace, state), *_datasets(workspace)]
     return [*findings, *_leftovers(workspace, state), *_processes(workspace), *_ports(workspace)]
 
 
@@ -206,10 +209,25 @@ def _results(workspace: WorkspacePaths, state: State) -> Iterator[Finding]:
             yield Finding(what="runs", good=False, text=f"{wrong}: put it back from a backup; its checkpoints are good")
 
 
+def _measurements(workspace: WorkspacePaths, state: State) -> Iterator[Finding]:
+    """Lines of metrics that say nothing: views pass them over."""
+    from terry.logs.records.metrics import bad_lines
+
+    for job_id in list(state.jobs)[:_RUNS]:
+        for _, folder in workspace.run(job_id).attempts():
+            path = folder.metrics
+            if not path.is_file() or path.stat().st_size > _LARGE:
+                continue
+            if numbers := bad_lines(path):
+                more = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+                text = f"{path}, line {numbers[0]}{more}: no measurement; it is passed over, and the rest is shown"
+                yield Finding(what="measurements", good=False, text=text)
+
+
 def _wrong_with_json(path: Path) -> str:
     try:
         json.loads(path.read_bytes())
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         return f"{path} cannot be read ({error})"
     return ""
 
@@ -234,7 +252,8 @@ def _checkpoints(workspace: WorkspacePaths, state: State) -> Iterator[Finding]:
     for job_id in state.jobs:
         if looked == _RUNS:
             break
-        newest = max(workspace.run(job_id).checkpoints.glob("step-*"), default=None)
+        found = [p for p in workspace.run(job_id).checkpoints.glob("step-*") if checkpoint_key(p.name)]
+        newest = max(found, key=lambda path: checkpoint_key(path.name) or (0, 0, 0), default=None)
         if newest is not None:
             looked += 1
             wrong = _wrong_with(newest)

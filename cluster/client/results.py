@@ -112,13 +112,15 @@ def _compared(reader: Reader, record: JobRecord) -> Compared:
 def config_of(reader: Reader, record: JobRecord) -> dict[str, Any]:
     """The run's configuration, from the submission's line."""
     from terry.jobs.submitting.records import JobLine
+    from terry.logs.records.values import unpack
 
     spec, path = record.job.spec, reader.workspace.root / record.job.spec.path
     with path.open("rb") as stream:
         stream.seek(spec.offset)
         line = stream.read(spec.length)
     try:
-        return msgspec.json.decode(line, type=JobLine).config
+        config: dict[str, Any] = unpack(msgspec.json.decode(line, type=JobLine).config)
+        return config
     except msgspec.MsgspecError as error:
         raise UserError(f"the line of {record.job.id} cannot be read: {error}", file=path) from None
 

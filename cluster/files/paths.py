@@ -14,6 +14,8 @@ from terry.cluster.errors import UserError
 #: What a sweep, a job, a data set or a device may be called: it becomes a file name.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
+_CHECKPOINT = re.compile(r"step-(\d{9,})-a(\d{4,})(?:-r(\d+))?")
+
 CONFIG_NAME = "terry.yaml"
 DEFAULT_NAME = "terry-runs"
 
@@ -26,6 +28,12 @@ def check_name(name: str, what: str) -> str:
             "A-Z a-z 0-9 . _ - and begin with a letter or a digit"
         )
     return name
+
+
+def checkpoint_key(name: str) -> tuple[int, int, int] | None:
+    """Step, attempt and revision of a published checkpoint's folder, the newest highest; None for other names."""
+    found = _CHECKPOINT.fullmatch(name)
+    return None if found is None else (int(found[1]), int(found[2]), int(found[3] or 1))
 
 
 @dataclass(frozen=True, slots=True)

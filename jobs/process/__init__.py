@@ -12,4 +12,5 @@ progress      What a job says of how far it is: JSON lines into a pipe that its 
 reading       How a run reads its data: batches of the training and of the validation text
 spec_file     spec.yaml: what a run is made of, written once before its first step
 stop          SIGTERM as a question that the job's own loop answers: write a checkpoint, then leave with exit code 75
+trees         Nested states with tensors in them, for a checkpoint: tensors by name, and a tree that says where they go
 """

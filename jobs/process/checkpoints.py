@@ -1,13 +1,15 @@
 """Checkpoints on disk: whole or absent, verified when loaded, written off the training thread.
 
-    checkpoints/step-000120000-a0002/
+    checkpoints/step-000120000-a0002/     step, attempt; and `-r2`, `-r3` where the attempt saved this step again
         model.safetensors       the weights: what other programs load
         optimizer.safetensors   all other tensors that the next step depends on
         state.json              all that is not a tensor
         MANIFEST.json           size and sha256 of the three; a folder without a valid one is not a checkpoint
 
 A folder is published by one rename, named by its step and by the attempt that wrote it: two attempts never write to
-one. The same weights give the same bytes, so the sha256 of model.safetensors tells whether two runs agree bit for bit.
+one. A second one at a step takes the place of the first: it is published beside it, and the first is removed then (or
+stays, where it is the best). The same weights give the same bytes, so the sha256 of model.safetensors tells whether two
+runs agree bit for bit.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from terry.cluster.files import durable
+from terry.cluster.files.paths import checkpoint_key
+from terry.jobs.process.trees import TREES, Packed, restored
+from terry.logs.records.values import pack
 from terry.models.training_state import TrainingState
 
 if TYPE_CHECKING:
@@ -35,11 +40,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2  #: of a checkpoint with trees (see terry.jobs.process.trees); without one it is 1, as it always was
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json"
 
-_NAME = re.compile(r"step-(\d{9,})-a(\d{4,})")
-_TEMPORARY = re.compile(r"\.step-\d+-a(\d+)\.[0-9a-f]+\.tmp")
+_TEMPORARY = re.compile(r"\.step-\d+-a(\d+)(?:-r\d+)?\.[0-9a-f]+\.tmp")
 
 
 class BadCheckpoint(ValueError):
@@ -70,9 +74,9 @@ class Checkpoint:
     step: int
     attempt: int
     path: Path
-    model: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
-    state: dict[str, Any]
+    model: dict[str, Any]  #: as it was saved; tensors by name unless something else was given
+    optimizer: dict[Any, Any]  #: as it was saved
+    state: dict[Any, Any]  #: as it was saved
     model_sha256: str  #: of model.safetensors
 
     @property
@@ -114,15 +118,16 @@ class CheckpointStore:
         """Write and publish now. Raises OSError (a full disk: what was there stays, nothing half-written is seen)."""
         durable.make_folder(self._folder)
         self._remove_leftovers()
-        final = self._folder / f"step-{training_state.step:09d}-a{self._attempt:04d}"
-        if final.exists():  # the same attempt at the same step: the same content
-            if best:
-                _mark_best(final)
-            return final
+        earlier = [p for p in checkpoints(self._folder) if _parse(p)[:2] == (training_state.step, self._attempt)]
+        final = self._folder / _name(training_state.step, self._attempt, _parse(earlier[-1])[2] + 1 if earlier else 1)
         temporary = self._folder / f".{final.name}.{secrets.token_hex(4)}.tmp"
         temporary.mkdir()
         try:
-            self._write(temporary, training_state, best)
+            manifest = self._write(temporary, training_state, best)
+            if earlier and _content(earlier[-1]) == manifest.files:  # it is there already
+                if best:
+                    _mark_best(earlier[-1])
+                return earlier[-1]
             self._before_publish(training_state.step)
             durable.publish_folder(temporary, final)
         finally:
@@ -159,6 +164,7 @@ class CheckpointStore:
             try:
                 self.save(item[0], best=item[1])
             except BaseException as error:  # raised in the training thread, at its next call
+                error.add_note(f"while the checkpoint of step {item[0].step} was written")
                 self._error = error
             finally:
                 self._work.task_done()
@@ -168,18 +174,23 @@ class CheckpointStore:
         if error is not None:
             raise error
 
-    def _write(self, folder: Path, training_state: TrainingState, best: bool) -> None:  # noqa: FBT001
+    def _write(self, folder: Path, training_state: TrainingState, best: bool) -> CheckpointManifest:  # noqa: FBT001
+        state = (
+            training_state.state
+            if isinstance(training_state.state, Packed)
+            else pack(dict(training_state.state), "state")
+        )
         files = {
             MODEL: _write_tensors(folder / MODEL, training_state.model),
             OPTIMIZER: _write_tensors(folder / OPTIMIZER, training_state.optimizer),
-            STATE: _write_new(
-                folder / STATE, msgspec.json.encode(dict(training_state.state), order="deterministic") + b"\n"
-            ),
+            STATE: _write_new(folder / STATE, msgspec.json.encode(dict(state)) + b"\n"),
         }
+        known = FORMAT if TREES in state else 1
         manifest = CheckpointManifest(
-            format=FORMAT, step=training_state.step, attempt=self._attempt, best=best, files=files
+            format=known, step=training_state.step, attempt=self._attempt, best=best, files=files
         )
         _write_new(folder / MANIFEST, msgspec.json.encode(manifest) + b"\n")
+        return manifest
 
     def _remove_leftovers(self) -> None:
         """What writers of this attempt and of those before it, which are over, left when they were killed."""
@@ -197,7 +208,8 @@ class CheckpointStore:
         mine = [p for p in self._visible() if _parse(p)[1] <= self._attempt]
         good = [path for path in mine if path not in self._unusable]
         best = [path for path in good if is_best(path)]
-        keep = set(good[-self._keep_last :]) | set(best[-1:])
+        newest = list({_parse(path)[:2]: path for path in good}.values())  # of several at one step the last
+        keep = set(newest[-self._keep_last :]) | set(best[-1:])
         for path in [*self._abandoned(), *mine]:
             if path not in keep:
                 _discard(path)
@@ -245,7 +257,7 @@ def checkpoints(folder: Path) -> list[Path]:
     """Checkpoint folders of a run, oldest first; not verified."""
     if not folder.is_dir():
         return []
-    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), key=_parse)
+    return sorted((p for p in folder.iterdir() if checkpoint_key(p.name)), key=_parse)
 
 
 def load(path: Path) -> Checkpoint:
@@ -256,16 +268,18 @@ def load(path: Path) -> Checkpoint:
     manifest = read_manifest(path)
     content = {name: _verified(path / name, entry) for name, entry in manifest.files.items()}
     try:
+        parts = load_tensors(content[MODEL]), load_tensors(content[OPTIMIZER]), msgspec.json.decode(content[STATE])
+        model, optimizer, state = restored(*parts)
         return Checkpoint(
             step=manifest.step,
             attempt=manifest.attempt,
             path=path,
-            model=load_tensors(content[MODEL]),
-            optimizer=load_tensors(content[OPTIMIZER]),
-            state=msgspec.json.decode(content[STATE]),
+            model=model,
+            optimizer=optimizer,
+            state=state,
             model_sha256=manifest.files[MODEL].sha256,
         )
-    except (KeyError, SafetensorError, msgspec.MsgspecError) as error:
+    except (KeyError, TypeError, AttributeError, SafetensorError, msgspec.MsgspecError) as error:
         raise BadCheckpoint(f"{path}: {error}") from error
 
 
@@ -294,10 +308,22 @@ def read_manifest(path: Path) -> CheckpointManifest:
     return manifest
 
 
-def _parse(path: Path) -> tuple[int, int]:
-    found = _NAME.fullmatch(path.name)
+def _parse(path: Path) -> tuple[int, int, int]:
+    found = checkpoint_key(path.name)
     assert found is not None
-    return int(found[1]), int(found[2])
+    return found
+
+
+def _name(step: int, attempt: int, revision: int) -> str:
+    return f"step-{step:09d}-a{attempt:04d}" + (f"-r{revision}" if revision > 1 else "")
+
+
+def _content(path: Path) -> dict[str, CheckpointFile] | None:
+    """What the files of a checkpoint are, by its manifest; None where that cannot be read."""
+    try:
+        return read_manifest(path).files
+    except (BadCheckpoint, OSError):
+        return None
 
 
 def is_best(path: Path) -> bool:

@@ -16,7 +16,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from terry.jobs.process.order import Order
 from terry.jobs.process.progress import ProgressWriter
 from terry.jobs.process.stop import StopFlag, Stopped
 from terry.jobs.submitting.records import JobLine
+from terry.logs.records.values import Refused
 
 EXIT_ERROR = 1
 
@@ -56,11 +57,16 @@ def main(order: dict[str, Any], progress_fd: int) -> int:
         _limit_memory(given)
         context = RunContext(given, line, ProgressWriter(progress_fd), stop)
         specfile.require_own(context.run, line)  # before its code is entered, and its checkpoints are read
+        if (attempt := context.handed_in) is not None:
+            _warn(f"attempt {attempt} handed in a result before it was lost: nothing is left to do")
+            return 0
         if line.source:
             _enter(given, line)
         specfile.write_once(context, line)
         return _run(_entry(given.entrypoint), context)
-    except BaseException as error:  # a library's panic, for one, is no Exception
+    except BaseException as error:
+        if context is not None and context.finished:  # a result that was handed in is a result
+            return _after_the_result(error)
         return _report(error, folder, context)
     finally:
         if context is not None:
@@ -69,8 +75,9 @@ def main(order: dict[str, Any], progress_fd: int) -> int:
 
 def _run(function: Callable[[RunContext], object], context: RunContext) -> int:
     """Call the entry point; wait for the checkpoint that is being written, whatever happens."""
+    returned: object = None
     try:
-        function(context)
+        returned = function(context)
     except Stopped:
         context.asked_to_stop = True
     except SystemExit as leaving:
@@ -79,16 +86,38 @@ def _run(function: Callable[[RunContext], object], context: RunContext) -> int:
     except BaseException as error:
         try:
             context.flush()
-        except OSError as failure:
+        except Exception as failure:
             error.add_note(f"and the last checkpoint could not be written: {failure}")
         raise
     context.flush()
     if context.asked_to_stop and not context.finished:
         return EXIT_STOPPED
     if not context.finished:
-        context.finish()  # it returned, and that says that it is done
+        _finish(context, returned)  # it returned, and that says that it is done
     _draw(context)
     return 0
+
+
+def _finish(context: RunContext, returned: object) -> None:
+    """What the entry point returned is the run's result: a mapping as it is, anything else below `result`."""
+    try:
+        context.finish(returned if returned is None or isinstance(returned, Mapping) else {"result": returned})
+    except Refused as error:
+        _warn(f"what the entry point returned is not kept as its result: {error}")
+        context.finish()
+
+
+def _after_the_result(error: BaseException) -> int:
+    """How the process ended after `finish`: a warning."""
+    with contextlib.suppress(Exception):
+        traceback.print_exception(error)
+    _warn(f"the result was handed in before this: {type(error).__name__}: {text_of(error)}")
+    return 0
+
+
+def _warn(text: str) -> None:
+    with contextlib.suppress(Exception):  # whatever the job has made of sys.stderr
+        print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def _draw(context: RunContext) -> None:
@@ -100,7 +129,7 @@ def _draw(context: RunContext) -> None:
 
         draw_loss_curve(context.run, context.job_id, context.first_attempt)
     except Exception as error:
-        print(f"warning: the loss curve could not be drawn: {error}", file=sys.stderr)
+        _warn(f"the loss curve could not be drawn: {error}")
 
 
 def _set_environment(order: Order) -> None:
@@ -131,13 +160,16 @@ def _enter(order: Order, line: JobLine) -> None:
     try:
         os.chdir(line.folder)
     except OSError as error:  # another node may lack it, and the code may not need it
-        print(f"note: this job runs in {Path.cwd()}, not in {line.folder}: {error.strerror}", file=sys.stderr)
+        _warn(f"this job runs in {Path.cwd()}, not in {line.folder}: {error.strerror}")
 
 
 def _entry(entrypoint: str) -> Callable[[RunContext], object]:
     """Import the entry point; a user's own code comes from its copy in the run's folder."""
     module, _, name = entrypoint.partition(":")
-    function = getattr(importlib.import_module(module), name)
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except SystemExit as leaving:  # at the top of a file, it would pass for the end of a run
+        raise RuntimeError(f"importing {module} called sys.exit({leaving.code!r})") from leaving
     if not callable(function):
         raise TypeError(f"{entrypoint} is not callable")
     checked: Callable[[RunContext], object] = function
@@ -146,32 +178,43 @@ def _entry(entrypoint: str) -> Callable[[RunContext], object]:
 
 def _report(error: BaseException, folder: AttemptFolder, context: RunContext | None) -> int:
     """Print the traceback, write error.json, and choose the exit code."""
-    with contextlib.suppress(OSError):  # where the disk is full there is no room for it either
+    with contextlib.suppress(Exception):  # where the disk is full there is no room for it, where it is closed no place
         traceback.print_exception(error)
     reason = reason_of(error)
     report = ErrorReport(
         reason=reason,
         message=_one_line(error, reason),
-        traceback="".join(traceback.format_exception(error)),
+        traceback=_encodable("".join(traceback.format_exception(error))),
         step=context.step if context is not None and context.step else None,
         first_step_done=context is not None and context.step > 0,  # by this attempt or an earlier one
     )
     try:
         durable.write_json(folder.error, report)
     except OSError as failure:
-        with contextlib.suppress(OSError):
-            print(f"error.json could not be written: {failure}", file=sys.stderr)
+        _warn(f"error.json could not be written: {failure}")
     return _EXITS.get(reason, EXIT_ERROR)
 
 
+def text_of(error: BaseException) -> str:
+    """What an exception says; some cannot be asked."""
+    try:
+        return _encodable(str(error))
+    except Exception as failure:
+        return f"(its text cannot be had: {type(failure).__name__} in its __str__)"
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _one_line(error: BaseException, reason: EndReason) -> str:
-    text = " ".join(str(error).split())[:1000]
+    text = " ".join(text_of(error).split())[:1000]
     return text if reason is EndReason.BAD_INPUT and text else f"{type(error).__name__}: {text}"
 
 
 def reason_of(error: BaseException) -> EndReason:
     """Why an attempt ended, by its exception."""
-    name, text = _qualified(error), str(error)
+    name, text = _qualified(error), text_of(error)
     if isinstance(error, LaunchError):
         return EndReason.LAUNCH_ERROR
     if isinstance(error, MemoryError) or any(sign in text for sign in _HOST_MEMORY):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,14 +28,60 @@ from terry.jobs.process.progress import ProgressWriter, Rate
 from terry.jobs.process.stop import StopFlag, Stopped
 from terry.jobs.submitting.records import JobLine
 from terry.jobs.sweeps.spec import HalvingUnit, RunConfig
-from terry.logs.records.metrics import FROM_SCRATCH, MetricsWriter
+from terry.logs.records.metrics import FROM_SCRATCH, OWN, MetricsWriter
+from terry.logs.records.results import read_result
 from terry.logs.records.tensorboard import EventWriter
+from terry.logs.records.values import Refused, as_count, number, pack, unpack, whole
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from terry.jobs.process.checkpoints import Checkpoint, CheckpointStore
     from terry.models.training_state import TrainingState, TrainingStateBuffers
+
+
+#: Fields of model.Progress that a job may tell, and what each is.
+_LIVE: dict[str, Callable[[Any, str], Any]] = {
+    **dict.fromkeys(("step", "total_steps", "checkpoint_step"), whole),
+    **dict.fromkeys(("epoch", "loss", "valid_loss", "tokens_per_s", "steps_per_s"), number),
+    "phase": lambda value, name: _phase(value, name),
+}
+
+
+def _phase(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise Refused(f"{name} must be text, not {value!r}")
+    return value[:200].encode("utf-8", "backslashreplace").decode()
+
+
+def _live(name: str, value: Any) -> Any:
+    """A field of the live figures. Raises Refused with its name."""
+    if name not in _LIVE:
+        raise Refused(f"progress has no field {name!r}; it has {', '.join(_LIVE)}: `log` takes any name")
+    return None if value is None else _LIVE[name](value, name)
+
+
+def _measurement(name: str) -> str:
+    """The name of a measurement. Raises Refused where it cannot be one."""
+    if name in OWN:
+        raise Refused(f"log: {name!r} is a name that each line has of its own; call it otherwise, as 'own_{name}'")
+    if not name.isprintable():
+        raise Refused(f"log: {name!r} is no name for a measurement: it has characters that cannot be printed")
+    return name
+
+
+def _own_result(result: object, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run hands in, as result.json has it."""
+    if result is None:
+        return {}
+    if not isinstance(result, Mapping):
+        raise Refused(f"finish: the result must be a mapping, as {{'loss': 0.1}}, not {type(result).__name__}")
+    own = {}
+    for key, value in result.items():
+        if not isinstance(key, str) or not key.isprintable():
+            raise Refused(f"finish: a name must be text that can be printed, not {key!r}")
+        packed = pack(value, key)
+        same = key == "step" and as_count(packed) is not None
+        own[f"result.{key}" if key in about and not same else str(key)] = packed
+    return own
 
 
 class LaunchError(RuntimeError):
@@ -75,7 +123,7 @@ class RunContext:
         self.run = order.run
         self.run_dir: Path = order.run.root
         self.identity = line.job.identity  #: hash of all that decides what comes out
-        self.settings: dict[str, Any] = line.config  #: the configuration as plain values
+        self.settings: dict[str, Any] = unpack(line.config)  #: the configuration as plain values
         self.step = 0  #: the last step that was told with `log` or `progress`
         self.finished = False
         self.asked_to_stop = False  #: True once `should_stop` has said so
@@ -100,7 +148,7 @@ class RunContext:
     @property
     def parameters(self) -> dict[str, Any]:
         """The `parameters:` of the run, for an entry point of your own."""
-        return dict(self.settings.get("parameters") or {})
+        return copy.deepcopy(self.settings.get("parameters") or {})
 
     @functools.cached_property
     def inputs(self) -> dict[str, dict[str, Any]]:
@@ -125,17 +173,32 @@ class RunContext:
         """End this attempt; the job goes on later from its newest checkpoint."""
         raise Stopped
 
-    def finish(self, result: dict[str, Any] | None = None) -> None:
-        """Write result.json: the job is done. Raises OSError, and Superseded where a later attempt has begun."""
-        self.flush()
-        self._require_current()
+    def finish(self, result: Mapping[str, Any] | None = None) -> None:
+        """Write result.json: the job is done, however its process ends. Its values are kept exactly.
+
+        A name that result.json has of its own (`job`, `attempt`, `finished_at`) stands there as `result.job`. Raises
+        Refused, with its name, for what cannot be kept; OSError; and Superseded where a later attempt has begun.
+        """
         about = {"job": self.job_id, "attempt": self.attempt, "finished_at": datetime.now(UTC), "step": self.step}
-        self.sync()
         if self._ends_early is not None:
             about["stopped_early"] = str(self._ends_early)
+        own = _own_result(result, about)
+        self.flush()
+        self._require_current()
+        self.sync()
+        if self._ends_early is not None:
             durable.write_json(self.run.attempt(self.attempt).early, self._early())
-        durable.write_json(self.run.result, {**about, **(result or {})})
+        durable.write_json(self.run.result, {**about, **own})
         self.finished = True
+        self._pulse.finish()
+
+    @property
+    def handed_in(self) -> int | None:
+        """The earlier attempt that wrote a result, and whose end nobody has seen; None where there is none."""
+        found = read_result(self.run)
+        attempt = as_count(found.get("attempt"))
+        counts = attempt is not None and self.first_attempt <= attempt < self.attempt
+        return attempt if counts and "stopped_early" not in found else None
 
     def _early(self) -> ErrorReport:
         assert self._ends_early is not None
@@ -190,14 +253,19 @@ class RunContext:
         """True once this attempt may have measured something."""
         return self._metrics is not None
 
-    def log(self, step: int, /, **values: float) -> None:
-        """Measurements of a step: to metrics.jsonl, TensorBoard and the dashboard. Raises OSError."""
+    def log(self, step: int, /, **values: Any) -> None:
+        """Measurements of a step: to metrics.jsonl, TensorBoard and the dashboard.
+
+        Numbers of any kind (Python's, NumPy's, a tensor of one), NaN and infinities too. Raises OSError, and Refused,
+        with its name, for what is no number.
+        """
+        step = whole(step, "step")
+        numbers = {key: number(value, _measurement(key)) for key, value in values.items()}
         if self._metrics is None:
             self.begin(FROM_SCRATCH)
         assert self._metrics is not None
         assert self._events is not None
         now = time.time()
-        numbers = {key: value if isinstance(value, (int, float)) else float(value) for key, value in values.items()}
         self._metrics.log(step, now, numbers)
         self._events.log(step, now, numbers)
         shown = {key: numbers[key] for key in ("loss", "valid_loss", "epoch", "tokens_per_s") if key in values}
@@ -208,7 +276,8 @@ class RunContext:
 
         With `total_steps` once, the dashboard tells when the run will end, by the pace of its steps.
         """
-        if "step" in fields:
+        fields = {name: _live(name, value) for name, value in fields.items()}
+        if fields.get("step") is not None:
             self.step = fields["step"]
             fields.setdefault("steps_per_s", self._rate.at(self.step, time.monotonic()))
         self._pulse.beat(self.step)
@@ -266,25 +335,37 @@ class RunContext:
     def save_checkpoint(
         self,
         step: int,
-        model: Mapping[str, Tensor],
+        model: Mapping[str, Any],
         *,
-        optimizer: Mapping[str, Tensor] | None = None,
-        state: Mapping[str, Any] | None = None,
+        optimizer: Mapping[Any, Any] | None = None,
+        state: Mapping[Any, Any] | None = None,
         best: bool = False,
     ) -> None:
         """Save all that the step after `step` depends on; written in the background from a copy.
 
-        model: tensors by name. optimizer: all other tensors (moments, generator states). state: JSON.
-        Raises OSError where an earlier one could not be written.
+        model: tensors by name, as `state_dict()` gives them. optimizer, state: whatever else there is, nested as it
+        may be: an optimizer's `state_dict()`, states of generators, numbers, text, lists. All comes back as it was. A
+        second one at a step takes the place of the first. best: what is given here is the best so far, and is kept.
+
+        Raises Refused, with its name, for what cannot be kept; OSError where an earlier one could not be written.
         """
+        from terry.jobs.process.trees import parts_of
         from terry.models.training_state import TrainingStateBuffers
 
+        step = whole(step, "step")
+        tensors, others, packed = parts_of(model, optimizer or {}, state or {})
         if self._buffers is None:
             self._buffers = TrainingStateBuffers()
-        self.save_training_state(self._buffers.capture(step, model, optimizer or {}, state or {}), best=best)
+        self._save(replace(self._buffers.capture(step, tensors, others, {}), state=packed), best=best)
 
     def save_training_state(self, training_state: TrainingState, *, best: bool = False) -> None:
-        """Save a training state in the background. Raises OSError where an earlier one could not be written."""
+        """Save it in the background. Raises Refused, and OSError where an earlier one could not be written."""
+        from terry.jobs.process.trees import parts_of
+
+        *_, packed = parts_of({}, {}, training_state.state)
+        self._save(replace(training_state, state=packed), best=best)
+
+    def _save(self, training_state: TrainingState, *, best: bool) -> None:
         self.checkpoints.save_async(training_state, best=best)
         self._checkpointed = time.monotonic()
         self._progress.report({"checkpoint_step": training_state.step})

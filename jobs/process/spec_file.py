@@ -38,7 +38,7 @@ def write_once(context: RunContext, line: JobLine) -> None:
         "owner": line.job.owner,
         "labels": dict(line.job.labels),
         "resources": msgspec.to_builtins(line.job.resources),
-        "config": line.config,
+        "config": context.settings,
         "inputs": {name: {"job": line.inputs[name], **context.inputs[name]} for name in line.inputs},
         "hashes": {"identity": line.job.identity, "terry": terry_hash(), **_source_hash(context)},
         "versions": dict(versions.installed()),

@@ -19,6 +19,7 @@ from terry.jobs.sweeps.labels import labels
 from terry.jobs.sweeps.model_jobs import EvaluateAsked, Mixture
 from terry.jobs.sweeps.spec import EVALUATE, PREPARE, RunConfig
 from terry.jobs.sweeps.sweep import PlannedRun, Sweep
+from terry.logs.records.values import pack
 
 #: A user's own code may say nothing of its steps for so long, unless `hang_after` is given.
 OWN_CODE_HANG_S = 24 * 3600.0
@@ -194,7 +195,7 @@ class _Planning:
             hang_after_s=_hang_after(typed),
             threads=typed.threads,
         )
-        return JobLine(job=job, config=run.config, inputs=inputs)
+        return JobLine(job=job, config=_packed(run.config), inputs=inputs)
 
     def _ensemble_line(self, ensemble: PlannedEnsemble, ids: dict[str, str]) -> JobLine:
         """The job that evaluates an ensemble once its members are trained."""
@@ -236,6 +237,12 @@ def _row(job: NewJob, *, new: bool) -> PlannedJob:
 def _entry(ensemble: PlannedEnsemble, line: JobLine) -> dict[str, Any]:
     """What submission.json says of an ensemble."""
     return {**line.config["mixture"], "job": line.job.id, "minimum": ensemble.minimum}
+
+
+def _packed(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration as a line holds it: parameters of any shape come back as they were."""
+    own = config["parameters"]
+    return {**config, "parameters": pack(own, "run.parameters")} if own else config
 
 
 def _hang_after(config: RunConfig) -> float | None:

@@ -12,6 +12,7 @@ from terry.cluster.files import run_folder
 from terry.cluster.files.paths import NAME, WorkspacePaths
 from terry.cluster.files.run_folder import ASIDE
 from terry.cluster.files.store import read_state
+from terry.logs.records.values import unpack
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +41,8 @@ class JobLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of jobs.jsonl."""
 
     job: NewJob
-    config: dict[str, Any]  #: RunConfig, or what prepares a data set, as plain values
+    #: RunConfig, or what prepares a data set, as plain values, packed: see terry.logs.records.values
+    config: dict[str, Any]
     inputs: dict[str, str] = msgspec.field(default_factory=dict)  #: data set name -> id of the job that prepares it
     source: str = ""  #: folder with the user's own code, relative to the workspace
     folder: str = ""  #: of the sweep file, for the user's own code: it runs there
@@ -155,4 +157,4 @@ class KnownJobs:
     def configs(self) -> list[dict[str, Any]]:
         """Configurations of all earlier runs."""
         lines = [line for file in self._files for line in msgspec.json.Decoder(JobLine).decode_lines(file.read_bytes())]
-        return [line.config for line in lines if line.job.kind == "train"]
+        return [unpack(line.config) for line in lines if line.job.kind == "train"]

@@ -8,6 +8,7 @@ interpolation  `${run.model.hidden_size}`: values that stand elsewhere in the sw
 labels         Short names for the settings in which the runs of a sweep differ: `cell=gru optimizer=adam`
 model_jobs     What is asked of a job that evaluates or samples trained models
 overrides      `key=value` of the command line
+parameters     `parameters:` of own code: plain values, which are kept exactly or refused with their key
 query          Runs chosen by their settings: `exclude:` of a sweep and `members:` of an ensemble
 rungs          `sweep.halving`
 spec           The typed configuration of a run and of a sweep file

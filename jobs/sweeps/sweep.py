@@ -32,6 +32,7 @@ from terry.jobs.sweeps import axes, inputs, rungs
 from terry.jobs.sweeps.axes import Point
 from terry.jobs.sweeps.interpolation import Interpolation, has_open
 from terry.jobs.sweeps.overrides import Override
+from terry.jobs.sweeps.parameters import require_plain
 from terry.jobs.sweeps.query import Exclusions, look_up
 from terry.jobs.sweeps.spec import (
     TRAIN,
@@ -286,6 +287,7 @@ class Expander:
         try:
             typed = self._typed(point)
             self._check_dataset(typed)
+            require_plain(typed.parameters, ("parameters",))
             config = msgspec.to_builtins(typed)
             identity = self._identity(config)
         except Problem as problem:

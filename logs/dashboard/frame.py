@@ -14,7 +14,7 @@ from rich.text import Text
 
 from terry.cluster.core.model import JobState
 from terry.logs.dashboard.screen import Mode, Screen, position
-from terry.logs.format import count, duration, figure, plural, printable, short, size, sparkline
+from terry.logs.format import count, decimals, duration, figure, plural, printable, short, size, sparkline
 from terry.logs.text.curve import Series, chart
 from terry.logs.text.palette import BAD, BUSY, GOOD, STATES, WARNING
 from terry.logs.text.status import eta_words, remark, settings, steps
@@ -270,7 +270,7 @@ def _curve_cell(job: JobView, view: View, width: int) -> str:
 _COLUMNS = (
     _Column(title="STATE", width=10, keep=1, cell=_state_cell, right=False),
     _Column(title="TRY", width=3, keep=5, cell=lambda j, _v, _w: str(j.attempt or "-")),
-    _Column(title="EPOCH", width=5, keep=4, cell=lambda j, _v, _w: "-" if j.epoch is None else f"{j.epoch:.1f}"),
+    _Column(title="EPOCH", width=5, keep=4, cell=lambda j, _v, _w: decimals(j.epoch, 1)),
     _Column(title="STEP", width=10, keep=3, cell=_steps_cell),
     _Column(title="LOSS", width=8, keep=2, cell=lambda j, _v, _w: figure(j.loss)),
     _Column(title="CURVE", width=9, keep=7, cell=_curve_cell, right=False),

@@ -5,4 +5,5 @@ losses       The recent losses of a run for a sparkline: reads only what was add
 metrics      Measurements of a run: JSON lines, one file an attempt, read as one series
 results      What finished runs found out: result.json of each, as figures for views and as a table
 tensorboard  TensorBoard event files, written without TensorBoard
+values       What people's code hands over, as JSON that gives back the same value: or refused, with its name
 """

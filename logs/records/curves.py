@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from terry.cluster.files.paths import Run
+from terry.logs.format import bounded
 from terry.logs.records.metrics import read_series
+from terry.logs.records.values import decode
 
 #: More points than this are thinned out: no screen shows them.
 _POINTS = 4000
@@ -44,7 +44,7 @@ def read_curve(run: Run, name: str, first_attempt: int = 1) -> Curve:
 
 
 def _float(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+    return bounded(float(value)) if isinstance(value, int | float) else float("nan")
 
 
 def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -59,8 +59,8 @@ def _restarts(run: Run, first_attempt: int) -> Iterable[int]:
             continue
         try:
             with folder.metrics.open("rb") as stream:
-                start = msgspec.json.decode(stream.readline()).get("start")
-        except (FileNotFoundError, msgspec.MsgspecError):
+                start = (decode(stream.readline()) or {}).get("start")
+        except (FileNotFoundError, IsADirectoryError):
             continue
         if isinstance(start, int) and start > 0:
             yield start

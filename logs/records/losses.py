@@ -8,6 +8,7 @@ from typing import BinaryIO
 import msgspec
 
 from terry.cluster.files.paths import Run
+from terry.logs.records.values import as_count, read_measured
 
 #: Points that are kept; when there are twice as many, every second one goes.
 _POINTS = 256
@@ -20,7 +21,7 @@ class _Line(msgspec.Struct):
     """What of a line of metrics is needed here."""
 
     step: int | None = None
-    loss: float | None = None
+    loss: float | str | None = None
     start: int | None = None
 
 
@@ -66,7 +67,7 @@ class LossHistory:
                 self._skip(stream, stream.seek(0, 2))
                 stream.seek(self._offset)
                 data = stream.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return
         whole = data.rfind(b"\n") + 1
         self._offset += whole
@@ -83,14 +84,15 @@ class LossHistory:
     def _take(self, line: bytes) -> None:
         try:
             found = _decoder.decode(line)
-        except msgspec.MsgspecError:  # the torn first line of what was skipped, or a torn write
-            return
+        except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
+            return  # the torn first line of what was skipped, a torn write, or no measurement
         if found.start is not None:
             self._points = [point for point in self._points if point[0] <= found.start]
             self._restarts = [step for step in self._restarts if step <= found.start]
             if found.start > 0:
                 self._restarts.append(found.start)
-        elif found.step is not None and b'"loss"' in line:
-            self._points.append((found.step, math.nan if found.loss is None else found.loss))
+        elif as_count(found.step) is not None and b'"loss"' in line:
+            loss = read_measured(found.loss)
+            self._points.append((found.step or 0, math.nan if loss is None else float(loss)))
             if len(self._points) >= 2 * self._most:
                 del self._points[1::2]

@@ -16,12 +16,14 @@ from typing import Any
 import msgspec
 
 from terry.cluster.files.paths import Run
+from terry.logs.records.values import as_count, decode, measured, read_measured
 
 #: The step that an attempt from scratch goes on from: it voids also what was measured at step 0.
 FROM_SCRATCH = -1
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+#: Names of a line's own fields: no measurement can be called so.
+OWN = frozenset({"step", "time", "start"})
 
 
 class MetricsWriter:
@@ -35,8 +37,8 @@ class MetricsWriter:
         self._write({"start": step})
 
     def log(self, step: int, time: float, values: Mapping[str, float]) -> None:
-        """Write one line; NaN and infinity, which JSON lacks, become null."""
-        self._write({"step": step, "time": round(time, 3), **values})
+        """Write one line; NaN and infinities, which JSON lacks, stand as the text "NaN", "Infinity", "-Infinity"."""
+        self._write({"step": step, "time": round(time, 3), **{key: measured(value) for key, value in values.items()}})
 
     def _write(self, line: dict[str, Any]) -> None:
         data = _encode(line) + b"\n"
@@ -63,20 +65,35 @@ def read_series(run: Run, first_attempt: int = 1) -> list[dict[str, Any]]:
             continue
         for line in _lines(folder.metrics):
             if "start" in line:
-                rows = {step: row for step, row in rows.items() if step <= line["start"]}
-            elif isinstance(line.get("step"), int):
-                rows.setdefault(line["step"], {}).update(line)
+                start = line["start"]
+                if isinstance(start, int):
+                    rows = {step: row for step, row in rows.items() if step <= start}
+            elif (step := as_count(line.get("step"))) is not None:
+                found = {key: read_measured(value) for key, value in line.items()}
+                rows.setdefault(step, {}).update((key, value) for key, value in found.items() if value is not None)
     return [rows[step] for step in sorted(rows)]
+
+
+def bad_lines(path: Path) -> list[int]:
+    """Numbers (from 1) of the complete lines that are no measurement, and are passed over. Raises OSError."""
+    return [i for i, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1) if not _is_sound(decode(line))]
+
+
+def _is_sound(line: dict[str, Any] | None) -> bool:
+    if line is None:
+        return False
+    if "start" in line:
+        return isinstance(line["start"], int)
+    return as_count(line.get("step")) is not None and all(read_measured(value) is not None for value in line.values())
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """The complete lines of a file that may still be written to."""
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return
     for line in content.split(b"\n")[:-1]:  # what follows the last newline is not finished
-        try:
-            yield _decode(line)
-        except msgspec.DecodeError:  # torn by a crash of the node; the next attempt writes it again
-            continue
+        found = decode(line)
+        if found is not None:  # else torn by a crash of the node; the next attempt writes it again
+            yield found

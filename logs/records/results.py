@@ -13,6 +13,7 @@ import msgspec
 from terry.cluster.core.model import EndReason, JobRecord, JobState
 from terry.cluster.files.paths import Run
 from terry.logs.format import Column, count, duration, figure, short, table
+from terry.logs.records.values import as_count, as_float, decode, read_measured, unpack
 
 #: Figures in the order in which they stand; whatever else a result holds comes after them (not in the table).
 _FIGURES = ("loss", "valid_loss", "test_loss", "perplexity", "steps", "epoch", "seconds", "tokens_per_s")
@@ -20,8 +21,6 @@ _FIGURES = ("loss", "valid_loss", "test_loss", "perplexity", "steps", "epoch", "
 _ABOUT = {"job", "attempt", "finished_at", "step"}
 
 _TAIL_BYTES = 4096
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,24 +39,25 @@ def read_result(run: Run) -> dict[str, Any]:
     """The run's result.json; empty where there is none (yet)."""
     try:
         with open(run.result, "rb") as stream:  # noqa: PTH123  (read ten thousand times in a row)
-            return _decode(stream.read())
-    except (FileNotFoundError, msgspec.MsgspecError):
+            found = decode(stream.read())
+    except (FileNotFoundError, IsADirectoryError):
         return {}
+    return {} if found is None else {key: unpack(value) for key, value in found.items()}
 
 
 def read_outcome(run: Run, record: JobRecord) -> JobOutcome:
     """Figures of a job that does not run: from its result, else from what its newest attempt measured last."""
     found = read_result(run) if record.state is JobState.COMPLETED else {}
     found = found or _last_measured(run, record)
-    step = _integer(found.get("step"))
+    step = as_count(found.get("step"))
     total = step if record.state is JobState.COMPLETED else None
     return JobOutcome(
         step=step,
-        total_steps=_integer(found.get("total_steps")) or total,
-        epoch=_number(found.get("epoch")),
-        loss=_number(found.get("loss", found.get("train_loss"))),
-        valid_loss=_number(found.get("valid_loss")),
-        tokens_per_s=_number(found.get("tokens_per_s")),
+        total_steps=as_count(found.get("total_steps")) or total,
+        epoch=as_float(found.get("epoch")),
+        loss=as_float(found.get("loss", found.get("train_loss"))),
+        valid_loss=as_float(found.get("valid_loss")),
+        tokens_per_s=as_float(found.get("tokens_per_s")),
     )
 
 
@@ -68,23 +68,13 @@ def _last_measured(run: Run, record: JobRecord) -> dict[str, Any]:
             length = os.fstat(stream.fileno()).st_size
             stream.seek(max(0, length - _TAIL_BYTES))
             lines = stream.read().split(b"\n")[1 if length > _TAIL_BYTES else 0 : -1]
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return {}
     merged: dict[str, Any] = {}
     for line in lines:
-        try:
-            merged |= {key: value for key, value in _decode(line).items() if value is not None}
-        except msgspec.MsgspecError:  # torn by a crash of the node
-            continue
+        found = decode(line) or {}  # else torn by a crash of the node
+        merged |= {key: read_measured(value) for key, value in found.items() if value is not None}
     return merged
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,21 +93,26 @@ class ResultRow:
     kind: str = "train"  #: of job
 
     def flat(self) -> dict[str, Any]:
-        """One mapping, as CSV, JSON and Parquet have it. A setting called like a column gets the prefix `setting.`."""
+        """One mapping, as CSV, JSON and Parquet have it. A setting called like a column gets the prefix `setting.`.
+
+        A figure of a run's own result that is called like one of our columns gets the prefix `result.`.
+        """
         reason = None if self.end_reason is None else str(self.end_reason)
         first = {"id": self.id, "sweep": self.sweep, "state": str(self.state), "end_reason": reason}
         last = {"device": self.device, "attempts": self.attempts, "restarts": self.restarts}
-        taken = {*first, *self.figures, *last}
+        figures = {(f"result.{key}" if key in first or key in last else key): v for key, v in self.figures.items()}
+        taken = {*first, *figures, *last}
         settings = {(f"setting.{key}" if key in taken else key): typed(text) for key, text in self.labels.items()}
-        return first | settings | self.figures | last
+        return first | settings | figures | last
 
 
 def result_row(record: JobRecord, result: dict[str, Any]) -> ResultRow:
     """The row of a run that has ended."""
-    found = {key: value for key, value in result.items() if key not in _ABOUT and _is_plain(value)}
+    about = _ABOUT | {"device"} if record.job.entrypoint.startswith("terry.jobs.") else _ABOUT  # ours say it again
+    found = {_escaped(k): _escaped(v) for k, v in result.items() if k not in about and _is_plain(v)}
     if "train_loss" in found:  # the metrics call it `loss`
         found.setdefault("loss", found.pop("train_loss"))
-    found.setdefault("steps", result.get("step"))
+    found.setdefault("steps", as_count(result.get("step")))
     found.setdefault("seconds", _seconds(record))
     if "perplexity" not in found:
         found["perplexity"] = _perplexity(found)
@@ -145,7 +140,14 @@ def typed(text: str) -> str | float | bool | None:
     return value if _is_plain(value) and not isinstance(value, str) else text
 
 
+def _escaped(value: Any) -> Any:
+    """Text that every table and file can hold."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
 def _is_plain(value: object) -> bool:
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        return False  # no table holds it; it stands in result.json
     return value is None or isinstance(value, int | float | str | bool)
 
 
@@ -162,7 +164,7 @@ def _perplexity(figures: dict[str, Any]) -> float | None:
 
 
 def _first_number(figures: dict[str, Any], *names: str) -> float | None:
-    return next((number for name in names if (number := _number(figures.get(name))) is not None), None)
+    return next((number for name in names if (number := as_float(figures.get(name))) is not None), None)
 
 
 def columns_of(rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -204,7 +206,7 @@ def _ended(row: ResultRow) -> str:
 def figure_cell(name: str, value: object) -> str:
     """A figure of a result as people read it."""
     if name == "seconds":
-        return duration(_number(value))
+        return duration(as_float(value))
     if isinstance(value, float):
         return short(value) if name in {"tokens_per_s", "epoch"} else figure(value)
     return "-" if value is None else count(value) if isinstance(value, int) else str(value)

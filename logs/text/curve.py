@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from terry.logs.format import count, figure, pad
+from terry.logs.format import bounded, count, figure, pad
 
 #: Bit of each dot in a braille character, by (column, row).
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -67,7 +67,7 @@ def chart(
 
 
 def _points(one: Series) -> list[tuple[int, float]]:
-    return [(x, y) for x, y in zip(one.steps, one.values, strict=True) if math.isfinite(y)]
+    return [(x, bounded(y)) for x, y in zip(one.steps, one.values, strict=True) if math.isfinite(y)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from terry.cluster.core.model import JobState
-from terry.logs.format import Column, count, duration, figure, narrowed, plural, short, size, table
+from terry.logs.format import Column, count, decimals, duration, figure, narrowed, plural, short, size, table
 from terry.logs.view.eta import Eta
 from terry.logs.view.view import DeviceCondition, DeviceView, JobView, SweepView, View
 
@@ -145,7 +145,7 @@ def job_row(job: JobView) -> list[str]:
         job.state,
         str(job.attempt) if job.attempt else "-",
         steps(job),
-        f"{job.epoch:.2f}" if job.epoch is not None else "-",
+        decimals(job.epoch, 2),
         figure(job.loss),
         short(job.tokens_per_s),
         job.device or "-",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from terry.cluster.core.model import (
@@ -18,6 +18,7 @@ from terry.cluster.core.model import (
     Progress,
 )
 from terry.logs.records.results import JobOutcome
+from terry.logs.records.values import as_count, as_float
 from terry.logs.view import eta
 from terry.logs.view.eta import Eta
 from terry.logs.view.forecast import Forecaster
@@ -137,8 +138,22 @@ def _figures(record: JobRecord, known: ViewInputs) -> Progress | JobOutcome:
     if record.state.holds_device:
         progress = known.progress.get(record.job.id)
         if progress is not None and progress.attempt == record.attempt:
-            return progress
+            return _sane(progress)
     return known.outcomes.get(record.job.id) or JobOutcome()
+
+
+def _sane(progress: Progress) -> Progress:
+    """What a job says of itself, without what is no number that can be reckoned with."""
+    return replace(
+        progress,
+        step=as_count(progress.step) or 0,
+        total_steps=as_count(progress.total_steps),
+        epoch=as_float(progress.epoch),
+        loss=as_float(progress.loss),
+        valid_loss=as_float(progress.valid_loss),
+        tokens_per_s=as_float(progress.tokens_per_s),
+        steps_per_s=as_float(progress.steps_per_s),
+    )
 
 
 def _job_eta(record: JobRecord, figures: Progress | JobOutcome, speed: float | None, now: datetime) -> float | None:

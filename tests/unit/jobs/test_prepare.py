@@ -47,7 +47,9 @@ def test_the_result_names_the_data_set(tmp_path: Path) -> None:
 
 
 def test_another_sweep_finds_it_prepared(tmp_path: Path) -> None:
-    assert prepare(tmp_path, "demo-prepare-small").wait() == 0
+    first = prepare(tmp_path, "demo-prepare-small")
+    assert first.wait() == 0
+    first.run.result.unlink()
     again = start(orders(workspace(tmp_path), "demo")["demo-prepare-small"], 2)
     assert again.wait() == 0
     assert json.loads(again.run.result.read_bytes())["built"] is False

@@ -51,10 +51,20 @@ def exited(code: int) -> int:
         (Evidence(status=signal.SIGKILL, goal=StopGoal.PAUSE), EndReason.PAUSED),
         (Evidence(status=signal.SIGKILL, goal=StopGoal.PAUSE, out_of_memory_kills=1), EndReason.PAUSED),
         (Evidence(status=None), EndReason.AGENT_LOST),
+        (Evidence(status=signal.SIGSEGV, finished=True), EndReason.SUCCESS),
+        (Evidence(status=signal.SIGABRT, ended_for=EndReason.HUNG, finished=True), EndReason.SUCCESS),
+        (Evidence(status=exited(3), finished=True), EndReason.SUCCESS),
+        (Evidence(status=exited(75), goal=StopGoal.CANCEL, finished=True), EndReason.SUCCESS),
+        (Evidence(status=None, finished=True), EndReason.SUCCESS),
     ],
 )
 def test_the_reason(found: Evidence, reason: EndReason) -> None:
     assert judge(found).reason is reason
+
+
+def test_an_end_after_the_result_is_told_but_is_no_failure() -> None:
+    end = judge(Evidence(status=signal.SIGSEGV, stack=STACK, finished=True))
+    assert end.message == "after its result was handed in: SIGSEGV in forward (models/cells.py:41)"
 
 
 def test_a_crash_names_signal_and_place() -> None:

@@ -19,7 +19,7 @@ def test_what_a_killed_process_said_last_is_still_there() -> None:
         mine.beat()
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
-    assert pulse.look(descriptor) == (12_345, 12_346, 0)
+    assert pulse.look(descriptor) == (12_345, 12_346, 0, 0)
     os.close(descriptor)
 
 

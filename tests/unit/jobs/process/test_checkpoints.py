@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -249,3 +250,51 @@ def test_killed_between_any_two_system_calls_the_newest_checkpoint_is_whole(tmp_
     assert kills > 15
     CheckpointStore(folder, 1).save(training_state(3))
     assert all(p.name.startswith("step-") for p in folder.iterdir()), "leftovers of the killed are cleared"
+
+
+def test_a_second_one_at_a_step_takes_the_place_of_the_first(store: CheckpointStore, tmp_path: Path) -> None:
+    first, second = (
+        training_state(1),
+        replace(training_state(1), model={"w": torch.full((2,), 7.0)}, state={"edition": 2}),
+    )
+    store.save(first)
+    store.save(second)
+    found = CheckpointStore(tmp_path / "checkpoints", 2).load_latest()
+    assert found is not None
+    assert (found.step, found.model["w"].tolist(), found.state) == (1, [7.0, 7.0], {"edition": 2})
+    assert len(folders(tmp_path)) == 1
+
+
+def test_the_same_again_is_not_written_again_but_may_turn_out_to_be_the_best(
+    store: CheckpointStore, tmp_path: Path
+) -> None:
+    path = store.save(training_state(1))
+    assert store.save(training_state(1), best=True) == path
+    assert checkpoints.is_best(path)
+    assert len(folders(tmp_path)) == 1
+
+
+def test_best_marks_what_was_given_with_it(store: CheckpointStore, tmp_path: Path) -> None:
+    best = store.save(replace(training_state(1), model={"w": torch.ones(1)}), best=True)
+    newest = store.save(replace(training_state(1), model={"w": torch.zeros(1)}))
+    assert store.best() == best, "another one at its step does not take its weights away"
+    assert store.latest == newest
+    again = store.save(replace(training_state(1), model={"w": torch.full((1,), 3.0)}), best=True)
+    assert store.best() == store.latest == again
+    assert len(folders(tmp_path)) == 1, "what is neither the newest nor the best is gone"
+
+
+def test_one_saved_twice_counts_once_among_those_that_are_kept(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints", 1, keep_last=2)
+    store.save(training_state(1))
+    for number in range(3):
+        store.save(replace(training_state(2), state={"number": number}))
+    assert [load(path).step for path in checkpoints.checkpoints(tmp_path / "checkpoints")] == [1, 2]
+
+
+def test_an_error_of_the_writing_thread_says_of_which_step(store: CheckpointStore, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("in the way")
+    store.save_async(training_state(1))
+    with pytest.raises(OSError, match="not a folder") as caught:
+        store.flush()
+    assert "while the checkpoint of step 1 was written" in caught.value.__notes__

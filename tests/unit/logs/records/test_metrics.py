@@ -78,10 +78,11 @@ def test_a_torn_line_is_passed_over(tmp_path: Path, tail: bytes) -> None:
     assert series(run) == [(10, 10), (20, 20), (30, 30)]
 
 
-def test_not_a_number_is_null(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_json_lacks_is_kept(tmp_path: Path, value: float) -> None:
     run = Run(tmp_path)
-    attempt(run, 1, FROM_SCRATCH, [1], factor=math.nan)
-    assert series(run) == [(1, None)]
+    attempt(run, 1, FROM_SCRATCH, [1], factor=value)
+    assert repr(series(run)) == repr([(1, value)])
 
 
 @settings(max_examples=60, deadline=None)

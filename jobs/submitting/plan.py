@@ -236,7 +236,8 @@ def _row(job: NewJob, *, new: bool) -> PlannedJob:
 
 def _entry(ensemble: PlannedEnsemble, line: JobLine) -> dict[str, Any]:
     """What submission.json says of an ensemble."""
-    return {**line.config["mixture"], "job": line.job.id, "minimum": ensemble.minimum}
+    members = list(line.config["mixture"]["members"])  # as JSON gives it back: it is compared
+    return {**line.config["mixture"], "members": members, "job": line.job.id, "minimum": ensemble.minimum}
 
 
 def _packed(config: dict[str, Any]) -> dict[str, Any]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from terry.cluster.config.typed import flatten
 from terry.cluster.core.model import DeviceKind, Job, SpecRef
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable, inbox
 from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.submitting import submission as submissions
-from terry.jobs.submitting.records import JobLine
-from terry.jobs.submitting.submission import SubmitOptions, publish
+from terry.jobs.submitting.plan import plan
+from terry.jobs.submitting.records import JobLine, KnownJobs
+from terry.jobs.submitting.submission import SubmitOptions, prepare_submission, publish
 from terry.jobs.sweeps.spec import default_kind
 from tests.helpers.sweep_files import BASE, NOW, planned, workspace
 
@@ -230,3 +233,23 @@ def test_code_that_is_not_python_is_told_with_its_line(tmp_path: Path) -> None:
     (own_code(tmp_path) / "speech.py").write_text("def main(ctx):\n    return (\n")
     with pytest.raises(UserError, match=r"speech.py:2: not valid Python"):
         planned(tmp_path, OWN)
+
+
+def test_what_0_1_submitted_is_there_already(tmp_path: Path) -> None:
+    """Written by version 0.1 (tests/data/sweeps): submitted again, the file adds nothing, and means the same."""
+    with tarfile.open(Path(__file__).parents[3] / "data" / "sweeps" / "0.1.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    workspace = WorkspacePaths(tmp_path / "workspace")
+    given = ["training.log_every=20", "resources.node=a*"]
+    found = prepare_submission(workspace, tmp_path / "sweep.yaml", given, SubmitOptions(), NOW, "ahab")
+    assert (len(found.jobs), found.new, found.plan.new_ensembles, found.keeping) == (18, 0, False, "")
+    jobs = workspace.submission("before", 1) / "jobs.jsonl"
+    before = {line.job.id: line for line in msgspec.json.Decoder(JobLine).decode_lines(jobs.read_bytes())}
+    again = plan(found.asked, KnownJobs(WorkspacePaths(tmp_path / "empty"), "before"))
+    assert {line.job.id for line in again.lines} == set(before)
+    for line in again.lines:
+        now = flatten(msgspec.json.decode(msgspec.json.encode(line.config)))  # new settings may have come
+        then = flatten(before[line.job.id].config) | {"folder": str(tmp_path)}
+        assert {key: now.get(key) for key in then if key in now} == {key: then[key] for key in then if key in now}
+        assert set(then) - set(now) <= {"folder"}
+        assert line.job.identity == before[line.job.id].job.identity

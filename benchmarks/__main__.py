@@ -59,6 +59,7 @@ BENCHMARKS = {
     "soak": Benchmark(title="Thousands of tiny real jobs", module="soak"),
     "training": Benchmark(title="Training, beside plain PyTorch", module="training"),
     "ensemble": Benchmark(title="Ensembles", module="ensemble"),
+    "power-cuts": Benchmark(title="A thousand power cuts", module="power_cuts"),
     "chaos": Benchmark(title="The chaos run", module="chaos"),
 }
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from terry.cluster.files.durable import fsync_folder
 from terry.cluster.files.paths import Run
 from terry.logs.records.values import as_count, decode, measured, read_measured
 
@@ -30,6 +31,7 @@ class MetricsWriter:
     """Writes one attempt's metrics. Only its process may."""
 
     def __init__(self, path: Path) -> None:
+        self._folder: Path | None = path.parent  # until the file's name in it is on the disk
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
 
     def start(self, step: int) -> None:
@@ -46,8 +48,11 @@ class MetricsWriter:
             data = data[os.write(self._fd, data) :]
 
     def sync(self) -> None:
-        """Bring all lines to the disk. May be called from another thread."""
+        """Bring all lines to the disk, and the file's name. May be called from another thread."""
         os.fsync(self._fd)
+        if self._folder is not None:
+            fsync_folder(self._folder)
+            self._folder = None
 
     def close(self) -> None:
         """Close the file."""

@@ -21,6 +21,7 @@ import msgspec
 
 from terry.cluster.agent.forkserver_client import Exited, Forked, ForkserverClient, Ready
 from terry.cluster.agent.job_runtime import TERRY_JOBS
+from terry.cluster.files import durable
 from terry.cluster.files.paths import Run, WorkspacePaths
 from terry.jobs.submitting.records import JobLine
 
@@ -147,6 +148,7 @@ def start(order: dict[str, Any], attempt: int = 1, **changes: Any) -> Attempt:
     """Fork a process for an attempt."""
     order = {**order, "attempt": attempt, **changes}
     folder = WorkspacePaths(Path(order["workspace"])).run(order["job_id"]).attempt(attempt)
-    folder.root.mkdir(parents=True)
+    assert not folder.root.exists()
+    durable.make_folder(folder.root)  # as an agent does it
     forked = _server().start(order, folder.stdout, folder.stderr)
     return Attempt(order, forked.pid, forked.progress, forked.id)

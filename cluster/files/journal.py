@@ -227,7 +227,7 @@ def _repair(first: int, path: Path, calls: Calls) -> int:
     data = path.read_bytes()
     torn = data.split(b"\n", seq - first + 1)[-1]
     if torn:
-        _log.warning("%s: cut off a torn last commit of %d bytes: %r", path, len(torn), torn[:200])
+        _log.warning("%s: cut off a torn last commit of %d bytes: %r", path, len(torn), torn.strip(b"\0")[:200])
         with opened(path, os.O_WRONLY, calls=calls) as descriptor:
             calls.truncate(descriptor, len(data) - len(torn))
             calls.fsync(descriptor)

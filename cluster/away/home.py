@@ -235,3 +235,4 @@ def _sync(path: Path) -> None:
     if path.exists():
         with durable.opened(path, os.O_RDONLY) as descriptor:
             os.fsync(descriptor)
+        durable.fsync_folder(path.parent)  # its name, too

@@ -229,6 +229,7 @@ class Output:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+        durable.fsync_folder(self.path.parent)  # its name, too
 
 
 def produce(

@@ -21,6 +21,7 @@ import ctypes
 import gc
 import importlib
 import os
+import select
 import selectors
 import signal
 import socket
@@ -38,9 +39,11 @@ from terry.cluster.agent.evidence import EXIT_DISK_FULL, EXIT_DISK_LOST, disk_re
 from terry.cluster.core.model import EndReason
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _EXITS = {EndReason.DISK_FULL: EXIT_DISK_FULL, EndReason.DISK_LOST: EXIT_DISK_LOST}
 _OOM_SCORE = "800"
+#: A chain of strays is followed so far; a stray gets so long to die (seconds).
+_ROUNDS, _STRAY_S = 20, 0.5
 _PACKET = 1 << 20  #: largest request; the socket's buffers are made at least as large
 
 Entry = Callable[[dict[str, Any], int], int]
@@ -65,6 +68,7 @@ class _Child:
     id: int
     pid: int
     pidfd: int
+    job: str = ""  #: its id, as its processes have it in their environment
 
 
 class Forkserver:
@@ -107,7 +111,8 @@ class Forkserver:
             self._child(request, parent, write_end)
         os.close(write_end)
         pidfd = os.pidfd_open(pid)
-        self._children[pidfd] = _Child(request["id"], pid, pidfd)
+        job = request["environment"].get("TERRY_JOB_ID", "")
+        self._children[pidfd] = _Child(request["id"], pid, pidfd, job)
         self._selector.register(pidfd, selectors.EVENT_READ)
         self._send({"type": "forked", "id": request["id"], "pid": pid}, [read_end, shared])
         for descriptor in (read_end, shared):
@@ -117,6 +122,7 @@ class Forkserver:
         # While the zombie stands its pid cannot be used again: only now is killing its group safe.
         os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)
         _kill_group(child.pid)
+        self._kill_strays(child)
         _, status, usage = os.wait4(child.pid, 0)
         self._selector.unregister(child.pidfd)
         os.close(child.pidfd)
@@ -131,6 +137,19 @@ class Forkserver:
                 "cpu_s": usage.ru_utime + usage.ru_stime,
             }
         )
+
+    def _kill_strays(self, ended: _Child) -> None:
+        """What a job started in sessions of their own: with the job gone they are ours (see PR_SET_CHILD_SUBREAPER).
+
+        They are known by the job's id in their environment; where no other job runs, all are the ended one's.
+        """
+        ours = {child.pid for child in self._children.values()}
+        for _ in range(_ROUNDS):  # what a stray has started is ours once it is gone, and goes in the next round
+            strays = [pid for pid in _children() - ours if len(ours) == 1 or _is_of(pid, ended.job)]
+            if not strays:
+                return
+            for pid in strays:
+                _kill_child(pid)
 
     def _child(self, request: dict[str, Any], parent: int, progress: int) -> Never:
         code = 1
@@ -164,6 +183,34 @@ class Forkserver:
         self._channel.close()
         for child in self._children.values():
             os.close(child.pidfd)
+
+
+def _children() -> set[int]:
+    """Pids of our children, those that were left to us among them."""
+    try:
+        text = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
+    except OSError:  # a kernel without this list
+        return set()
+    return {int(pid) for pid in text.split()}
+
+
+def _kill_child(pid: int) -> None:
+    """End a child; one that waits for a hung disk is left to its fate."""
+    with contextlib.suppress(ProcessLookupError, ChildProcessError, PermissionError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            select.select([pidfd], [], [], _STRAY_S)
+            os.waitpid(pid, os.WNOHANG)
+        finally:
+            os.close(pidfd)
+
+
+def _is_of(pid: int, job: str) -> bool:
+    try:
+        return bool(job) and f"TERRY_JOB_ID={job}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 def _kill_group(pid: int) -> None:
@@ -208,6 +255,7 @@ def main() -> None:
     die_with_parent(options.parent)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # an old kernel refuses, and then strays are the agent's to find
     channel = socket.socket(fileno=options.channel)
     channel.setblocking(True)
     for name in load(options.preload) if options.preload else ():

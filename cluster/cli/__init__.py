@@ -14,6 +14,7 @@ main        `terry-cluster`: all verbs, in `VERBS`, and how mistakes are told
 nodes       The verbs about the cluster: `init`, `up`, `down`, `nodes`, `drain`, `undrain`, `doctor`
 report      `report`: what a sweep came to, as a file to hand on
 results     The verbs about what came out: `results`, `compare`, `plot`
+run         `run` and `log`: a program as a job by hand, and what a shell script measures
 sample      The verbs about trained models: `sample`, `evaluate`
 simulate    `simulate`: how long a sweep, or a trace of jobs, would take on a cluster that need not exist
 submit      `submit`

@@ -39,7 +39,7 @@ def logs(current: Session, job: str, *, follow: bool, stderr: bool) -> int:
     if current.as_json:
         print_json(_attempt_texts(current.workspace.run(record.job.id), record, stderr=stderr))
         return ExitCode.DONE
-    return _print_log(reader, record, follow=follow, stderr=stderr)
+    return print_log(reader, record, follow=follow, stderr=stderr)
 
 
 def _attempt_texts(run: Run, record: JobRecord, *, stderr: bool) -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _print_log(reader: Reader, record: JobRecord, *, follow: bool, stderr: bool) -> ExitCode:
+def print_log(reader: Reader, record: JobRecord, *, follow: bool, stderr: bool) -> ExitCode:
     """Print what is there; with `follow` go on until the job is final and all is printed."""
     printer = _Printer(reader.workspace.run(record.job.id), stderr=stderr)
     printer.catch_up(record)

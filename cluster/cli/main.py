@@ -20,6 +20,8 @@ from terry.cluster.cli.logs import logs
 from terry.cluster.cli.nodes import doctor, down, drain, init, nodes, undrain, up
 from terry.cluster.cli.report import report
 from terry.cluster.cli.results import compare, plot, results
+from terry.cluster.cli.run import log
+from terry.cluster.cli.run import run as run_program
 from terry.cluster.cli.sample import evaluate, sample
 from terry.cluster.cli.simulate import simulate
 from terry.cluster.cli.submit import submit
@@ -32,9 +34,9 @@ PROGRAM = "terry-cluster"
 
 #: In the order in which the help lists them.
 VERBS: tuple[click.Command, ...] = (
-    *(submit, watch, status, logs, explain, wait, results, compare, plot, report),
+    *(submit, run_program, watch, status, logs, explain, wait, results, compare, plot, report),
     *(cancel, pause, resume, resubmit),
-    *(sample, evaluate),
+    *(sample, evaluate, log),
     *(check, prepare, datasets, simulate),
     *(init, up, down, nodes, drain, undrain, doctor),
 )

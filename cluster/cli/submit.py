@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +46,9 @@ def submit(
     """
     planned = _plan(current, file, overrides, hold=hold, priority=priority, extend=extend)
     if dry_run:
-        _show_plan(current, planned)
+        show_plan(current, planned)
         return ExitCode.DONE
-    document = _publish(current, planned)
+    document = submit_planned(current, planned)
     if watch or wait:
         from terry.cluster.cli.follow import follow
 
@@ -69,7 +70,7 @@ def _plan(
     return plan(current.workspace, file, overrides, hold=hold, priority=priority, extend=extend)
 
 
-def _publish(current: Session, planned: Submission) -> dict[str, Any]:
+def submit_planned(current: Session, planned: Submission) -> dict[str, Any]:
     """Put it on disk, tell the controller, make sure that there is one. Returns what `--json` prints."""
     from terry.cluster.client.submitting import ensure_controller, publish
 
@@ -109,7 +110,7 @@ def _device_words(planned: Submission) -> str:
     return f"{names} (the file leaves it open, and no GPU is known here; `resources: {{gpus: 1}}` would wait for one)"
 
 
-def _show_plan(current: Session, planned: Submission) -> None:
+def show_plan(current: Session, planned: Submission) -> None:
     """`--dry-run`."""
     from terry.logs.format import Column, table
 
@@ -125,7 +126,8 @@ def _show_plan(current: Session, planned: Submission) -> None:
 def _plan_row(job: PlannedJob) -> list[str]:
     asks = f"{job.resources.share:g} {'GPU' if job.resources.kind is DeviceKind.GPU else 'CPU'}"
     settings = " ".join(f"{key}={value}" for key, value in job.labels.items())
-    return [job.id, job.kind, job.entrypoint, asks, "new" if job.new else "there", settings]
+    what = shlex.join(job.command) if job.command else job.entrypoint
+    return [job.id, job.kind, what, asks, "new" if job.new else "there", settings]
 
 
 def _job_document(job: PlannedJob) -> dict[str, Any]:
@@ -135,5 +137,6 @@ def _job_document(job: PlannedJob) -> dict[str, Any]:
         "entrypoint": job.entrypoint,
         "resources": job.resources,
         "new": job.new,
+        "command": list(job.command) or None,
         "labels": job.labels,
     }

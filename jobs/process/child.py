@@ -25,7 +25,7 @@ from terry.cluster.core.model import EndReason
 from terry.cluster.files import durable
 from terry.cluster.files.paths import AttemptFolder
 from terry.jobs.process import spec_file as specfile
-from terry.jobs.process.context import LaunchError, RunContext
+from terry.jobs.process.context import LaunchError, ProgramFailed, RunContext
 from terry.jobs.process.order import Order
 from terry.jobs.process.progress import ProgressWriter
 from terry.jobs.process.stop import StopFlag, Stopped
@@ -55,6 +55,7 @@ def main(order: dict[str, Any], progress_fd: int) -> int:
         _set_environment(given)
         line = given.line()
         _limit_memory(given)
+        os.environ.update(line.config.get("environment") or {})
         context = RunContext(given, line, ProgressWriter(progress_fd), stop)
         specfile.require_own(context.run, line)  # before its code is entered, and its checkpoints are read
         if (attempt := context.handed_in) is not None:
@@ -178,8 +179,9 @@ def _entry(entrypoint: str) -> Callable[[RunContext], object]:
 
 def _report(error: BaseException, folder: AttemptFolder, context: RunContext | None) -> int:
     """Print the traceback, write error.json, and choose the exit code."""
-    with contextlib.suppress(Exception):  # where the disk is full there is no room for it, where it is closed no place
-        traceback.print_exception(error)
+    if not isinstance(error, ProgramFailed):  # it has said so itself
+        with contextlib.suppress(Exception):  # where the disk is full there is no room, where it is closed no place
+            traceback.print_exception(error)
     reason = reason_of(error)
     report = ErrorReport(
         reason=reason,
@@ -209,12 +211,15 @@ def _encodable(text: str) -> str:
 
 def _one_line(error: BaseException, reason: EndReason) -> str:
     text = " ".join(text_of(error).split())[:1000]
-    return text if reason is EndReason.BAD_INPUT and text else f"{type(error).__name__}: {text}"
+    plain = reason is EndReason.BAD_INPUT or isinstance(error, ProgramFailed)
+    return text if plain and text else f"{type(error).__name__}: {text}"
 
 
 def reason_of(error: BaseException) -> EndReason:
     """Why an attempt ended, by its exception."""
     name, text = _qualified(error), text_of(error)
+    if isinstance(error, ProgramFailed):
+        return error.reason
     if isinstance(error, LaunchError):
         return EndReason.LAUNCH_ERROR
     if isinstance(error, MemoryError) or any(sign in text for sign in _HOST_MEMORY):

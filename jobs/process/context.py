@@ -88,6 +88,14 @@ class LaunchError(RuntimeError):
     """The device that was asked for is not the one that is used. Another device may do."""
 
 
+class ProgramFailed(RuntimeError):
+    """A program that is run as a job has failed."""
+
+    def __init__(self, message: str, reason: EndReason) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class Superseded(RuntimeError):
     """A later attempt of the same job has begun: this one was given up, and lives on where nobody could end it."""
 
@@ -126,6 +134,8 @@ class RunContext:
         self.settings: dict[str, Any] = unpack(line.config)  #: the configuration as plain values
         self.step = 0  #: the last step that was told with `log` or `progress`
         self.finished = False
+        self.folder = line.folder  #: of the sweep file, for code and programs of people's own
+        self.result_so_far: dict[str, Any] = {}
         self.asked_to_stop = False  #: True once `should_stop` has said so
         self._line = line
         self._progress = progress

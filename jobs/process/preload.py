@@ -23,6 +23,7 @@ MODULES: tuple[str, ...] = (
     "terry.data_prep.dataset",
     "terry.jobs.process.checkpoints",
     "terry.jobs.process.child",
+    "terry.jobs.command",
     "terry.jobs.train",
     "terry.models.trainer",
 )

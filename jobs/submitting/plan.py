@@ -14,12 +14,13 @@ import msgspec
 from terry.cluster.config.words import seconds
 from terry.cluster.core.model import DeviceKind, Resources, RetryPolicy
 from terry.jobs.submitting.records import JobLine, KnownJobs, NewJob, keeping
+from terry.jobs.sweeps.command import filled
 from terry.jobs.sweeps.ensembles import PlannedEnsemble
 from terry.jobs.sweeps.labels import labels
 from terry.jobs.sweeps.model_jobs import EvaluateAsked, Mixture
-from terry.jobs.sweeps.spec import EVALUATE, PREPARE, RunConfig
+from terry.jobs.sweeps.spec import EVALUATE, PREPARE, TRAIN, RunConfig
 from terry.jobs.sweeps.sweep import PlannedRun, Sweep
-from terry.logs.records.values import pack
+from terry.logs.records.values import pack, unpack
 
 #: A user's own code may say nothing of its steps for so long, unless `hang_after` is given.
 OWN_CODE_HANG_S = 24 * 3600.0
@@ -45,6 +46,7 @@ class PlannedJob:
     resources: Resources
     entrypoint: str
     new: bool  #: False: it is there from an earlier submission
+    command: tuple[str, ...] = ()  #: the argument list, where it is a program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,7 @@ class _Planning:
         kept = {line.job.id: names for line in lines if (old := there[line.job.id]) and (names := old.kept(line.job))}
         is_new = {line.job.id for line in added}
         return Plan(
-            jobs=[_row(line.job, new=line.job.id in is_new) for line in shown],
+            jobs=[_row(line, new=line.job.id in is_new) for line in shown],
             lines=added,
             keeping=keeping(kept),
             ensembles=entries,
@@ -186,7 +188,7 @@ class _Planning:
             "train",
             run.identity,
             entrypoint=typed.main,
-            resources=typed.resources.decide(self._options.kind, at_home=typed.halving is not None),
+            resources=typed.resources.decide(self._options.kind, at_home=bool(typed.halving or typed.command)),
             priority=self._priority(typed),
             depends_on=tuple(inputs.values()),
             retry=typed.retry,
@@ -195,7 +197,8 @@ class _Planning:
             hang_after_s=_hang_after(typed),
             threads=typed.threads,
         )
-        return JobLine(job=job, config=_packed(run.config), inputs=inputs)
+        folder = self._asked.folder if typed.command is not None else ""
+        return JobLine(job=job, config=_packed(run.config), inputs=inputs, folder=folder)
 
     def _ensemble_line(self, ensemble: PlannedEnsemble, ids: dict[str, str]) -> JobLine:
         """The job that evaluates an ensemble once its members are trained."""
@@ -228,9 +231,17 @@ class _Planning:
         return typed.priority if self._options.priority is None else self._options.priority
 
 
-def _row(job: NewJob, *, new: bool) -> PlannedJob:
+def _row(line: JobLine, *, new: bool) -> PlannedJob:
+    job, command = line.job, line.config.get("command") or []
+    names = {"job_id": job.id, "sweep": job.sweep}
     return PlannedJob(
-        id=job.id, kind=job.kind, labels=job.labels, resources=job.resources, entrypoint=job.entrypoint, new=new
+        id=job.id,
+        kind=job.kind,
+        labels=job.labels,
+        resources=job.resources,
+        entrypoint=job.entrypoint,
+        new=new,
+        command=tuple(filled(command, unpack(line.config["parameters"]), names)) if command else (),
     )
 
 
@@ -249,4 +260,4 @@ def _packed(config: dict[str, Any]) -> dict[str, Any]:
 def _hang_after(config: RunConfig) -> float | None:
     if config.hang_after is not None:
         return seconds(config.hang_after)
-    return None if config.entrypoint is None else OWN_CODE_HANG_S
+    return None if config.main == TRAIN else OWN_CODE_HANG_S

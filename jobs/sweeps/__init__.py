@@ -1,6 +1,7 @@
 """What a sweep file says: its settings typed, its axes expanded to runs, each run with its identity.
 
 axes           `sweep:` to points: which settings each run takes beyond the base
+command        `run.command`: any program as a job: its argument list, and what is filled in for each run
 datasets       Data sets named on the command line: files and `key=value` settings instead of an entry of a sweep file
 ensembles      `ensembles:` to members: which runs of the sweep they are, and which runs they need besides
 inputs         Are the files there that a data set is made of? Looked at when a sweep is submitted

@@ -13,6 +13,7 @@ from terry.cluster.config.words import seconds
 from terry.cluster.config.yaml_file import Problem, Where
 from terry.cluster.core.model import DeviceKind, Resources, RetryPolicy
 from terry.data_prep.config import DatasetConfig
+from terry.jobs.sweeps.command import COMMAND, check_command, read_command, read_environment, read_metrics
 from terry.models.averages import Average, Weighting
 from terry.models.config import ModelConfig, OptimizerConfig, TrainingConfig
 
@@ -33,6 +34,19 @@ def _duration(value: Any, path: Where) -> float | str:
 
 
 Duration = Annotated[float | str, Reads(_duration)]
+
+
+#: Readers of what is no plain value: see terry.jobs.sweeps.command.
+Command = Annotated[list[str], Reads(read_command)]
+MetricPatterns = Annotated[dict[str, str], Reads(read_metrics)]
+Environment = Annotated[dict[str, str], Reads(read_environment)]
+
+
+class WorkingFolder(StrEnum):
+    """Where a program runs."""
+
+    submission = "submission"  #: in the folder of the sweep file
+    run = "run"  #: in a folder of its own, which lasts over all attempts
 
 
 class Batches(StrEnum):
@@ -176,6 +190,13 @@ class RunConfig:
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)  #: where it may run
     retry: RetryPolicy = field(default_factory=RetryPolicy)  #: how many failures are forgiven
     entrypoint: str | None = None  #: `package.module:function` of your own, called with a RunContext
+    #: any program, instead of an entry point: a list of arguments, or text that is split into them; no shell sees it
+    command: Command | None = None
+    resume_command: Command | None = None  #: the same where an earlier attempt has begun; left out: `command`
+    #: what stands in the program's output: patterns by name, with one group each; `step` is the step
+    metrics: MetricPatterns = field(default_factory=dict)
+    environment: Environment = field(default_factory=dict)  #: variables of the process, for own code and commands
+    working_folder: WorkingFolder = WorkingFolder.submission  #: where a command runs
     parameters: dict[str, Any] = field(default_factory=dict)  #: settings of your own entry point, free-form
     time_limit: Duration | None = None  #: the run is ended after so long: seconds, or text such as `12 h`
     #: so long without a step is a hang; left out: 20 times the median step and 5 minutes at least; a day for own code
@@ -202,17 +223,34 @@ class RunConfig:
             raise ValueError(f"entrypoint must be written package.module:function, not {self.entrypoint!r}")
         if self.entrypoint == TRAIN:  # spelt out, it is still ours: the same run, with the same checks
             object.__setattr__(self, "entrypoint", None)
+        self._check_command()
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise ValueError("threads must be at least 1")
+
+    def _check_command(self) -> None:
+        if self.command is None:
+            alone = self.working_folder is WorkingFolder.run
+            given = {"resume_command": self.resume_command, "metrics": self.metrics, "working_folder": alone}
+            for name in (name for name, value in given.items() if value):
+                raise ValueError(f"{name} goes with `command:`, and there is none")
+            return
+        if self.entrypoint is not None:
+            raise ValueError("command and entrypoint are two ways to say what runs: keep one of them")
+        for name in ("command", "resume_command"):
+            try:
+                check_command(getattr(self, name) or [], self.parameters)
+            except ValueError as error:
+                raise ValueError(f"{name} {error}") from None
 
     @property
     def main(self) -> str:
         """The entry point, ours where none is given."""
-        return self.entrypoint or TRAIN
+        return self.entrypoint or (COMMAND if self.command is not None else TRAIN)
 
 
 #: Settings that change when, where or how safely a run is done, not what comes out: no part of its identity.
-UNIDENTIFYING = ("checkpoint", "resources", "retry", "time_limit", "hang_after", "threads", "priority")
+UNIDENTIFYING: tuple[str, ...] = ("checkpoint", "resources", "retry", "time_limit", "hang_after", "threads", "priority")
+UNIDENTIFYING += ("resume_command", "metrics")
 
 
 def _kind(key: str, path: Where) -> Any:

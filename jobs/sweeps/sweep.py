@@ -30,6 +30,7 @@ from terry.data_prep.config import DatasetConfig
 from terry.data_prep.config import validate as validate_dataset
 from terry.jobs.sweeps import axes, inputs, rungs
 from terry.jobs.sweeps.axes import Point
+from terry.jobs.sweeps.command import code_hash
 from terry.jobs.sweeps.interpolation import Interpolation, has_open
 from terry.jobs.sweeps.overrides import Override
 from terry.jobs.sweeps.parameters import require_plain
@@ -311,7 +312,7 @@ class Expander:
         name, names = config.data.dataset, list(self._datasets)
         if name and name not in self._datasets:
             raise Problem(f"there is no data set {name!r}{nearest(name, names)}", ("data", "dataset"))
-        if not name and config.entrypoint is None:
+        if not name and config.main == TRAIN:
             raise Problem("name the data set to train on" + nearest("", names), ("data", "dataset"))
         if name and config.main == TRAIN and self._datasets[name].embeddings is not None:
             self._check_vectors(config, name)
@@ -336,6 +337,8 @@ class Expander:
             settings["dataset"] = self.dataset_settings(config["data"]["dataset"])
         if config["entrypoint"]:
             settings["code"] = self._code_hash(config["entrypoint"])
+        if config["command"] and (code := code_hash(config["command"], self._document.folder)):
+            settings["code"] = code
         return digest(settings)
 
 

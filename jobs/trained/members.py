@@ -172,7 +172,7 @@ def open_run(workspace: WorkspacePaths, job: str, *, must_be_finished: bool = Fa
     if not run.spec.is_file():
         raise UserError(f"{job} has not begun: there is no {run.spec}")
     spec = yaml.load(run.spec.read_bytes(), _Loader)  # noqa: S506  a safe loader
-    if spec.get("kind") != "train" or spec["config"].get("entrypoint"):
+    if spec.get("kind") != "train" or spec["config"].get("entrypoint") or spec["config"].get("command"):
         raise UserError(f"{job} is no training of a language model ({spec.get('kind')}, {spec.get('entrypoint')})")
     config = msgspec.convert(spec["config"], RunConfig)
     data = spec["inputs"][config.data.dataset]

@@ -15,6 +15,7 @@ PAGES = [
     "first.md",
     "how-to/sweep.md",
     "how-to/own-training.md",
+    "how-to/programs.md",
     "how-to/resume.md",
     "how-to/crash.md",
     "how-to/ensemble.md",

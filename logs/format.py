@@ -154,8 +154,18 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
     return space + fitted if right else fitted + space
 
 
-def printable(text: str) -> str:
-    """Text from a file or a job, with control characters (and so escape sequences) made visible."""
+#: Of a text that a job or a person has written so many characters are shown: no line of a view is megabytes long.
+MOST = 2000
+
+
+def printable(text: str, most: int | None = MOST) -> str:
+    """Text that came from a job, a file or a person, as one line that no terminal obeys. Every view shows it so.
+
+    Control characters (and so escape sequences, titles, the clipboard's), marks that turn or hide what follows them,
+    and half characters become visible; of more than `most` characters the middle is left out (None: nothing is).
+    """
+    if most is not None and len(text) > most:
+        text = f"{text[: most * 3 // 4]} ... {len(text) - most:,} characters more ... {text[-most // 4 :]}"
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c == "\t" else c.encode("unicode_escape").decode() for c in text)
@@ -174,6 +184,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, width: in
     body = [[printable(cell) for cell in row] for row in rows]
     if not body:
         return []
+    columns = [Column(title=printable(column.title), right=column.right) for column in columns]
     widths = [max(cells(column.title), *(cells(row[i]) for row in body)) for i, column in enumerate(columns)]
     lines = []
     for row in [[column.title for column in columns], *body]:

@@ -35,6 +35,8 @@ _STOPPED = {
     StopGoal.PAUSE: EndReason.PAUSED,
     StopGoal.PREEMPT: EndReason.PREEMPTED,
 }
+#: A message is kept for ever in the journal: up to so many characters.
+_MESSAGE = 2000
 _NO_REPORT = "without an exception (os._exit, or exit() in a library); see stderr.log"
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>\S+)')
 #: Frames of others' code, and of ours that every job has below its own.
@@ -81,6 +83,8 @@ def judge(evidence: Evidence) -> AttemptEnd:
         reason = EndReason.SUCCESS if evidence.early is None else EndReason.STOPPED_EARLY
     if evidence.xids and reason not in SUCCESSES:
         message += f" (the GPU reported {', '.join(f'Xid {number}' for number in dict.fromkeys(evidence.xids))})"
+    if len(message) > _MESSAGE:
+        message = f"{message[:_MESSAGE]} ..."
     status = evidence.status
     error = evidence.early if reason is EndReason.STOPPED_EARLY else evidence.error
     return AttemptEnd(

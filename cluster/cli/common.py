@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -78,14 +79,31 @@ def completed(name: str) -> Callable[[click.Context, click.Parameter, str], list
     return complete
 
 
+#: A change of colour, as `paint` writes it: the one sequence that may reach the terminal.
+_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
+
+
+def harmless(text: str) -> str:
+    """The lines of a text as a terminal may have them: our colours stay, whatever else would steer it is visible."""
+    from terry.logs.format import printable
+
+    def of_line(line: str) -> str:
+        if line.isprintable():
+            return line
+        parts = _COLOUR.split(line)
+        return "".join(part if i % 2 else printable(part, most=None) for i, part in enumerate(parts))
+
+    return "\n".join(of_line(line) for line in text.split("\n"))
+
+
 def print_line(text: str = "", *, file: TextIO | None = None) -> None:
     """Print one line."""
-    print(text, file=file or sys.stdout)
+    print(harmless(text), file=file or sys.stdout)
 
 
 def print_notice(text: str) -> None:
     """One line to standard error: for people who watch, never part of the result."""
-    print(text, file=sys.stderr)
+    print(harmless(text), file=sys.stderr)
 
 
 def note_controller(reader: Reader) -> None:
@@ -96,16 +114,32 @@ def note_controller(reader: Reader) -> None:
 
 def print_json(document: Any) -> None:
     """Print one JSON document. NaN and infinity become null: JSON has none."""
+    sys.stdout.write(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """One JSON document in lines; whatever would steer a terminal is written as JSON's escapes."""
     import msgspec
 
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+    text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+    return text if text.isascii() else _BEYOND_ASCII.sub(_escaped, text)
+
+
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7e]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    if found[0].isprintable():
+        return found[0]
+    units = found[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2))
 
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines at once."""
     text = "\n".join(lines)
     if text:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(harmless(text) + "\n")
 
 
 def coloured(stream: TextIO | None = None) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 import sys
 import time
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from terry.cluster.cli.common import ExitCode, Session, needs_workspace, one_job, print_json, print_notice
+from terry.cluster.cli.common import ExitCode, Session, harmless, needs_workspace, one_job, print_json, print_notice
 from terry.cluster.core.model import JobState
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.2
 _CHUNK = 1 << 20
+_STAYS = re.compile(r"([\r\t])")
 
 
 @click.command()
@@ -62,7 +65,7 @@ def _file(folder: AttemptFolder, *, stderr: bool) -> Path:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path.read_bytes().decode(errors="replace")
     except FileNotFoundError:
         return ""
 
@@ -125,6 +128,7 @@ class _Printer:
         self._stderr = stderr
         self._read: dict[int, int] = {}  # attempt -> bytes printed
         self._line_open = False
+        self._decoders: dict[int, codecs.IncrementalDecoder] = {}  # by attempt
         self.anything = False
 
     def catch_up(self, record: JobRecord) -> None:
@@ -151,6 +155,18 @@ class _Printer:
                     self._read[number] += len(chunk)
                     self._line_open = not chunk.endswith(b"\n")
                     self.anything = True
-                    sys.stdout.buffer.write(chunk)
+                    sys.stdout.buffer.write(self._fit(number, chunk))
         except FileNotFoundError:
             return
+
+    def _fit(self, number: int, chunk: bytes) -> bytes:
+        """What is written of a chunk: into a file or a pipe all of it, to a terminal nothing that steers it.
+
+        Colours stay, and the carriage returns of progress bars.
+        """
+        if not sys.stdout.isatty():
+            return chunk
+        decoder = self._decoders.setdefault(number, codecs.getincrementaldecoder("utf-8")("replace"))
+        parts = _STAYS.split(decoder.decode(chunk).replace("\r\n", "\n"))
+        text = "".join(part if part in {"\r", "\t"} else harmless(part) for part in parts)
+        return (f"{text}\x1b[0m" if "\x1b[" in text else text).encode()

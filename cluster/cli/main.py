@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from terry.cluster.cli.common import ExitCode, Session
+from terry.cluster.cli.common import ExitCode, Session, print_notice
 from terry.cluster.cli.data import check, datasets, prepare
 from terry.cluster.cli.disk_watch import DiskWatch, disk_watch
 from terry.cluster.cli.jobs import cancel, pause, resubmit, resume
@@ -153,10 +153,10 @@ def _explain(error: Exception) -> int:
     if message is None:
         import traceback
 
-        traceback.print_exception(error)
-        print("error: this is a bug in terry-cluster; please report it with the lines above", file=sys.stderr)
+        print_notice("".join(traceback.format_exception(error)).rstrip())
+        print_notice("error: this is a bug in terry-cluster; please report it with the lines above")
         return ExitCode.BUG
-    print(message if isinstance(error, click.exceptions.NoArgsIsHelpError) else f"error: {message}", file=sys.stderr)
+    print_notice(message if isinstance(error, click.exceptions.NoArgsIsHelpError) else f"error: {message}")
     return ExitCode.USAGE
 
 

@@ -14,6 +14,8 @@ from terry.cluster.cli.common import (
     Session,
     coloured,
     completed,
+    harmless,
+    json_text,
     needs_workspace,
     paint,
     print_json,
@@ -26,7 +28,7 @@ from terry.cluster.cli.common import (
 from terry.cluster.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from terry.logs.records.curves import Curve
     from terry.logs.records.results import ResultRow
@@ -131,7 +133,7 @@ def _write(
         return
     text = "".join(f"{line}\n" for line in lines(width())) if form is TableFormat.TABLE else _text(flat, form)
     if output is None:
-        sys.stdout.write(text)
+        sys.stdout.write(harmless(text) if form is TableFormat.TABLE or sys.stdout.isatty() else text)
         return
     from terry.cluster.files.durable import write_bytes
 
@@ -157,9 +159,7 @@ def _check_folder(output: Path | None) -> None:
 
 def _text(flat: list[dict[str, Any]], form: TableFormat) -> str:
     if form is TableFormat.JSON:
-        import msgspec
-
-        return msgspec.json.format(msgspec.json.encode(flat), indent=2).decode() + "\n"
+        return json_text(flat)
     return _csv(flat)
 
 
@@ -169,11 +169,24 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
     from terry.logs.records.results import columns_of
 
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns_of(rows), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    columns = columns_of(rows)
+
+    def line(values: Iterable[Any]) -> str:
+        # Each by itself, for csv quotes a carriage return only where one is part of what ends a line (Python 3.11).
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\r\n").writerow([_cell(value) for value in values])
+        return stream.getvalue().removesuffix("\r\n") + "\n"
+
+    return line(columns) + "".join(line(row.get(name, "") for name in columns) for row in rows)
+
+
+#: Text that begins so is a formula to a spreadsheet (OWASP, "CSV Injection").
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _cell(value: Any) -> Any:
+    """A value as CSV has it: text that a spreadsheet would calculate gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _write_parquet(rows: list[dict[str, Any]], output: Path | None) -> None:

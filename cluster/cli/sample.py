@@ -12,6 +12,7 @@ import click
 from terry.cluster.cli.common import (
     Session,
     Verb,
+    harmless,
     needs_workspace,
     print_json,
     print_line,
@@ -125,7 +126,7 @@ def _sample_here(current: Session, asked: Any, chosen: EnsembleMembers, device: 
         if current.as_json:
             lines.append(text)
         else:
-            sys.stdout.write(text)
+            sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
             sys.stdout.flush()
 
     path, summary = produce(chosen, writer, _home(reader, chosen), show)

@@ -10,7 +10,7 @@ from datetime import datetime
 from terry.cluster.client.reader import Reader
 from terry.cluster.core.model import JobRecord, JobState
 from terry.cluster.host.clock import now
-from terry.logs.format import plural
+from terry.logs.format import plural, printable
 from terry.logs.text.status import eta_words, in_words
 from terry.logs.view.build import ViewBuilder
 from terry.logs.view.timeline import of_job
@@ -80,7 +80,7 @@ class Follower:
             self._seen[record.job.id] = (record, entries)
         self._first = False
         for entry in sorted(new):
-            self._notify(f"{_clock(entry.time)} {entry.job_id} {entry.text}")
+            self._notify(f"{_clock(entry.time)} {entry.job_id} {printable(entry.text)}")
             self._notified_at = time.monotonic()
 
     def summary(self, reader: Reader, wanted: Collection[str]) -> None:
@@ -102,7 +102,7 @@ def summary_line(view: View, wanted: Collection[str]) -> str:
     if held and held == sum(n for state, n in states.items() if not state.is_final):
         words.append(f"{plural(held, 'job')} held: `terry-cluster resume` lets them go on")
     if view.controller.advice:
-        words.append(view.controller.advice)
+        words.append(printable(view.controller.advice))
     return "; ".join(words)
 
 

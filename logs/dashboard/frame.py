@@ -101,7 +101,9 @@ def draw(view: View, screen: Screen, listed: Sequence[JobView], terminal: Size) 
 
 
 def _fit(line: Text, width: int) -> Text:
-    """The line in at most `width` columns."""
+    """The line in at most `width` columns, and nothing in it that a terminal would obey."""
+    if not line.plain.isprintable():
+        line = Text(printable(line.plain), line.style)
     if cell_len(line.plain) > width:
         line = line.copy()
         line.truncate(width, overflow="ellipsis")

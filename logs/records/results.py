@@ -19,6 +19,8 @@ from terry.logs.records.values import as_count, as_float, decode, read_measured,
 _FIGURES = ("loss", "valid_loss", "test_loss", "perplexity", "steps", "epoch", "seconds", "tokens_per_s")
 #: Keys of result.json that say nothing of the run's outcome.
 _ABOUT = {"job", "attempt", "finished_at", "step"}
+#: Columns that say which run it is and how it went: a figure of a run's own that is called so gets a prefix.
+_IDENTITY = {"id", "sweep", "state", "end_reason", "seconds", "device", "attempts", "restarts"}
 
 _TAIL_BYTES = 4096
 
@@ -109,7 +111,8 @@ class ResultRow:
 def result_row(record: JobRecord, result: dict[str, Any]) -> ResultRow:
     """The row of a run that has ended."""
     about = _ABOUT | {"device"} if record.job.entrypoint.startswith("terry.jobs.") else _ABOUT  # ours say it again
-    found = {_escaped(k): _escaped(v) for k, v in result.items() if k not in about and _is_plain(v)}
+    plain = {_escaped(k): _escaped(v) for k, v in result.items() if k not in about and _is_plain(v)}
+    found = {(f"result.{key}" if key in _IDENTITY else key): value for key, value in plain.items()}
     if "train_loss" in found:  # the metrics call it `loss`
         found.setdefault("loss", found.pop("train_loss"))
     found.setdefault("steps", as_count(result.get("step")))

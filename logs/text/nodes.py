@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from terry.cluster.lifecycle.overview import NodeView
-from terry.logs.format import Column, cells, narrowed, table
+from terry.logs.format import Column, cells, narrowed, printable, table
 
 _COLUMNS = (
     Column(title="NODE"),
@@ -30,8 +30,8 @@ def node_lines(nodes: Sequence[NodeView], *, width: int | None = None) -> list[s
     lines = table(*narrowed(_COLUMNS, rows, width, spare, last=max(widest, len("LABELS"))), width=width)
     for node in nodes:
         if node.problem:
-            lines += ["", f"{node.name}: {node.problem}"]
-            lines += [f"  to fix it: {node.fix}"] if node.fix else []
+            lines += ["", f"{node.name}: {printable(node.problem)}"]
+            lines += [f"  to fix it: {printable(node.fix)}"] if node.fix else []
     return lines
 
 

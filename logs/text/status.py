@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from terry.cluster.core.model import JobState
-from terry.logs.format import Column, count, decimals, duration, figure, narrowed, plural, short, size, table
+from terry.logs.format import Column, count, decimals, duration, figure, narrowed, plural, printable, short, size, table
 from terry.logs.view.eta import Eta
 from terry.logs.view.view import DeviceCondition, DeviceView, JobView, SweepView, View
 
@@ -100,7 +100,7 @@ def head(view: View) -> str:
     online = sum(device.condition is DeviceCondition.ONLINE for device in view.devices)
     devices = f", {plural(online, 'device')}" if view.controller.alive else ""
     notice = f"; {view.notice}" if view.notice else ""
-    return f"{view.workspace}: {view.controller.sentence}{devices}{notice}"
+    return printable(f"{view.workspace}: {view.controller.sentence}{devices}{notice}")
 
 
 def in_words(counts: Counter[JobState]) -> str:

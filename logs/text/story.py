@@ -81,10 +81,14 @@ def left_by_itself(end: AttemptEnd) -> bool:
 
 
 def story_lines(story: Story) -> list[str]:
-    """The story, oldest first."""
+    """The story, oldest first; a line each, fit for a terminal."""
+    return [printable(line, most=None) for line in _lines(story)]
+
+
+def _lines(story: Story) -> list[str]:
     record, job = story.record, story.record.job
     lines = [f"{job.id} ({job.kind} of sweep {job.sweep}): {record.state}" + _reason(record)]
-    lines += [f"  settings   {', '.join(f'{k}={v}' for k, v in job.labels.items())}"] if job.labels else []
+    lines += [f"  settings   {', '.join(f'{k}={printable(v)}' for k, v in job.labels.items())}"] if job.labels else []
     lines += [f"  submitted  {_clock(job.submitted_at)}" + (f" by {job.owner}" if job.owner else "")]
     lines += [f"  entry      {job.entrypoint}", f"  folder     {story.run_dir}"]
     for attempt in record.attempts:
@@ -93,7 +97,7 @@ def story_lines(story: Story) -> list[str]:
 
 
 def _reason(record: JobRecord) -> str:
-    return f" - {record.reason.removeprefix(f'{record.state}: ')}" if record.reason else ""
+    return f" - {printable(record.reason.removeprefix(f'{record.state}: '))}" if record.reason else ""
 
 
 def _clock(time: datetime) -> str:
@@ -110,12 +114,16 @@ def _attempt_lines(attempt: Attempt, evidence: AttemptEvidence | None) -> list[s
         return [*lines, "  runs" if attempt.started_at else "  is being started"]
     lines.append("  " + _end_words(attempt, end))
     if end.reason in {*SUCCESSES, EndReason.PAUSED, EndReason.PREEMPTED, EndReason.CANCELLED}:
-        return lines + ([f"  then: {attempt.decision}"] if attempt.decision else [])
+        return lines + _decision(attempt)
     if end.max_rss_bytes:
         gpu = f", of the GPU {size(end.device_memory_bytes)}" if end.device_memory_bytes else ""
         lines.append(f"  memory at most {size(end.max_rss_bytes)}{gpu}, CPU time {duration(end.cpu_s)}")
     lines += _evidence_lines(evidence) if evidence else []
-    return lines + ([f"  then: {attempt.decision}"] if attempt.decision else [])
+    return lines + _decision(attempt)
+
+
+def _decision(attempt: Attempt) -> list[str]:
+    return [f"  then: {printable(attempt.decision)}"] if attempt.decision else []
 
 
 def _end_words(attempt: Attempt, end: AttemptEnd) -> str:
@@ -178,7 +186,7 @@ def _quote(text: str, *, first: bool) -> list[str]:
 
 def _now_lines(story: Story) -> list[str]:
     record = story.record
-    lines = [f"it waits: {story.waits}"] if story.waits else []
+    lines = [f"it waits: {printable(story.waits)}"] if story.waits else []
     lines += [story.controller] if story.controller and not record.state.is_final else []
     lines = ["", *lines] if lines else []
     ended = next((a.end for a in reversed(record.attempts) if a.end), None)

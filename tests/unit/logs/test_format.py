@@ -51,6 +51,17 @@ def test_printable_has_no_control_characters(line: str) -> None:
     assert text.printable(line).isprintable()
 
 
+def test_printable_shortens_what_nobody_can_read() -> None:
+    """Beginning and end stay; nothing shorter is touched."""
+    shown = text.printable(f"ValueError: {'x' * 5_000_000} at the end")
+    assert shown.startswith("ValueError: xxx")
+    assert shown.endswith("xxx at the end")
+    assert " characters more " in shown
+    assert len(shown) < text.MOST + 100
+    assert text.printable("x" * text.MOST) == "x" * text.MOST
+    assert text.printable("y" * 10_000, most=None) == "y" * 10_000
+
+
 @given(st.lists(st.floats(), max_size=300), st.integers(0, 40))
 def test_sparkline_fits(values: list[float], width: int) -> None:
     """One character a stretch of values; what is not finite shows."""

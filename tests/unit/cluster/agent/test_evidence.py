@@ -90,6 +90,15 @@ Current thread 0x00007f0000000000 (most recent call first):
     assert message == "SIGSEGV in string_at (ctypes/__init__.py:519), called by look_up (source/lab.py:12)"
 
 
+def test_what_a_process_says_at_length_is_kept_in_short() -> None:
+    """The journal keeps it for ever, and every controller reads it again."""
+    report = ErrorReport(reason=EndReason.EXCEPTION, message=f"ValueError: {'x' * 5_000_000}")
+    message = judge(Evidence(status=exited(1), error=report)).message
+    assert message.startswith("ValueError: xxx")
+    assert message.endswith(" ...")
+    assert len(message) < 2100
+
+
 def test_a_signal_without_a_name_is_told_by_its_number() -> None:
     assert judge(Evidence(status=40)).message == "signal 40"
 

@@ -60,6 +60,7 @@ BENCHMARKS = {
     "training": Benchmark(title="Training, beside plain PyTorch", module="training"),
     "ensemble": Benchmark(title="Ensembles", module="ensemble"),
     "power-cuts": Benchmark(title="A thousand power cuts", module="power_cuts"),
+    "two-heads": Benchmark(title="Two heads that start at once", module="two_heads"),
     "chaos": Benchmark(title="The chaos run", module="chaos"),
 }
 

@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_WORKSPACE ?= terry-runs
 
+# What an install depends on; the kernels are compiled by it where a C compiler is.
+MADE_OF := pyproject.toml setup.py constraints.txt $(wildcard models/kernels/*.[ch])
+
 .PHONY: demo test lint docs clean install
 
 demo: $(VENV)/.installed
@@ -32,11 +35,11 @@ $(VENV)/bin/python:
 		{ echo "Python 3.11 or later is needed; \"$(PYTHON)\" is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.installed: $(MADE_OF) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.installed-dev: $(MADE_OF) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 

@@ -40,6 +40,7 @@ def main(ctx: RunContext) -> None:
     )
     require_on(ctx.device, trainer.model.named_parameters())
     _resume(ctx, trainer, hooks)
+    print(f"kernels: {trainer.kernels}; threads: {torch.get_num_threads()}", flush=True)
     ctx.progress(phase="training")
     result = trainer.run()
     if result.reason is Reason.stopped:
@@ -83,6 +84,7 @@ def _result(ctx: RunContext, trainer: Trainer, result: TrainResult, hooks: RunHo
         "tokens_per_s": hooks.tokens_per_s,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "device": ctx.device,
+        "kernels": str(trainer.kernels).partition(" ")[0],
         "checkpoint": last.name,
         "model_sha256": read_manifest(last).files["model.safetensors"].sha256,
         "best_checkpoint": None if best is None else best.name,

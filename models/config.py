@@ -283,6 +283,14 @@ class OnNan(StrEnum):
     rollback = "rollback"  #: back to the last good state, with a smaller learning rate
 
 
+class Kernels(StrEnum):
+    """What computes a step on a CPU."""
+
+    auto = "auto"  #: `native` where it can be, else `torch`; a run that was begun goes on with what it began with
+    native = "native"  #: this package's compiled kernels: the same bits on every processor, for any number of threads
+    torch = "torch"  #: PyTorch's own
+
+
 class Precision(StrEnum):
     """Numbers of matrix products. Weights are float32 always."""
 
@@ -337,6 +345,8 @@ class TrainingConfig:
     on_nan: OnNan = OnNan.fail
     #: settings of `on_nan: rollback`
     rollback: RollbackConfig = field(default_factory=RollbackConfig)
+    #: what computes on a CPU; `native` knows rnn, gru and lstm in float32
+    kernels: Kernels = Kernels.auto
     #: CPU threads; left out: what the process was given
     threads: int | None = None
     #: whether to use torch.compile (needs a C++ compiler; pays for cells of your own on a GPU)
@@ -354,6 +364,12 @@ class TrainingConfig:
                 _at_least("training", self, key, 1)
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"training.seed must be from 0 to 2^63 - 1, not {self.seed!r}")
+        if self.kernels is Kernels.native and self.compile:
+            raise ConfigError("training.kernels: native and training.compile contradict each other: leave one out")
+        if self.kernels is Kernels.native and self.precision is not Precision.float32:
+            raise ConfigError(
+                f"training.kernels: native computes in float32, not {self.precision.value}: leave one of them out"
+            )
         if self.on_nan is OnNan.rollback and not self.guards:
             raise ConfigError("training.on_nan: rollback needs training.guards: without them NaN is not noticed")
 

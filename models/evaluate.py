@@ -11,6 +11,9 @@ from torch import Tensor
 from terry.models.language_model import LanguageModel, ModelState
 from terry.models.protocols import BatchLike, perplexity
 
+#: As LanguageModel.loss: inputs, targets, mask, state -> sum of losses, penalties, state afterwards.
+Loss = Callable[[Tensor, Tensor, Tensor | None, ModelState], tuple[Tensor, Tensor, ModelState]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
@@ -38,8 +41,11 @@ def evaluate(
     device: torch.device | str,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    loss: Loss | None = None,
 ) -> Evaluation | None:
     """Read `batches` once, without dropout; None where `should_stop`, asked at each batch, said so.
+
+    loss: computes what model.loss does, another way.
 
     Raises ValueError where no target counts.
     """
@@ -55,7 +61,7 @@ def evaluate(
                     return None
                 if batch.reset or state is None:
                     state = model.initial_state(len(batch.inputs))
-                part, _, state = model.loss(*on_device(batch, device), state)
+                part, _, state = (loss or model.loss)(*on_device(batch, device), state)
                 total += part
                 tokens += batch.tokens
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -89,9 +89,12 @@ class WeightAverage:
         self.steps = 0
         self.tensors = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
 
-    def update(self) -> None:
-        """Take in the weights after a step."""
+    def update(self, by: Callable[[Mapping[str, Tensor], int], None] | None = None) -> None:
+        """Take in the weights after a step; `by`: computes it, given the averages and the number of steps."""
         self.steps += 1
+        if by is not None:
+            by(self.tensors, self.steps)
+            return
         averages = list(self.tensors.values())
         torch._foreach_lerp_(averages, [p.detach() for p in self._parameters.values()], 1 / self.steps)
 

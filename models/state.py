@@ -64,6 +64,7 @@ class RunState:
     trained: dict[str, nn.Parameter]
     progress: TrainingProgress = field(default_factory=TrainingProgress)
     hidden: ModelState | None = None  #: carried from batch to batch
+    kernels: str = "torch"  #: what computes the steps: "native" or "torch"
 
     @classmethod
     def fresh(cls, model: LanguageModel, config: OptimizerConfig, data: BatchSource, total_steps: int) -> RunState:
@@ -107,6 +108,7 @@ class RunState:
             "averaged_steps": self.average.steps,
             "threads": torch.get_num_threads(),
             "device": self.device.type,
+            "kernels": self.kernels,
         }
 
     def restore(self, training_state: TrainingState) -> None:

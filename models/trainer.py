@@ -19,6 +19,7 @@ from terry.models.determinism import prepare_process, seed_everything
 from terry.models.errors import NotFinite
 from terry.models.evaluate import evaluate
 from terry.models.guards import Utilisation, require_finite, require_finite_losses, watch_layers
+from terry.models.kernels.chosen import ChosenKernels
 from terry.models.language_model import LanguageModel
 from terry.models.protocols import BatchSource, Hooks, Reason, StepRecord, TrainResult, ValidRecord
 from terry.models.state import RunState, TrainingProgress, good_of, with_good
@@ -60,6 +61,9 @@ class Trainer:
         self.total_steps = min(len(train) * training_config.epochs, training_config.max_steps or 2**62)
         self._now = RunState.fresh(self.model, optimizer_config, train, self.total_steps)
         self._stepper = Stepper(optimizer_config, training_config, self._now)
+        #: what computes the steps
+        self.kernels = ChosenKernels(model_config, optimizer_config, training_config, self._now)
+        self._stepper.native = self.kernels.native
         self._buffers, self._good_buffers = TrainingStateBuffers(), TrainingStateBuffers(on_device=True)
         self._good: TrainingState | None = None
         self._saved = -1  # step of the newest training state that was given away
@@ -77,15 +81,20 @@ class Trainer:
 
     def resume(self, training_state: TrainingState) -> None:
         """Go on from there. Raises StateError, or ValueError where the data is another."""
-        self._now.restore(training_state)
+        self._restore(training_state)
         self._good, self._saved, self._checked = good_of(training_state), training_state.step, -1
         self._best_saved = self._now.progress.best_step or -1
         threads, device = int(training_state.state["threads"]), str(training_state.state["device"])
         if device != self.device.type:
             self._hooks.warn(f"saved on {device}, going on with {self.device.type}: the last bits will differ")
-        elif device == "cpu" and threads != torch.get_num_threads():
+            return
+        if warning := self.kernels.go_on_with(training_state.state.get("kernels")):
+            self._hooks.warn(warning)
+        self._stepper.native = self.kernels.native
+        if device == "cpu" and threads != torch.get_num_threads():
             torch.set_num_threads(threads)
-            self._hooks.warn(f"going on with {threads} threads, as before: another number would change the last bits")
+            why = "" if self._stepper.native else ": another number would change the last bits"
+            self._hooks.warn(f"going on with {threads} threads, as before{why}")
 
     def run(self) -> TrainResult:
         """Train to the end, or until told to stop. Raises NotFinite, and what the hooks raise."""
@@ -280,7 +289,11 @@ class Trainer:
             return progress.epoch_loss / max(progress.epoch_tokens, 1)
         started = time.perf_counter()
         with self._now.predicting(), self._stepper.precision():
-            found = evaluate(self.model, self._valid.epoch(0, 0), self.device, should_stop=self._hooks.should_stop)
+            native = self._stepper.native
+            found = evaluate(
+                self.model, self._valid.epoch(0, 0), self.device, should_stop=self._hooks.should_stop,
+                loss=None if native is None else native.loss,
+            )  # fmt: skip
         self._clock += time.perf_counter() - started  # no part of the speed of training
         return None if found is None else found.loss
 
@@ -356,7 +369,11 @@ class Trainer:
         self._now.optimizer.zero_grad(set_to_none=True)
         self._stepper.pending.clear()
         self._checked = -1
-        self._now.restore(self._good)
+        self._restore(self._good)
+
+    def _restore(self, training_state: TrainingState) -> None:
+        self._now.restore(training_state)
+        self.kernels.restored()
 
     def _roll_back(self, problem: NotFinite) -> None:
         """Go on from the last good moment with a smaller rate, or raise."""

@@ -57,7 +57,7 @@ def examine(workspace: WorkspacePaths, now: datetime) -> list[Finding]:
     """All findings, sound or not."""
     if not workspace.exists:
         return [*_without_a_queue(workspace)]
-    findings = [*_rights(workspace), *_space(workspace), *_settings(workspace), *_snapshots(workspace)]
+    findings = [*_kernels(), *_rights(workspace), *_space(workspace), *_settings(workspace), *_snapshots(workspace)]
     try:
         state = store.read_state(workspace)
     except WorkspaceNewer as error:
@@ -70,6 +70,13 @@ def examine(workspace: WorkspacePaths, now: datetime) -> list[Finding]:
     findings += [*_runs(workspace, state), *_results(workspace, state), *_checkpoints(workspace, state)]
     findings += [*_measurements(workspace, state), *_datasets(workspace)]
     return [*findings, *_leftovers(workspace, state), *_processes(workspace), *_ports(workspace)]
+
+
+def _kernels() -> Iterator[Finding]:
+    """What computes on this computer's CPU: compiled kernels, or torch's, which are slower here."""
+    from terry.models.kernels.library import describe
+
+    yield Finding(what="kernels", good=True, text=describe())
 
 
 def _without_a_queue(workspace: WorkspacePaths) -> Iterator[Finding]:

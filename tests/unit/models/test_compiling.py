@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from terry.models import torch_kernels
-from terry.models.config import ModelConfig, OptimizerConfig, Precision, TrainingConfig
+from terry.models.config import Kernels, ModelConfig, OptimizerConfig, Precision, TrainingConfig
 from terry.models.errors import ConfigError
 from terry.models.training_state import TrainingState
 from tests.helpers import toy
@@ -45,7 +45,9 @@ def last(
     """Two epochs, the last batch of each shorter than the others, and too short for ids to be projected by the row."""
     hooks = toy.Recorder(stop_after=stop)
     model = ModelConfig(cell=cell, hidden_size=6, embedding_size=5, layers=2, dropout_between=0.2)
-    training = TrainingConfig(epochs=2, log_every=3, threads=1, compile=compiles, precision=precision)
+    training = TrainingConfig(
+        epochs=2, log_every=3, threads=1, compile=compiles, precision=precision, kernels=Kernels.torch
+    )
     trainer = toy.trainer(model, OptimizerConfig(lr=0.01), training, hooks, data=lambda: toy.stream(0, 203, 8))
     if start is not None:
         trainer.resume(start)

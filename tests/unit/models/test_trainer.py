@@ -279,7 +279,7 @@ def test_averaged_weights_are_what_is_saved_and_validated() -> None:
     load_weights(model, last.model)
     found = evaluate(model, toy.stream(1, 150).epoch(), "cpu")
     assert found is not None
-    assert found.loss == result.valid_loss
+    assert found.loss == pytest.approx(result.valid_loss, rel=1e-6)  # by torch; the run's by its own kernels
 
 
 def test_half_precision_products_train_too() -> None:

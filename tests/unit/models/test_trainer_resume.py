@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from terry.models import cells, cross_entropy
 from terry.models.config import (
     AnnealConfig,
+    Kernels,
     ModelConfig,
     Nonlinearity,
     Optimizer,
@@ -82,6 +83,17 @@ def run(
 @pytest.mark.parametrize("name", list(Optimizer))
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_and_optimizer_resumes_bit_for_bit(cell: str, name: Optimizer) -> None:
+    training = TrainingConfig(epochs=EPOCHS, log_every=3, threads=1, kernels=Kernels.torch)
+    settings_ = (model_config(cell), optimizer_config(name), training)
+    whole = run(settings_, None, None)
+    stop = 1 + sum(map(ord, cell + name)) % (STEPS - 1)
+    assert whole.step == STEPS
+    assert toy.differences(whole, run(settings_, None, run(settings_, stop, None))) == []
+
+
+@pytest.mark.parametrize("name", list(Optimizer))
+@pytest.mark.parametrize("cell", CELLS)
+def test_and_by_the_kernels_that_a_run_has_unless_told_otherwise(cell: str, name: Optimizer) -> None:
     settings_ = (model_config(cell), optimizer_config(name), training_config(1))
     whole = run(settings_, None, None)
     stop = 1 + sum(map(ord, cell + name)) % (STEPS - 1)
@@ -150,7 +162,7 @@ def test_rows_projected_once_resume_bit_for_bit_though_the_last_batch_is_too_sho
             cell=cell, hidden_size=32, embedding_size=32, layers=2, tie_weights=True, weight_drop=0.2,
             dropout_words=0.1, dropout_between=0.2, dropout_output=0.2,
         )  # fmt: skip
-        training = TrainingConfig(epochs=EPOCHS, log_every=3, threads=threads)
+        training = TrainingConfig(epochs=EPOCHS, log_every=3, threads=threads, kernels=Kernels.torch)
         trainer = toy.trainer(model, training=training, hooks=hooks, data=lambda: toy.stream(tokens=435, batch_size=8))
         if start is not None:
             trainer.resume(through_json(start))

@@ -77,14 +77,20 @@ def owner() -> str:
 def default_kind(workspace: WorkspacePaths) -> DeviceKind:
     """What a run gets whose file does not say: a GPU where the queue, terry.yaml or this node has one."""
     from terry.cluster.client.reader import Reader
-    from terry.cluster.config import terry_yaml as config
-    from terry.cluster.config.nodes import SlurmGroup
-    from terry.cluster.slurm.plan import expected_gpus
     from terry.jobs.sweeps import spec
 
     reader = Reader(workspace)
     reader.jobs()
     known = sum(r.device.kind is DeviceKind.GPU for r in reader.state.devices.values())
-    groups = config.read(workspace).nodes.groups if workspace.config.is_file() else ()
-    known += sum(expected_gpus(group) for group in groups if isinstance(group, SlurmGroup) and group.most)
+    known += _promised_gpus(workspace) if workspace.config.is_file() else 0
     return spec.default_kind(known, 0 if known else spec.local_gpus())
+
+
+def _promised_gpus(workspace: WorkspacePaths) -> int:
+    """GPUs of the nodes that Slurm will be asked for."""
+    from terry.cluster.config import terry_yaml as config
+    from terry.cluster.config.nodes import SlurmGroup
+    from terry.cluster.slurm.plan import expected_gpus
+
+    slurm = [group for group in config.read(workspace).nodes.groups if isinstance(group, SlurmGroup)]
+    return sum(expected_gpus(group) for group in slurm if group.most)

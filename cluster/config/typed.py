@@ -29,11 +29,11 @@ T = TypeVar("T")
 _MISSING = object()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class Reads:
     """Reads a value by a function of its own, which raises ValueError with what would be right, or Problem."""
 
-    read: Callable[[Any, Where], Any]
+    def __init__(self, read: Callable[[Any, Where], Any]) -> None:
+        self.read = read
 
 
 def convert(value: Any, kind: type[T], path: Where = (), root: Any = None) -> T:
@@ -337,19 +337,15 @@ def _example(value: Any) -> str:
     return "a, b" if value is None or isinstance(value, Mapping) else str(value)[:40]
 
 
-_PLACE = re.compile(r"^(?P<message>.*) - at `(?P<place>[^`]*)`$", re.DOTALL)
-_KEY = re.compile(r"[a-z_]+(\.[a-z_]+)+(?= )")
-
-
 def _problem(message: str, path: Where) -> Problem:
     """Turn msgspec's message into ours: what a dataclass's own check says, and where."""
-    match = _PLACE.match(message)
-    text, place = (match["message"], match["place"]) if match else (message, "$")
+    match = re.fullmatch(r"(.*) - at `([^`]*)`", message, re.DOTALL)
+    text, place = (match[1], match[2]) if match else (message, "$")
     inner = tuple(part for part in re.split(r"[.\[]", place.removeprefix("$")) if part and not part.endswith("]"))
     lacks = re.fullmatch(r"Object missing required field `([^`]+)`", text)
     if lacks:
         return Problem("is missing", (*path, *inner, lacks[1]))
-    named = _KEY.match(text)
+    named = re.match(r"[a-z_]+(\.[a-z_]+)+(?= )", text)
     if named and tuple(named[0].split("."))[: len(path) + len(inner)] == (*path, *inner):
         return Problem(text[named.end() :].lstrip(), tuple(named[0].split(".")))  # it begins with its own dotted key
     return Problem(text, (*path, *inner))

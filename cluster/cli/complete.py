@@ -144,11 +144,12 @@ def _given_later() -> str | None:
 
 
 def _dataset_names(file: Path) -> list[str]:
-    import yaml
+    from terry.cluster.config.yaml_file import read
+    from terry.cluster.errors import UserError
 
     try:
-        content = yaml.safe_load(file.read_bytes())
-    except (OSError, yaml.YAMLError):
+        content = read(file).value
+    except (OSError, UserError):
         return []
     found = content.get("datasets") if isinstance(content, dict) else None
     return [str(name) for name in found] if isinstance(found, dict) else []

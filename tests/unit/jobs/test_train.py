@@ -118,6 +118,8 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
     line = (workspace(tmp_path).submission("demo", 1) / "jobs.jsonl").read_bytes()
     changed = line.replace(state["made_of"]["identity"].encode(), b"0" * 64)
     (workspace(tmp_path).submission("demo", 1) / "jobs.jsonl").write_bytes(changed)
+    spec = attempt.run.spec.read_bytes()  # the folder is to be the new run's own; only the checkpoint is another's
+    attempt.run.spec.write_bytes(spec.replace(state["made_of"]["identity"].encode(), b"0" * 64))
     attempt.run.result.unlink()
     again = start(order, 2)
     assert again.wait() == 1

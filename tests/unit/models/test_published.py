@@ -28,7 +28,9 @@ from terry.models.trainer import Trainer
 from tests.helpers import toy
 
 PAPERS = Path(__file__).parents[3] / "examples" / "papers"
-FILES = ("ptb/ptb.train.txt", "ptb/ptb.valid.txt", "ptb/ptb.test.txt")
+FILES = tuple(f"ptb/ptb.{part}.txt" for part in ("train", "valid", "test")) + tuple(
+    f"wikitext-2/wiki.{part}.tokens" for part in ("train", "valid", "test")
+)
 WILDML = (8.987, 8.976, 8.960, 8.930, 8.862, 6.914, 6.302, 6.015, 5.834, 5.711)
 
 
@@ -37,8 +39,8 @@ def folder(tmp_path: Path) -> Path:
     """The papers' files, each beside a little text in the layout of its own."""
     for path in PAPERS.glob("*.yaml"):
         (tmp_path / path.name).write_text(path.read_text())
-    (tmp_path / "ptb").mkdir()
     for name in FILES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(" the <unk> fell N points \n mr. <unk> said the dow rose N points \n" * 40)
     (tmp_path / "reddit-comments-2015-08.csv").write_text("body\n" + '"I like it. You do not."\n' * 60)
     return tmp_path

@@ -77,13 +77,13 @@ def test_uses_are_in_live_json(tmp_path: Path) -> None:
     live = LiveWriter(workspace, 1)
     use = DeviceUse(device_id="quattro:0", time=NOW, utilisation=0.5)
     live.measured([use])
-    live.write(NOW, State())
+    live.write(NOW, 0.0, State())
     live.measured([DeviceUse(device_id="quattro:0", time=NOW, utilisation=0.9)])
-    live.write(NOW + timedelta(seconds=2), State())
+    live.write(NOW + timedelta(seconds=2), 2.0, State())
     found = read(workspace)
     assert found is not None
     assert found.uses == (use,)
-    live.write(NOW + timedelta(seconds=6), State())
+    live.write(NOW + timedelta(seconds=6), 6.0, State())
     found = read(workspace)
     assert found is not None
     assert [u.utilisation for u in found.uses] == [0.9]

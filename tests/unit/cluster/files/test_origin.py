@@ -137,9 +137,10 @@ def test_another_host_sees_the_same_folder_by_another_device_or_path(
 
 
 def test_a_backup_in_its_place_is_told_from_a_backup_on_another_host(original: WorkspacePaths) -> None:
-    shutil.copytree(original.root, original.root.with_name("backup"))
+    backup = original.root.with_name("backup")
+    shutil.copytree(original.root, backup)  # made while the original stands: else it might get the same inode again
     shutil.rmtree(original.root)
-    shutil.copytree(original.root.with_name("backup"), original.root)
+    backup.rename(original.root)
     assert origin.standing(original) is Standing.RESTORED
     assert read_head(original) is not None, "a cluster that still runs is this path's"
     known = origin.read(original)

@@ -74,9 +74,9 @@ def test_in_a_copy_head_lease_and_figures_count_as_absent_and_it_is_said(origina
     assert not cluster_status(copy).controller
     known = Reader(copy).read()
     assert not known.controller.alive
-    assert known.note == f"this is a copy of {original.root}, whose cluster is left alone"
+    assert known.notice == f"this is a copy of {original.root}, whose cluster is left alone"
     assert Reader(original).read().controller.alive
-    assert Reader(original).read().note == ""
+    assert Reader(original).read().notice == ""
 
 
 def test_a_copy_becomes_a_workspace_of_its_own(original: WorkspacePaths) -> None:

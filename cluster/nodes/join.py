@@ -21,13 +21,13 @@ from terry.cluster.nodes.member import end_reported, join, leave, read_record
 from terry.cluster.nodes.records import write_report
 from terry.cluster.ports import NodeOrder, NodeReport, NodeState
 
-#: The line of the output that is the answer: a login shell may print whatever it likes around it.
+#: What the answer in the output begins with: a login shell may print whatever it likes before it, on its line, too.
 MARK = "terry-node-report "
 
 
 def answer_of(output: str) -> NodeReport | None:
     """The report in what the program has printed."""
-    lines = [line.removeprefix(MARK) for line in output.splitlines() if line.startswith(MARK)]
+    lines = [line.rpartition(MARK)[2] for line in output.splitlines() if MARK in line]
     try:
         return msgspec.json.decode(lines[-1].encode(), type=NodeReport) if lines else None
     except msgspec.MsgspecError:

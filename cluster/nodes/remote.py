@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shlex
 import subprocess
 import sys
@@ -117,13 +118,24 @@ class SshNode:
         """The call of ssh."""
         options = ["BatchMode=yes", f"ConnectTimeout={_CONNECT_S}", "ServerAliveInterval=5", "ServerAliveCountMax=3"]
         command = ["ssh", "-T", "-x", *(word for option in options for word in ("-o", option)), "--", self.host]
-        return [*command, shlex.join(_shell(self.setup, self.python, arguments))]
+        return [*command, _for_any_shell(_shell(self.setup, self.python, arguments))]
+
+
+def _for_any_shell(command: list[str]) -> str:
+    """The call of bash as a line that the account's shell understands, whichever it is.
+
+    csh has no text of several lines, and takes `!` for history in any quotes: so the lines go in base64.
+    """
+    *bash, lines = command
+    coded = base64.b64encode(lines.encode()).decode()
+    unpack = 'eval "$(printf %s "$TERRY_LINES" | base64 -d)"'
+    return f"env TERRY_LINES={coded} {' '.join(bash)} '{unpack}'"
 
 
 def _shell(setup: NodeSetup, python: str, arguments: list[str]) -> list[str]:
     """A shell that runs the lines of `setup`, then becomes Python. A login shell where there are any: `module`."""
     program = python if python.startswith("~/") else shlex.quote(python)
-    lines = [*setup.setup, f"exec {program} {shlex.join(arguments)}"]
+    lines = ["unset TERRY_LINES", *setup.setup, f"exec {program} {shlex.join(arguments)}"]
     return ["bash", "-lc" if setup.setup else "-c", "\n".join(lines)]
 
 

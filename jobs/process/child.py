@@ -157,11 +157,28 @@ def _limit_memory(order: Order) -> None:
 
 def _enter(order: Order, line: JobLine) -> None:
     """Where a user's own code runs: from its copy in the run's folder, in the folder of the sweep file."""
-    sys.path.insert(0, str(specfile.own_source(order, line.source)))
+    source = specfile.own_source(order, line.source)
+    sys.path.insert(0, str(source))
+    _forget_namesakes(source)
+    entry = source.joinpath(*order.entrypoint.partition(":")[0].split("."))
+    sys.argv = [str(entry.with_suffix(".py"))]  # not the forkserver's
     try:
         os.chdir(line.folder)
     except OSError as error:  # another node may lack it, and the code may not need it
         _warn(f"this job runs in {Path.cwd()}, not in {line.folder}: {error.strerror}")
+
+
+def _forget_namesakes(source: Path) -> None:
+    """Modules that are loaded already under the name of one of the user's: `import` shall find the user's.
+
+    So it is where Python starts with the user's file; what is built in comes first there, too.
+    """
+    for name in {path.stem if path.suffix == ".py" else path.name for path in source.iterdir()} - {"terry"}:
+        loaded = sys.modules.get(name)
+        origin = getattr(getattr(loaded, "__spec__", None), "origin", None)
+        if loaded is not None and origin not in {"built-in", "frozen"}:
+            for key in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
+                del sys.modules[key]
 
 
 def _entry(entrypoint: str) -> Callable[[RunContext], object]:

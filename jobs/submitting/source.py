@@ -13,9 +13,11 @@ import ast
 import hashlib
 import importlib.machinery
 import importlib.util
+import os
 import shutil
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +71,7 @@ def find(entrypoint: str, folders: list[Path]) -> CodeSource:
     entry = _module_file(root, module)
     if entry is None:
         raise UserError(f"entrypoint {entrypoint}: there is no module {module} in {root}")
-    if not _defines(entry, function):
-        raise UserError(f"entrypoint {entrypoint}: no function or class {function!r} is defined there", file=entry)
+    _require_entry(entrypoint, entry, function)
     files, left_out = _followed(root, top)
     return CodeSource(files, left_out, _sha256(files))
 
@@ -82,14 +83,15 @@ def notices(sources: Iterable[CodeSource]) -> list[str]:
         return []
     more = f" and {len(names) - _NAMED_MOST} more" if len(names) > _NAMED_MOST else ""
     what = ", ".join(names[:_NAMED_MOST])
-    return [f"not copied with your code: {what}{more}; a run that needs it must open it where it is"]
+    shown = what.encode("utf-8", "backslashreplace").decode()
+    return [f"not copied with your code: {shown}{more}; a run that needs it must open it where it is"]
 
 
 def _sha256(files: tuple[File, ...]) -> str:
     digest = hashlib.sha256()
     for file in files:
         content = file.path.read_bytes()
-        digest.update(f"{file.name.as_posix()}\0{len(content)}\0".encode())
+        digest.update(os.fsencode(file.name.as_posix()) + f"\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()
 
@@ -126,15 +128,60 @@ def _module_file(root: Path, module: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _defines(file: Path, name: str) -> bool:
-    for node in ast.walk(_parsed(file)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name == name:
-            return True
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            return True
-        if isinstance(node, (ast.ImportFrom, ast.Import)) and any((a.asname or a.name) == name for a in node.names):
-            return True
-    return False
+def _require_entry(entrypoint: str, file: Path, name: str) -> None:
+    """Raise UserError for what is not there, or cannot be called with a RunContext."""
+    found = [node for node in _top(_parsed(file).body) if name in _names(node)]
+    if not found:
+        raise UserError(f"entrypoint {entrypoint}: no function or class {name!r} is defined there", file=file)
+    if wrong := _wrong_with(found[-1]):
+        raise UserError(f"entrypoint {entrypoint}: {wrong}", file=file, line=found[-1].lineno)
+
+
+def _top(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements of a module, those below `if`, `try` and `with` among them, not those inside of functions."""
+    for node in body:
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            inner = [child for child in ast.iter_child_nodes(node) if isinstance(child, (ast.stmt, ast.ExceptHandler))]
+            handlers = [statement for h in inner if isinstance(h, ast.ExceptHandler) for statement in h.body]
+            yield from _top([*(child for child in inner if isinstance(child, ast.stmt)), *handlers])
+
+
+def _names(node: ast.stmt) -> set[str]:
+    """What a statement gives a name to."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return {node.name}
+    if isinstance(node, (ast.ImportFrom, ast.Import)):
+        return {alias.asname or alias.name for alias in node.names}
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return {each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)}
+
+
+def _wrong_with(node: ast.stmt) -> str:
+    """Why a definition cannot be called with a RunContext, and done when it returns; empty where it can, or may."""
+    if isinstance(node, ast.AsyncFunctionDef):
+        return f"{node.name} is an `async def`, which only begins when it is awaited: `asyncio.run(...)` in a `def`"
+    if not isinstance(node, ast.FunctionDef) or node.decorator_list:  # a decorator may change what it takes
+        return ""
+    if _yields(node.body):
+        return f"{node.name} is a generator (it has a `yield`), which does nothing when it is called"
+    given = node.args
+    positional = len(given.posonlyargs) + len(given.args)
+    if positional == 0 and given.vararg is None:
+        return f"{node.name}() takes no argument, and is called with one: `def {node.name}(ctx):`"
+    if positional - len(given.defaults) > 1 or any(default is None for default in given.kw_defaults):
+        return f"{node.name} needs more than one argument, and is called with one: `def {node.name}(ctx):`"
+    return ""
+
+
+def _yields(body: Iterable[ast.AST]) -> bool:
+    """Whether there is a `yield` that is not another function's."""
+    inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+    return any(
+        isinstance(node, (ast.Yield, ast.YieldFrom))
+        or (not isinstance(node, inner) and _yields(ast.iter_child_nodes(node)))
+        for node in body
+    )
 
 
 def _followed(root: Path, first: str) -> tuple[tuple[File, ...], tuple[str, ...]]:
@@ -177,7 +224,11 @@ def _check_size(first: str, root: Path, files: list[tuple[Path, int]]) -> None:
 def _imports(file: Path) -> Iterator[str]:
     if file.suffix != ".py":
         return
-    for node in ast.walk(_parsed(file)):
+    try:
+        tree = _parsed(file)
+    except UserError:  # it is copied; who imports it will be told
+        return
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -186,8 +237,12 @@ def _imports(file: Path) -> Iterator[str]:
 
 def _parsed(file: Path) -> ast.Module:
     try:
-        return ast.parse(file.read_bytes(), filename=str(file))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an odd escape in a text is no business of ours
+            return ast.parse(file.read_bytes(), filename=str(file))
     except SyntaxError as error:
         raise UserError(f"not valid Python: {error.msg}", file=file, line=error.lineno) from None
-    except ValueError as error:
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", file=file) from None
+    except (ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"not valid Python: {error}", file=file) from None

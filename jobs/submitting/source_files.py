@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +37,15 @@ def belongings(root: Path, folder: Path) -> Belongings:
     for path in sorted(_walk(folder)):
         relative = path.relative_to(root)
         try:
-            size = path.stat().st_size
+            about = path.stat()
         except OSError:  # a link to nothing
+            continue
+        size = about.st_size
+        if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for, for ever
+            found.left_out.append(f"{relative} (no file, but a {_special(about.st_mode)})")
+            continue
+        if not os.access(path, os.R_OK):
+            found.left_out.append(f"{relative} (it cannot be read)")
             continue
         if path.suffix in _CODE:
             found.files.append((relative, size))
@@ -51,6 +59,10 @@ def belongings(root: Path, folder: Path) -> Belongings:
         return Belongings()
     _add_small(found, others, folder.relative_to(root))
     return found
+
+
+def _special(mode: int) -> str:
+    return "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
 
 
 def looks_secret(path: Path) -> bool:

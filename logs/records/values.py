@@ -145,8 +145,7 @@ def _plain_number(value: object) -> int | float | None:
         return value
     if type(value) is dict or type(value) is list:
         return None
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.bool_):
+    if _is_a(value, "numpy", "bool_"):
         return bool(value)
     if isinstance(value, Integral):
         return int(value)
@@ -200,13 +199,17 @@ def _tensor_as_array(tensor: Any, name: str) -> Any:
 
 
 def _is_tensor(value: object) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+    return _is_a(value, "torch", "Tensor")
 
 
 def _is_array(value: object) -> bool:
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.ndarray)
+    return _is_a(value, "numpy", "ndarray")
+
+
+def _is_a(value: object, module: str, name: str) -> bool:
+    """Without an import: where the library is not loaded, nothing is one. (A user's module may be called so, too.)"""
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(value, kind)
 
 
 def _key_text(key: object) -> str:

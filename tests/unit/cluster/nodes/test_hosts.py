@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -207,7 +209,31 @@ def test_ssh_is_asked_so_that_it_never_asks() -> None:
     assert "BatchMode=yes" in command
     assert command[-2] == "quattro"
     shell = subprocess.run(["sh", "-c", f"printf '%s\\n' {command[-1]}"], capture_output=True, text=True, check=True)
-    assert shell.stdout.splitlines() == ["bash", "-c", "exec ~/env/bin/python -m 'a b'"]
+    env, lines, *rest = shell.stdout.splitlines()
+    assert (env, rest[:2]) == ("env", ["bash", "-c"])
+    assert base64.b64decode(lines.removeprefix("TERRY_LINES=")).decode().splitlines() == [
+        "unset TERRY_LINES",
+        "exec ~/env/bin/python -m 'a b'",
+    ]
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "dash", "csh", "tcsh", "zsh", "fish"])
+def test_setup_works_whatever_the_shell_of_the_account_is(shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed here")
+    lines = ("export GREETING='good day!'", 'for word in a b; do GREETING="$GREETING $word"; done')
+    seen = "os.environ['GREETING'], sys.argv[1:], 'TERRY_LINES' in os.environ, sys.stdin.read()"
+    program = f"import os, sys; print({seen})"
+    node = SshNode(host="quattro", setup=NodeSetup(setup=lines, python=sys.executable))
+    line = node.command(["-c", program, "it's `$HOME`!"])[-1]
+    done = subprocess.run([shell, "-c", line], input="to you", capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ('good day! a b ["it\'s `$HOME`!"] False to you\n', "")
+
+
+@pytest.mark.parametrize("noise", ["", "Welcome!\n", "Welcome, and no line end", "\x1b[1mhello\x1b[0m"])
+def test_whatever_rc_files_print_the_answer_is_found(noise: str) -> None:
+    report = NodeReport(name="quattro", state=NodeState.JOINED)
+    assert answer_of(f"{noise}{MARK}{msgspec.json.encode(report).decode()}\nbye\n") == report
 
 
 def test_our_own_versions_fit() -> None:

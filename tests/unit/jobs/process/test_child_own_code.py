@@ -244,3 +244,19 @@ def test_the_result_is_json_that_everybody_reads(tmp_path: Path) -> None:
     assert attempt.wait() == 0
     found = json.loads(attempt.run.result.read_bytes())
     assert (found["loss"], found["names"], found["by"]) == (0.5, ["a"], {"x": 1})
+
+
+# code
+
+
+def test_a_module_called_like_one_that_is_loaded_is_the_users_own(tmp_path: Path) -> None:
+    for name in ("queue", "yaml", "statistics", "numpy"):
+        (tmp_path / f"{name}.py").write_text("MINE = True\n")
+    names = "import queue, yaml, statistics, numpy\n"
+    body = "def main(ctx):\n    mine = [m.MINE for m in (queue, yaml, statistics, numpy)]\n"
+    body += "    ctx.log(1, loss=True)\n    ctx.finish({'mine': mine, 'argv': sys.argv})\n"
+    attempt = start(job(tmp_path, names + body))
+    assert attempt.wait() == 0, stderr(attempt)
+    result = read_result(attempt.run)
+    assert result["mine"] == [True] * 4
+    assert result["argv"] == [f"{attempt.run.source}/lab.py"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,56 @@ def test_code_that_changes_while_it_is_submitted_is_refused(tmp_path: Path, lab:
     (lab / "run.py").write_text("def main(ctx): print()\n")
     with pytest.raises(UserError, match="changed while it was being submitted"):
         found.copy(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("async def main(ctx): ...", "async def"),
+        ("def main(ctx):\n    yield 1", "generator"),
+        ("def main(): ...", "takes no argument"),
+        ("def main(ctx, more): ...", "more than one argument"),
+        ("def main(ctx, *, rate): ...", "more than one argument"),
+        ("def other():\n    def main(ctx): ...", "no function or class 'main'"),
+    ],
+)
+def test_what_cannot_be_an_entry_point_is_found_at_submission(tmp_path: Path, code: str, message: str) -> None:
+    write(tmp_path, **{"lab.py": code})
+    with pytest.raises(UserError, match=message):
+        find("lab:main", [tmp_path])
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def main(*args): ...",
+        "def main(ctx, rate=1, *, more=2): ...",
+        "def main(ctx):\n    def inner():\n        yield 1\n    list(inner())",
+        "try:\n    from elsewhere import main\nexcept ImportError:\n    def main(ctx): ...",
+        "if True:\n    def main(ctx): ...",
+        "class main:\n    def __init__(self, ctx): ...",
+        "main = lambda ctx: None",
+        "main: object = print",
+        "import functools\n@functools.cache\ndef main(): ...",
+    ],
+)
+def test_what_may_be_an_entry_point_is_let_through(tmp_path: Path, code: str) -> None:
+    write(tmp_path, **{"lab.py": code})
+    assert find("lab:main", [tmp_path]).files
+
+
+def test_whatever_lies_among_the_code_is_copied_or_named(tmp_path: Path, lab: Path) -> None:
+    write(lab, **{"old.py": "print 'python 2'", "deep.py": "(" * 5000, "notes.txt": "x", "escape.py": "x = '\\d'"})
+    os.mkfifo(lab / "pipe.py")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(lab / "sock.py"))
+    listener.close()
+    (lab / "gone.py").symlink_to("nowhere.py")
+    Path(os.fsdecode(os.fsencode(lab) + b"/odd-\xff.txt")).write_text("x")
+    found = find("lab.run:main", [tmp_path])
+    names = {str(file.name) for file in found.files}
+    assert {"lab/old.py", "lab/deep.py", "lab/notes.txt", "lab/escape.py", "lab/odd-\udcff.txt"} <= names
+    assert set(found.left_out) == {"lab/pipe.py (no file, but a pipe)", "lab/sock.py (no file, but a socket)"}
+    found.copy(tmp_path / "copy")
+    assert len(find("lab.run:main", [tmp_path / "copy"]).files) == len(found.files)
+    assert "pipe" in notices([found])[0]

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from terry.jobs.process.checkpoints import Checkpoint, CheckpointStore
     from terry.models.training_state import TrainingState, TrainingStateBuffers
 
+__all__ = ["RunContext"]
+
 
 #: Fields of model.Progress that a job may tell, and what each is.
 _LIVE: dict[str, Callable[[Any, str], Any]] = {

@@ -23,6 +23,8 @@ from terry.jobs.trained.members import EnsembleMembers, changed, find_members, n
 from terry.jobs.trained.writing import Sample, Writer
 from terry.models.language_model import LanguageModel
 
+__all__ = ["Trained", "load"]
+
 
 class Trained:
     """An ensemble, or one run as an ensemble of one, with its vocabulary: what `load` gives."""

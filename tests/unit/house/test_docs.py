@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
+import re
 import subprocess
 import sys
 import typing
@@ -91,6 +93,15 @@ def test_every_verb_and_option_is_in_the_reference(generate: ModuleType) -> None
         for parameter in verb.params:
             if parameter.param_type_name == "option":
                 assert parameter.opts[0] in text, (verb.name, parameter.opts)
+
+
+def test_what_the_python_reference_shows_is_marked_as_public() -> None:
+    """In `__all__` of its module; views are reached by what returns them."""
+    shown = re.findall(r"^<!-- api: ([\w.]+):(\w+) -->$", (DOCS / "reference" / "python.md").read_text(), re.MULTILINE)
+    assert len(shown) >= 6
+    for module, name in shown:
+        if not module.startswith("terry.logs.view"):
+            assert name in importlib.import_module(module).__all__, f"{module}.{name}"
 
 
 def test_a_setting_says_what_it_takes(generate: ModuleType) -> None:

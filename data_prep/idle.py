@@ -47,6 +47,16 @@ def idle_settings(section: Any, path: tuple[str, ...] = ()) -> Iterator[Idle]:
             yield from idle_settings(value, (*path, name))
 
 
+def applies(section: Any, path: tuple[str, ...]) -> bool:
+    """Whether the setting at a path of a section has an effect there, whatever it is set to."""
+    for name in path[:-1]:
+        section = getattr(section, name)
+        if section is None:
+            return False
+    rule = next(field.metadata.get("applies") for field in dataclasses.fields(section) if field.name == path[-1])
+    return rule is None or bool(rule[1](section))
+
+
 @cache
 def _fields(kind: Any) -> list[tuple[str, Any, Rule | None, bool]]:
     """Of each field that can be idle, or holds some that can: name, default, rule, whether it is a section."""

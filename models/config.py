@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -15,6 +16,12 @@ from terry.models.errors import ConfigError
 
 #: Cells that come with this package; anything else is an import path, `package.module:Class`.
 CELLS = ("rnn", "gru", "lstm")
+
+
+def _only(needs: str, holds: Callable[[Any], bool]) -> dict[str, Any]:
+    """Metadata of a setting that does nothing but where `holds` says so."""
+    return {"applies": (needs, holds)}
+
 
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -53,11 +60,15 @@ class ModelConfig:
     #: layers, each reading the one below
     layers: int = 1
     #: size of a token's vector
-    embedding_size: int = 128
+    embedding_size: int = field(
+        default=128, metadata=_only("model.input: embedding", lambda c: c.input is Input.embedding)
+    )
     #: units of the last layer; left out: `hidden_size`
     last_size: int | None = None
     #: what a vanilla RNN applies
-    nonlinearity: Nonlinearity = Nonlinearity.tanh
+    nonlinearity: Nonlinearity = field(
+        default=Nonlinearity.tanh, metadata=_only("model.cell: rnn", lambda c: c.cell == "rnn")
+    )
     #: how a token enters
     input: Input = Input.embedding
     #: whether the embedding stays as it begins (for pre-trained vectors)
@@ -69,13 +80,15 @@ class ModelConfig:
     #: dropout of what the first layer reads
     dropout_input: float | None = None
     #: dropout between layers
-    dropout_between: float | None = None
+    dropout_between: float | None = field(
+        default=None, metadata=_only("model.layers of 2 or more", lambda c: c.layers > 1)
+    )
     #: dropout of what the output layer reads
     dropout_output: float | None = None
     #: dropout of whole words in the embedding (Gal and Ghahramani 2016)
     dropout_words: float = 0.0
     #: whether a dropout mask stays the same over time (variational dropout, Gal and Ghahramani 2016)
-    variational: bool = False
+    variational: bool = field(default=False, metadata=_only("a dropout above 0", lambda c: c.drops))
     #: dropout of the recurrent weights (DropConnect, Merity et al. 2017)
     weight_drop: float = 0.0
     #: weight of the mean square of the dropped-out output in the loss (AR, Merity et al. 2017)
@@ -85,12 +98,17 @@ class ModelConfig:
     #: how weights begin
     init: Init = Init.default
     #: range of `init: uniform`
-    init_range: float = 0.1
+    init_range: float = field(default=0.1, metadata=_only("model.init: uniform", lambda c: c.init is Init.uniform))
     #: added to the LSTM's forget gate at the beginning (Jozefowicz et al. 2015 advise 1)
-    forget_bias: float = 0.0
+    forget_bias: float = field(default=0.0, metadata=_only("model.cell: lstm", lambda c: c.cell == "lstm"))
 
     def __post_init__(self) -> None:
         self.validate()
+
+    @property
+    def drops(self) -> bool:
+        """Whether anything is dropped out but recurrent weights and whole words."""
+        return any((self.dropout, self.dropout_input, self.dropout_between, self.dropout_output))
 
     @property
     def output_size(self) -> int:
@@ -139,6 +157,10 @@ class Optimizer(StrEnum):
     adam = "adam"
     adamw = "adamw"  #: Adam with weight decay apart from the gradient (Loshchilov and Hutter 2019)
     asgd = "asgd"  #: SGD, and the average of the weights once validation stops improving (NT-ASGD, Merity et al. 2017)
+
+
+#: Rules that divide by a mean of squares.
+_DIVIDING = (Optimizer.adam, Optimizer.adamw, Optimizer.rmsprop)
 
 
 class Schedule(StrEnum):
@@ -201,11 +223,16 @@ class OptimizerConfig:
     #: decay of the weights (L2 in the gradient; apart from it with adamw)
     weight_decay: float = 0.0
     #: Adam's decay rates of the first and second moment
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    betas: list[float] = field(
+        default_factory=lambda: [0.9, 0.999],
+        metadata=_only("optimizer.name: adam or adamw", lambda c: c.name in (Optimizer.adam, Optimizer.adamw)),
+    )
     #: keeps Adam and RMSprop from dividing by 0
-    eps: float = 1e-8
+    eps: float = field(
+        default=1e-8, metadata=_only("optimizer.name: adam, adamw or rmsprop", lambda c: c.name in _DIVIDING)
+    )
     #: RMSprop's decay rate
-    alpha: float = 0.99
+    alpha: float = field(default=0.99, metadata=_only("optimizer.name: rmsprop", lambda c: c.name is Optimizer.rmsprop))
     #: gradients longer than this, all together, are shortened to it; left out: never
     clip_norm: float | None = None
     #: what the gradient is taken of
@@ -215,17 +242,23 @@ class OptimizerConfig:
     #: settings of annealing; giving them turns it on
     anneal: AnnealConfig | None = None
     #: `divide`: by what
-    divide_by: float = 2.0
+    divide_by: float = field(
+        default=2.0, metadata=_only("optimizer.schedule: divide", lambda c: c.schedule is Schedule.divide)
+    )
     #: `divide`: epochs at the full rate
-    divide_after: int = 4
+    divide_after: int = field(
+        default=4, metadata=_only("optimizer.schedule: divide", lambda c: c.schedule is Schedule.divide)
+    )
     #: `cosine`: where it ends
     minimum_lr: float = 0.0
     #: steps in which the rate rises to `lr` along a line
     warmup_steps: int = 0
     #: `asgd`: averaging begins when a validation is worse than the best of all but the last so many
-    nonmonotone: int = 5
+    nonmonotone: int = field(default=5, metadata=_only("optimizer.name: asgd", lambda c: c.name is Optimizer.asgd))
     #: `asgd`: averaging begins after so many epochs whatever validation says
-    average_after: int | None = None
+    average_after: int | None = field(
+        default=None, metadata=_only("optimizer.name: asgd", lambda c: c.name is Optimizer.asgd)
+    )
 
     def __post_init__(self) -> None:
         self.validate()
@@ -344,7 +377,10 @@ class TrainingConfig:
     #: what to do when NaN or infinity is found
     on_nan: OnNan = OnNan.fail
     #: settings of `on_nan: rollback`
-    rollback: RollbackConfig = field(default_factory=RollbackConfig)
+    rollback: RollbackConfig = field(
+        default_factory=RollbackConfig,
+        metadata=_only("training.on_nan: rollback", lambda c: c.on_nan is OnNan.rollback),
+    )
     #: what computes on a CPU; `native` knows rnn, gru and lstm in float32
     kernels: Kernels = Kernels.auto
     #: CPU threads; left out: what the process was given

@@ -40,11 +40,12 @@ bad=0
 while read -r name bound; do
   env=$WORK/$name
   $PYTHON -m venv "$env"
-  if ! "$env/bin/pip" install -q --disable-pip-version-check "$name==$bound" >"$WORK/log" 2>&1; then
+  if ! "$env/bin/pip" install -q --disable-pip-version-check "$name==$bound" >"$WORK/log" 2>&1 &&
+    ! "$env/bin/pip" install -q --disable-pip-version-check "$name==$bound.*" >"$WORK/log" 2>&1; then
     echo "$name $bound: does not install: $(grep -m1 ERROR "$WORK/log")"; bad=1; continue
   fi
-  echo "$SITE" >"$("$env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/rest.pth"
-  for finder in "$SITE"/__editable__*terry*.pth; do cp "$finder" "$env"/lib/python3*/site-packages/; done
+  echo "$SITE" >"$("$env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/0-rest.pth"
+  cp "$SITE"/__editable__*terry*.pth "$env"/lib/python3*/site-packages/
   # shellcheck disable=SC2046
   if "$env/bin/python" -m pytest -q -x -W default $(tests_of "$name") >"$WORK/log" 2>&1; then
     echo "$name $bound: installs; $(tail -1 "$WORK/log")"

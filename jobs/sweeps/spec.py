@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
@@ -36,6 +36,11 @@ def _duration(value: Any, path: Where) -> float | str:
 Duration = Annotated[float | str, Reads(_duration)]
 
 
+def _only(needs: str, holds: Callable[[Any], bool]) -> dict[str, Any]:
+    """Metadata of a setting that does nothing but where `holds` says so; see terry.data_prep.idle."""
+    return {"applies": (needs, holds)}
+
+
 #: Readers of what is no plain value: see terry.jobs.sweeps.command.
 Command = Annotated[list[str], Reads(read_command)]
 MetricPatterns = Annotated[dict[str, str], Reads(read_metrics)]
@@ -62,7 +67,8 @@ class DataConfig:
 
     dataset: str = ""  #: a name under `datasets:`; may be left out where there is just one
     batch_size: int = 32  #: rows of a batch
-    bptt: int = 35  #: stream: tokens of each row in a step (truncated backpropagation through time)
+    #: stream: tokens of each row in a step (truncated backpropagation through time)
+    bptt: int = field(default=35, metadata=_only("data.batches: stream", lambda c: c.batches is Batches.STREAM))
     batches: Batches = Batches.STREAM  #: how text becomes batches
 
     def __post_init__(self) -> None:
@@ -197,7 +203,11 @@ class RunConfig:
     metrics: MetricPatterns = field(default_factory=dict)
     environment: Environment = field(default_factory=dict)  #: variables of the process, for own code and commands
     working_folder: WorkingFolder = WorkingFolder.submission  #: where a command runs
-    parameters: dict[str, Any] = field(default_factory=dict)  #: settings of your own entry point, free-form
+    #: settings of your own entry point, free-form
+    parameters: dict[str, Any] = field(
+        default_factory=dict,
+        metadata=_only("code of your own", lambda c: c.entrypoint is not None or c.command is not None),
+    )
     time_limit: Duration | None = None  #: the run is ended after so long: seconds, or text such as `12 h`
     #: so long without a step is a hang; left out: 20 times the median step and 5 minutes at least; a day for own code
     hang_after: Duration | None = None

@@ -31,6 +31,7 @@ from terry.data_prep.config import validate as validate_dataset
 from terry.jobs.sweeps import axes, inputs, rungs
 from terry.jobs.sweeps.axes import Point
 from terry.jobs.sweeps.command import code_hash
+from terry.jobs.sweeps.idle import check_idle
 from terry.jobs.sweeps.interpolation import Interpolation, has_open
 from terry.jobs.sweeps.overrides import Override
 from terry.jobs.sweeps.parameters import require_plain
@@ -141,6 +142,10 @@ def _expand(document: Document, file: Mapping[str, Any], errors: Errors, code_ha
         if sweep.halving is not None:
             typed_runs = [run.typed for run in planned.runs]
             planned.notices += rungs.explain(sweep.halving, typed_runs, planned.ensembles)
+    try:
+        planned.notices += check_idle(planned.runs, datasets, overridden=bool(errors.overrides))
+    except Problem as problem:
+        raise errors.in_run(problem, planned.runs[0].point) from None
     return planned
 
 

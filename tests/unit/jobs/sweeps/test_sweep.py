@@ -329,7 +329,7 @@ def test_identity_is_of_what_decides_the_result(tmp_path: Path) -> None:
 
     same = ["priority=5", "resources.cpus=1", "retry.crash=9", "checkpoint.every=5 s", "threads=2", "time_limit=1 h"]
     assert {identity(o) for o in same} == {identity()}
-    others = ["training.seed=2", "model.cell=lstm", "datasets.comments.seed=3", "data.bptt=10", "parameters.x=1"]
+    others = ["training.seed=2", "model.cell=lstm", "datasets.comments.seed=3", "data.bptt=10"]
     assert len({identity(o) for o in others} | {identity()}) == len(others) + 1
 
 

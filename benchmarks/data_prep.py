@@ -4,6 +4,7 @@
     python benchmarks/data_prep.py [--corpus movie-reviews.csv] [--repeat 5]
     python benchmarks/data_prep.py --memory-mb 1000       # peak memory for a large synthetic CSV, nothing else
     python benchmarks/data_prep.py --engines              # our CSV reader beside polars', nothing else
+    python benchmarks/data_prep.py --letter [TEXT...]     # paragraphs that come back from tokens to the letter
     python benchmarks/data_prep.py --splitters            # splitters of sentences and words, nothing else
 
 Each timing is a process of its own with one thread, from the CSV file to a finished data set at word level: read, split
@@ -333,6 +334,42 @@ def tokenisers(shared: Path) -> None:
         print(f"{name}: {found:,} words, {rate:.1f} million characters per processor second")
 
 
+def letter(shared: Path, texts: list[Path]) -> None:
+    """The share of paragraphs that come back from their tokens to the letter, by text and by script.
+
+    A paragraph is what stands between empty lines, or between line breaks in a table; runs of blanks count as one.
+    """
+    from collections import Counter
+
+    from terry.data_prep.tokens import detokenise_words, words
+
+    moby = Path(__file__).parent.parent / "examples" / "data" / "moby-dick.csv"
+    every = {
+        "Moby-Dick": "\n".join(_column(moby, 2)).split("\n"),
+        "plays": (shared / "tinyshakespeare.txt").read_text().split("\n\n"),
+        "Reddit comments": "\n".join(_column(shared / "reddit-comments-sample.csv")).split("\n"),
+    }
+    every |= {path.name: path.read_text(encoding="utf-8").split("\n\n") for path in texts}
+    print(f"{'text':24} {'script':12} {'paragraphs':>10} {'to the letter':>14}")
+    for name, parts in every.items():
+        seen, same = Counter[str](), Counter[str]()
+        for paragraph in filter(None, (" ".join(part.split()) for part in parts)):
+            script = _script(paragraph)
+            seen[script] += 1
+            same[script] += detokenise_words(words(paragraph)) == paragraph
+        for script, count in seen.most_common():
+            print(f"{name:24} {script:12} {count:10,} {same[script] / count:14.2%}")
+
+
+def _script(text: str) -> str:
+    """The script of most letters of a text, by the first word of their names in Unicode."""
+    import unicodedata
+    from collections import Counter
+
+    names = Counter(unicodedata.name(c, "none").split()[0] for c in text if c.isalpha())
+    return names.most_common(1)[0][0].lower() if names else "no letters"
+
+
 def main() -> None:
     """Parse the command line."""
     shared = Path(os.environ.get("TERRY_TEST_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
@@ -342,11 +379,14 @@ def main() -> None:
     parser.add_argument("--memory-mb", type=int, help="only peak memory, for a synthetic file of this size")
     parser.add_argument("--engines", action="store_true", help="only our CSV reader beside polars'")
     parser.add_argument("--splitters", action="store_true", help="only splitters of sentences and words")
+    parser.add_argument("--letter", nargs="*", type=Path, metavar="TEXT", help="only what comes back to the letter")
     parser.add_argument("--child", choices=PIPELINES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         with tempfile.TemporaryDirectory() as folder:
             PIPELINES[arguments.child](arguments.corpus, Path(folder))
+    elif arguments.letter is not None:
+        letter(shared, arguments.letter)
     elif arguments.memory_mb:
         memory(arguments.memory_mb)
     elif arguments.engines:

@@ -21,7 +21,7 @@ import msgspec
 
 from terry.data_prep.build import Written, count_train, write_array, write_file, write_splits
 from terry.data_prep.collect_tokens import Collector
-from terry.data_prep.config import DatasetConfig, Format, Level, Splitter, Tokenizer, check_name, validate
+from terry.data_prep.config import DatasetConfig, Format, Level, Splitter, check_name, validate
 from terry.data_prep.count_vocabulary import borrow, choose_vocabulary
 from terry.data_prep.dataset import Dataset
 from terry.data_prep.embeddings import load_embeddings
@@ -33,7 +33,6 @@ from terry.data_prep.manifest import (
     MANIFEST_NAME,
     REPORT_NAME,
     RESULT_VERSION,
-    UNCHANGED_VERSION,
     VOCABULARY_NAME,
     DatasetFile,
     DatasetManifest,
@@ -127,10 +126,8 @@ def _read_as(source: Source) -> list[str]:
 
 
 def _tools(config: DatasetConfig, sources: list[Source]) -> dict[str, str]:
-    """Versions of what decides the result. Where this release reads as 0.1 did, its data sets are found again."""
-    changed = config.in_sentences and config.splitter is Splitter.rules
-    changed |= config.level is Level.word and config.tokenizer is Tokenizer.words
-    tools = {"terry": str(RESULT_VERSION if changed else UNCHANGED_VERSION), "unicode": unicodedata.unidata_version}
+    """Versions of what decides the result. What this release reads as 0.1 did is found again by its name."""
+    tools = {"terry": str(RESULT_VERSION), "unicode": unicodedata.unidata_version}
     if any(source.format is Format.jsonl for source in sources):
         tools["json lines"] = "2"
     if config.level is Level.word:

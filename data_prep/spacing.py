@@ -55,9 +55,12 @@ class Spacing:
     #: closing marks that the open ones ask for, the innermost last
     awaited: tuple[str, ...] = ()
 
-    def blank_before(self, token: str) -> bool:
-        """Whether a blank separates `token` from what came before; remembers the token."""
-        closes, opens = self._sides(token)
+    def blank_before(self, token: str, sides: tuple[bool, bool] | None = None) -> bool:
+        """Whether a blank separates `token` from what came before; remembers the token.
+
+        sides: whether it stands close to what is before and behind it, where its neighbours say so.
+        """
+        closes, opens = self._sides(token) if sides is None else sides
         neutral = _NEUTRAL.fullmatch(token) is not None
         joined = self.unspaced and (neutral or _NO_BLANKS.match(token) is not None)
         if _BLANK_BEHIND.match(self.previous[-1:]):

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from terry.data_prep.config import Tokenizer
+from terry.data_prep.pairs import Sides, sides_of
 from terry.data_prep.spacing import Spacing, blank_between_sentences
 
 if TYPE_CHECKING:
@@ -70,15 +71,31 @@ def detokenise_words(tokens: Iterable[str]) -> str:
     """Text as a person would space it: no blank before a full stop, none inside Chinese, quotation marks in pairs."""
     out: list[str] = []
     spacing = Spacing()
-    for token in tokens:
+    every = list(tokens)
+    sides = _sides(every)
+    for place, token in enumerate(every):
         if token in _BREAKS:
             _break(out, _BREAKS[token])
             spacing.pause(paragraph=_BREAKS[token] != " ")
             continue
-        if spacing.blank_before(token) and out:
+        if spacing.blank_before(token, sides.get(place)) and out:
             out.append(" ")
         out.append(token)
     return "".join(out).strip()
+
+
+def _sides(tokens: list[str]) -> dict[int, Sides]:
+    """How tokens stand that need a look at others of their paragraph, ends of sentences left out."""
+    found: dict[int, Sides] = {}
+    places: list[int] = []
+    for place, token in enumerate([*tokens, SPECIAL[STORY]]):
+        if token in (SPECIAL[PARAGRAPH], SPECIAL[STORY]):
+            inside = sides_of([tokens[i] for i in places])
+            found |= {places[i]: sides for i, sides in inside.items()}
+            places = []
+        elif token != SPECIAL[SENTENCE]:
+            places.append(place)
+    return found
 
 
 def detokenise_plain(tokens: Iterable[str], between: str) -> str:

@@ -4,6 +4,7 @@ axes           `sweep:` to points: which settings each run takes beyond the base
 command        `run.command`: any program as a job: its argument list, and what is filled in for each run
 datasets       Data sets named on the command line: files and `key=value` settings instead of an entry of a sweep file
 ensembles      `ensembles:` to members: which runs of the sweep they are, and which runs they need besides
+idle           Settings that do nothing in the runs of a sweep: refused where no run reads them, else told
 inputs         Are the files there that a data set is made of? Looked at when a sweep is submitted
 interpolation  `${run.model.hidden_size}`: values that stand elsewhere in the sweep file, by OmegaConf
 labels         Short names for the settings in which the runs of a sweep differ: `cell=gru optimizer=adam`

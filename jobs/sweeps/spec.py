@@ -203,11 +203,7 @@ class RunConfig:
     metrics: MetricPatterns = field(default_factory=dict)
     environment: Environment = field(default_factory=dict)  #: variables of the process, for own code and commands
     working_folder: WorkingFolder = WorkingFolder.submission  #: where a command runs
-    #: settings of your own entry point, free-form
-    parameters: dict[str, Any] = field(
-        default_factory=dict,
-        metadata=_only("code of your own", lambda c: c.entrypoint is not None or c.command is not None),
-    )
+    parameters: dict[str, Any] = field(default_factory=dict)  #: settings of your own entry point, free-form
     time_limit: Duration | None = None  #: the run is ended after so long: seconds, or text such as `12 h`
     #: so long without a step is a hang; left out: 20 times the median step and 5 minutes at least; a day for own code
     hang_after: Duration | None = None

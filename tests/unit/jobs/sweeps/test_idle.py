@@ -44,7 +44,6 @@ def swept(tmp_path: Path, run: dict[str, Any], sweep: dict[str, Any] | None = No
         ({"model": {"variational": True}}, "run.model.variational", "a dropout above 0"),
         ({"training": {"rollback": {"factor": 0.1}}}, "run.training.rollback", "training.on_nan: rollback"),
         ({"data": {"batches": "examples", "bptt": 20}}, "run.data.bptt", "data.batches: stream"),
-        ({"parameters": {"x": 1}}, "run.parameters", "code of your own"),
     ],
 )
 def test_a_setting_that_no_run_reads_is_refused_by_its_line(

@@ -21,12 +21,10 @@ from terry.cluster.cli.common import (
     selectors,
 )
 from terry.cluster.errors import UserError
-from terry.cluster.host.clock import now
 
 if TYPE_CHECKING:
     from terry.cluster.client.reader import Reader
     from terry.cluster.core.model import JobRecord
-    from terry.jobs.sweeps.model_jobs import Mixture
     from terry.jobs.trained.members import EnsembleMembers
 
 
@@ -76,10 +74,14 @@ def sample(current: Session, /, selectors: tuple[str, ...], **options: Any) -> N
     Texts are printed as they are written, and kept in a file of their own.
     Example: terry-cluster sample terry --unit sentence --count 100 --min-words 4
     """
+    from terry.cluster.client.models import choose_runs
+    from terry.cluster.client.reader import Reader
     from terry.jobs.sweeps.model_jobs import SampleAsked, TextFormat, WrittenUnit
     from terry.jobs.trained.members import find_members
 
-    mixture, records, reader = _choose(current, selectors, options)
+    needs_workspace(current)
+    reader = Reader(current.workspace)
+    mixture, records = choose_runs(reader, selectors, options)
     unit = options["unit"]
     asked = SampleAsked(
         mixture=mixture,
@@ -116,6 +118,7 @@ def _check_settings(asked: Any) -> None:
 def _sample_here(current: Session, asked: Any, chosen: EnsembleMembers, device: str, reader: Reader) -> None:
     import msgspec
 
+    from terry.cluster.client.models import samples_folder
     from terry.jobs.trained.writing import Writer, produce
 
     print_notice(chosen.describe())
@@ -129,7 +132,7 @@ def _sample_here(current: Session, asked: Any, chosen: EnsembleMembers, device: 
             sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
             sys.stdout.flush()
 
-    path, summary = produce(chosen, writer, _home(reader, chosen), show)
+    path, summary = produce(chosen, writer, samples_folder(reader, chosen), show)
     if current.as_json:
         print_json({**summary, "file": str(path), "samples": [msgspec.json.decode(line) for line in lines]})
         return
@@ -137,20 +140,6 @@ def _sample_here(current: Session, asked: Any, chosen: EnsembleMembers, device: 
     if "copies" in summary:
         print_notice(summary["copies"])
     print_notice(f"kept in {path}")
-
-
-def _home(reader: Reader, chosen: EnsembleMembers) -> Any:
-    """Folder of the samples: that of the run, of the ensemble's job, else of the first member."""
-    job = _ensemble_job(reader, chosen.mixture)
-    return reader.workspace.run(job or chosen.first.id).samples
-
-
-def _ensemble_job(reader: Reader, mixture: Mixture) -> str:
-    """The job of an ensemble of that name and with these members; empty where there is none."""
-    for job_id, record in reader.jobs().items():
-        if record.job.labels.get("ensemble") == mixture.name and record.job.depends_on == mixture.members:
-            return job_id
-    return ""
 
 
 @click.command()
@@ -169,11 +158,14 @@ def evaluate(current: Session, /, selectors: tuple[str, ...], **options: Any) ->
 
     Example: terry-cluster evaluate terry --split test --streams 1
     """
+    from terry.cluster.client.models import choose_runs
+    from terry.cluster.client.reader import Reader
     from terry.jobs.sweeps.model_jobs import EvaluateAsked
     from terry.jobs.sweeps.spec import EvaluatedSplit
     from terry.jobs.trained.members import find_members
 
-    mixture, records, _ = _choose(current, selectors, options)
+    needs_workspace(current)
+    mixture, records = choose_runs(Reader(current.workspace), selectors, options)
     split, streams = EvaluatedSplit(options["split"]), options["streams"]
     chosen = find_members(current.workspace, mixture)
     if options["job"]:
@@ -232,28 +224,6 @@ def _report_lines(document: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _choose(
-    current: Session, given: tuple[str, ...], options: dict[str, Any]
-) -> tuple[Mixture, list[JobRecord], Reader]:
-    """The members that are meant, with the ensemble's own settings where one is named."""
-    from terry.cluster.client.reader import Reader
-    from terry.jobs.sweeps.model_jobs import Mixture
-    from terry.jobs.trained.members import CHANGEABLE, changed, ensemble_named
-
-    needs_workspace(current)
-    reader = Reader(current.workspace)
-    mixture = ensemble_named(current.workspace, given[0]) if len(given) == 1 else None
-    names = given if mixture is None else mixture.members
-    records = [record for record in reader.select_jobs(names) if record.job.kind == "train"]
-    if not records:
-        raise UserError(f"no training is among {' '.join(given)}: name runs, a sweep, or an ensemble")
-    ids = tuple(record.job.id for record in records)
-    if mixture is None:
-        mixture = Mixture(name=ids[0] if len(ids) == 1 else "+".join(given), members=ids)
-    options = {**options, "best": options["members"]}
-    return changed(mixture, **{key: options[key] for key in CHANGEABLE if options[key]}), records, reader
-
-
 def _device(given: str | None) -> str:
     """What torch is to use here."""
     import torch
@@ -270,27 +240,10 @@ def _device(given: str | None) -> str:
 
 def _as_job(current: Session, kind: str, asked: Any, records: list[JobRecord], chosen: EnsembleMembers) -> None:
     """Hand it to the cluster, on a device like the members'."""
-    import msgspec
+    from terry.cluster.client.models import submit_model_job
 
-    from terry.cluster.client.submitting import owner
-    from terry.cluster.lifecycle.up import ensure_up, refuse_other_version
-    from terry.jobs.submitting.extra import submit_extra
-    from terry.jobs.sweeps.spec import EVALUATE, SAMPLE
-
-    refuse_other_version(current.workspace)
-    like = records[0].job
-    job_id = submit_extra(
-        current.workspace,
-        like.sweep,
-        kind,
-        EVALUATE if kind == "evaluate" else SAMPLE,
-        msgspec.to_builtins(asked),
-        like.resources,
-        {"model": asked.mixture.name},
-        now(),
-        owner(),
-    )
-    if ensure_up(current.workspace, wait=False):
+    job_id, starting = submit_model_job(current.workspace, kind, asked, records[0].job)
+    if starting:
         print_notice("a controller is being started in the background")
     if current.as_json:
         print_json({"job": job_id, "run_dir": str(current.workspace.run(job_id).root)})

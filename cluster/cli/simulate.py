@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,8 @@ import click
 
 from terry.cluster.cli.common import ExitCode, Session, print_json, print_lines
 from terry.cluster.errors import UserError
-from terry.cluster.host.clock import now
 
 if TYPE_CHECKING:
-    from terry.cluster.core.policy import Policy
     from terry.cluster.simulation.engine import Arrival, SimulationOutcome, World
     from terry.cluster.simulation.traces import Nodes
 
@@ -53,6 +50,7 @@ def simulate(
     finished runs of the sweep in this workspace did, else `--duration`.
     Example: terry-cluster simulate sweep.yaml --nodes 4x8:A100 --nodes old=2x4:V100@0.5 --duration 20min..2h
     """
+    from terry.cluster.client.simulating import document_of, policy_of
     from terry.cluster.simulation.engine import Simulation, World
     from terry.cluster.simulation.traces import nodes_of
 
@@ -66,10 +64,10 @@ def simulate(
         seed=seed,
     )
     arrivals = _arrivals(current, file, overrides, cluster, duration, seed)
-    simulation = Simulation(world, arrivals, _policy(current, policy_file))
+    simulation = Simulation(world, arrivals, policy_of(current.workspace, policy_file))
     outcome = simulation.run(_progress(len(arrivals)))
     if current.as_json:
-        print_json(_document(outcome))
+        print_json(document_of(outcome))
     else:
         print_lines(_lines(outcome, world))
     return ExitCode.FAILED if outcome.unplaced or outcome.failed else ExitCode.DONE
@@ -89,16 +87,6 @@ def _time(text: str | None, option: str) -> float | None:
     return value
 
 
-def _policy(current: Session, file: Path | None) -> Policy:
-    from terry.cluster.config import terry_yaml as config
-
-    if file is None:
-        return config.read(current.workspace).policy
-    if not file.is_file():
-        raise UserError("there is no such policy", file=file)
-    return config.read_file(file).policy
-
-
 def _arrivals(
     current: Session, file: Path, overrides: tuple[str, ...], cluster: Nodes, duration: str | None, seed: int
 ) -> list[Arrival]:
@@ -108,55 +96,11 @@ def _arrivals(
         if overrides or duration:
             raise UserError("a trace says itself what ran how long: give no KEY=VALUE and no --duration with it")
         return read_trace(file)
-    return _sweep_arrivals(current, file, overrides, cluster, duration, seed)
-
-
-def _sweep_arrivals(
-    current: Session, file: Path, overrides: tuple[str, ...], cluster: Nodes, duration: str | None, seed: int
-) -> list[Arrival]:
-    """The sweep's jobs, all at once, with the durations that finished runs of the workspace have taught."""
-    import random
-
-    import msgspec
-
-    from terry.cluster.client.submitting import owner
-    from terry.cluster.core.model import DeviceKind, Job, SpecRef
-    from terry.cluster.files.paths import WorkspacePaths
-    from terry.cluster.simulation.engine import Arrival
-    from terry.jobs.submitting.submission import SubmitOptions, prepare_submission
+    from terry.cluster.client.simulating import sweep_arrivals
 
     if not file.is_file():
         raise UserError(f"there is no file {file}; give a sweep file or a trace (*.csv)")
-    kind = DeviceKind.GPU if any(d.kind is DeviceKind.GPU for d in cluster.devices) else DeviceKind.CPU
-    nowhere = WorkspacePaths(
-        current.workspace.root / "simulated"
-    )  # all jobs of the file are new to it; never written to
-    planned = prepare_submission(nowhere, file, overrides, SubmitOptions(kind=kind), now(), owner())
-    profiles = _profiles(current)
-    draw, spec = random.Random(seed), SpecRef(path="simulated", offset=0, length=1)
-    spread = _range(duration) if duration else None
-    arrivals = []
-    for line in planned.lines:
-        job = msgspec.convert({**msgspec.to_builtins(line.job), "spec": spec}, Job)
-        profile = profiles.get(f"{job.sweep}/{job.kind}")
-        known = None if profile is None or spread is not None else profile.seconds.expect(job.labels)
-        seconds = known if known is not None else _drawn(spread, draw, job.kind)
-        arrivals.append(Arrival(at_s=0.0, job=job, seconds=seconds))
-    return arrivals
-
-
-#: Seconds that jobs take which are no runs (data preparation, evaluation) where nothing is known.
-_SMALL_JOB_S = 60.0
-
-
-def _profiles(current: Session) -> dict[str, Any]:
-    from terry.cluster.client.reader import Reader
-
-    if not current.workspace.exists:
-        return {}
-    reader = Reader(current.workspace)
-    reader.jobs()
-    return reader.state.profiles
+    return sweep_arrivals(current.workspace, file, overrides, cluster, _range(duration) if duration else None, seed)
 
 
 def _range(text: str) -> tuple[float, float]:
@@ -168,18 +112,6 @@ def _range(text: str) -> tuple[float, float]:
     if last < first:
         raise UserError(f"--duration: {high.strip()} is less than {low.strip()}")
     return first, last
-
-
-def _drawn(spread: tuple[float, float] | None, draw: Any, kind: str) -> float:
-    if kind != "train":
-        return _SMALL_JOB_S
-    if spread is None:
-        raise UserError(
-            "nobody knows how long a run takes: no run of this sweep has finished in this workspace; "
-            "give --duration, such as '20 min' or '10 min..2 h'"
-        )
-    low, high = spread
-    return float(low * (high / low) ** draw.random())
 
 
 def _progress(jobs: int) -> Any:
@@ -199,62 +131,11 @@ def _progress(jobs: int) -> Any:
 # what is told
 
 
-def _quantile(values: list[float], part: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
-
-
-def _part(used: float, there: float) -> float | None:
-    return used / there if there else None
-
-
-def _document(outcome: SimulationOutcome) -> dict[str, Any]:
-    waits = list(outcome.waits_s.values())
-    used: dict[str, float] = {}
-    for (kind, _), seconds in outcome.used_s.items():
-        used[kind] = used.get(kind, 0.0) + seconds
-    return {
-        "jobs": outcome.jobs,
-        "completed": outcome.completed,
-        "failed": outcome.failed,
-        "makespan_s": outcome.makespan_s,
-        "wait_s": {
-            "mean": sum(waits) / len(waits) if waits else 0.0,
-            "median": statistics.median(waits) if waits else 0.0,
-            **{name: _quantile(waits, part) for name, part in (("p95", 0.95), ("most", 1.0))},
-        },
-        "utilisation": {
-            kind: {
-                "devices": there,
-                "whole": _part(used.get(kind, 0.0), there * outcome.makespan_s),
-                "while_jobs_waited": _part(
-                    outcome.contended_used_s.get(kind, 0.0), outcome.contended_there_s.get(kind, 0.0)
-                ),
-            }
-            for kind, there in outcome.capacity.items()
-        },
-        "device_hours": [
-            {"kind": kind, "user": user, "hours": seconds / 3600}
-            for (kind, user), seconds in sorted(outcome.used_s.items())
-        ],
-        "user_wait_s": [
-            {"user": user, "jobs": len(waited), "mean": statistics.fmean(waited), "median": statistics.median(waited)}
-            for user, waited in sorted(outcome.user_waits_s.items())
-        ],
-        "restarts": outcome.restarts,
-        "preempted": outcome.preempted,
-        "node_deaths": outcome.node_deaths,
-        "drained": outcome.drained,
-        "never_placed": outcome.unplaced,
-        "planning_ms": {"median": 1000 * _quantile(outcome.plan_s, 0.5), "p99": 1000 * _quantile(outcome.plan_s, 0.99)},
-        "events": outcome.events,
-    }
-
-
 def _lines(outcome: SimulationOutcome, world: World) -> list[str]:
+    from terry.cluster.client.simulating import document_of
     from terry.logs.format import duration, plural
 
-    document = _document(outcome)
+    document = document_of(outcome)
     nodes = len({device.node for device in world.devices})
     wait = document["wait_s"]
     lines = [

@@ -3,11 +3,13 @@
 asking      What people ask of jobs and devices: requests into the workspace's inbox, for those that they fit
 doctor      `doctor`: is the workspace sound? Looks at files alone and changes nothing
 following   Following jobs until they have ended: reads files a few times a second, and only what changed
+models      What is asked of trained models: which runs are meant, where samples are kept, and the same as a job
 reader      What the command line knows of a workspace: read from its files alone, with the controller up or down
 reporting   What a report says of the selected runs: read from the workspace's files, put together as plain values
 results     What came out of runs, as plain values: a row for each, what sets them apart, their curves
 selectors   SELECTOR: how people name jobs on the command line
 setup       Making a workspace: private, or for a group
+simulating  What is simulated, and what came of it: a sweep's jobs with the durations that are known, and figures
 submitting  Submitting: from a sweep to jobs on disk, and a controller that will run them
 views       What is shown of jobs, as plain values: their rows, the story of one, the last lines of a file
 watching    The workspace as the source of what the dashboard shows

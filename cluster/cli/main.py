@@ -27,7 +27,6 @@ from terry.cluster.cli.simulate import simulate
 from terry.cluster.cli.submit import submit
 from terry.cluster.cli.views import explain, status, wait, watch
 from terry.cluster.errors import nearest
-from terry.cluster.files.origin import canonical
 from terry.cluster.files.paths import WorkspacePaths
 
 PROGRAM = "terry-cluster"
@@ -88,6 +87,8 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
 @click.pass_context
 def main(context: click.Context, *, workspace: str | None, as_json: bool) -> None:
     """Sweeps of recurrent language models on every GPU a lab can reach: pinned, watched, resumed after a crash."""
+    from terry.cluster.files.origin import canonical  # not for --help
+
     found = canonical(WorkspacePaths.find(workspace, os.environ, Path.cwd()))
     if isinstance(context.obj, DiskWatch):
         context.obj.folder = found.root

@@ -31,6 +31,14 @@ def test_leaves_heavy_modules_out(code: str) -> None:
     assert not imported(code) & set(HEAVY)
 
 
+def test_help_needs_little_of_our_own() -> None:
+    """What reads a workspace is imported where one is read."""
+    ours = {m for m in imported("import terry.cluster.cli.main") if m.startswith("terry.cluster.")}
+    rooms = {module.split(".")[2] for module in ours}
+    assert rooms <= {"cli", "core", "errors", "files", "host"}
+    assert {m for m in ours if m.startswith("terry.cluster.files.")} == {"terry.cluster.files.paths"}
+
+
 def test_help_of_every_verb() -> None:
     """Each verb says what it does; those that take names show an example."""
     from terry.cluster.cli.main import VERBS, run

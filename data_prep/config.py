@@ -21,10 +21,12 @@ from terry.data_prep.idle import idle_settings
 class Format(Enum):
     """How a source file is laid out."""
 
-    auto = "auto"  #: by the file's name: .csv, .tsv/.tab, .jsonl/.ndjson/.json, anything else is text
+    auto = "auto"  #: by the file's name: .csv, .tsv/.tab, .jsonl/.ndjson/.json, .parquet, .arrow/.feather, else text
     csv = "csv"  #: rows with a delimiter (sniffed unless given) and quotes
     tsv = "tsv"  #: the same, delimited by tabs
     jsonl = "jsonl"  #: one JSON object a line
+    parquet = "parquet"  #: a table of Apache Parquet
+    arrow = "arrow"  #: a table of Apache Arrow, as a file (Feather) or as a stream (the `datasets` library)
     text = "text"  #: plain text; one file is one story
 
 
@@ -123,7 +125,9 @@ DEFAULT_CLEAN = (Clean.deleted, Clean.html_entities, Clean.control, Clean.nfc)
 
 
 #: Formats whose rows have columns, of which `column` names one.
-COLUMNAR = (Format.csv, Format.tsv, Format.jsonl)
+COLUMNAR = (Format.csv, Format.tsv, Format.jsonl, Format.parquet, Format.arrow)
+#: Formats that are bytes, not text in some encoding.
+BINARY = (Format.parquet, Format.arrow)
 _DELIMITED = (Format.csv, Format.tsv)
 
 
@@ -180,7 +184,9 @@ class DatasetConfig:
     #: one character that takes the next one literally, as in \" (doubled quotes are always understood)
     escape: str | None = field(default=None, metadata=_read_as(*_DELIMITED))
     #: any name that Python knows; found out unless given
-    encoding: str | None = None
+    encoding: str | None = field(
+        default=None, metadata=_read_as(*(each for each in Format if each not in (Format.auto, *BINARY)))
+    )
     #: what to do with rows that do not fit the header
     ragged: Ragged = field(default=Ragged.skip, metadata=_read_as(*COLUMNAR))
     #: what one example is

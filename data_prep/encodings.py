@@ -77,6 +77,8 @@ def _unpacked(raw: BinaryIO) -> BinaryIO:
 _FOREIGN: Final = (
     (b"\x28\xb5\x2f\xfd", "is packed by zstd: unpack it first"),
     (b"PK\x03\x04", "is a zip archive or an office document: unpack it, or save it as CSV or text"),
+    (b"PAR1", "is a Parquet file: say `format: parquet`, or let its name end in .parquet"),
+    (b"ARROW1", "is an Arrow file: say `format: arrow`, or let its name end in .arrow"),
     (b"%PDF", "is a PDF: make it text first (pdftotext does)"),
     (b"\xd0\xcf\x11\xe0", "is an old office document: save it as CSV or text"),
     (b"SQLite format 3", "is a database: export the table as CSV"),

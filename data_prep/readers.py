@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from terry.data_prep.blocks import Block, ReadReport
-from terry.data_prep.config import Clean, DatasetConfig, Format, Paragraphs, Splitter
+from terry.data_prep.columnar import read_columnar
+from terry.data_prep.config import BINARY, Clean, DatasetConfig, Format, Paragraphs, Splitter
 from terry.data_prep.encodings import GUESSES, detect, given, head_of, open_text, replaced_bytes
 from terry.data_prep.errors import DataError
 from terry.data_prep.json_lines import read_json_lines
@@ -20,6 +21,10 @@ _LONGEST_PARAGRAPH: Final = 1 << 22
 
 def read(source: Source, config: DatasetConfig, report: ReadReport) -> Iterator[Block]:
     """The text of one file, story by story. Raises DataError where it cannot be read as asked."""
+    if source.format in BINARY:
+        report.encoding = "utf-8"
+        yield from read_columnar(source, config, report)
+        return
     report.encoding = detect(source.path) if config.encoding is None else given(source.path, config.encoding)
     report.guessed = config.encoding is None and report.encoding in GUESSES
     reader = {Format.jsonl: read_json_lines, Format.text: read_text}.get(source.format, read_table)

@@ -24,12 +24,17 @@ _FORMATS: Final = {
     ".jsonl": Format.jsonl,
     ".ndjson": Format.jsonl,
     ".json": Format.jsonl,
+    ".parquet": Format.parquet,
+    ".arrow": Format.arrow,
+    ".feather": Format.arrow,
     ".txt": Format.text,
     ".text": Format.text,
     ".md": Format.text,
 }
 
 
+#: What the `datasets` library writes beside its tables: about them, not texts.
+_ABOUT_DATASETS: Final = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
 #: Endings that are told one by one of a folder's files.
 _SHOWN: Final = 6
 
@@ -156,7 +161,7 @@ def _plain_suffix(path: Path) -> str:
 
 
 def _known(path: Path) -> bool:
-    return _plain_suffix(path) in _FORMATS
+    return _plain_suffix(path) in _FORMATS and path.name not in _ABOUT_DATASETS
 
 
 def _format_of(path: Path) -> Format:

@@ -156,7 +156,7 @@ def words_of_old(document: Document) -> list[str]:
         (("sweep", part, key), values)
         for part, axes_of in (document.value.get("sweep") or {}).items()
         if part in {"grid", "zip"}
-        for key, values in axes_of.items()
+        for key, values in (axes_of or {}).items()
         if key.split(".")[0] == "parameters"
     ]
     return [

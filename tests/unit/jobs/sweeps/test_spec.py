@@ -133,3 +133,8 @@ def test_no_word_from_elsewhere_is_a_key_of_ours_for_something_else() -> None:
 
     ours = {key.rpartition(".")[2] for key in all_keys(RunConfig)}
     assert not {word for word in ALSO_CALLED if word in ours}
+
+
+@pytest.mark.parametrize("empty", ["zip:", "random:", "halving:"])
+def test_an_empty_part_is_none(tmp_path: Path, empty: str) -> None:
+    assert len(load(tmp_path, BASE + f"sweep:\n  grid: {{training.seed: [1, 2]}}\n  {empty}\nensembles:\n").runs) == 2

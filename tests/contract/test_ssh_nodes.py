@@ -23,9 +23,10 @@ _START = """
 import sys
 from pathlib import Path
 from terry.cluster.ray.head import HeadPlace, start_head
-from terry.cluster.ray.daemons import Resources
+from terry.cluster.ray.daemons import NodeResources
 from terry.cluster.files.paths import WorkspacePaths
-start_head(Workspace(Path(sys.argv[1])), HeadPlace(address="10.77.0.1", offered=Resources(name="head", cpus=0)))
+place = HeadPlace(address="10.77.0.1", offered=NodeResources(name="head", cpus=0))
+start_head(WorkspacePaths(Path(sys.argv[1])), place)
 """
 
 

@@ -6,6 +6,7 @@ child           The first of our code in a job's process: makes it safe to crash
 context         RunContext: all that a running job may use
 device_check    Is the device that was asked for the one that is used? Asked before the first step
 halving         Successive halving: runs of a sweep that do worse than others at the same point end early (ASHA)
+loop            A plain PyTorch loop in and out of a checkpoint: `ctx.restore(...)` and `ctx.save(step)`
 order           The order that starts a job's process, as its agent hands it over
 preload         What a forkserver imports before it forks: whatever a job would otherwise import by itself, each time
 program_output  What a program says of how it goes on: its output by patterns, and the files that it writes

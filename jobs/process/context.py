@@ -35,6 +35,7 @@ from terry.logs.records.values import Refused, as_count, number, pack, unpack, w
 
 if TYPE_CHECKING:
     from terry.jobs.process.checkpoints import Checkpoint, CheckpointStore
+    from terry.jobs.process.loop import LoopState
     from terry.models.training_state import TrainingState, TrainingStateBuffers
 
 __all__ = ["RunContext"]
@@ -147,6 +148,7 @@ class RunContext:
         self._metrics: MetricsWriter | None = None
         self._events: EventWriter | None = None
         self._buffers: TrainingStateBuffers | None = None
+        self._loop: LoopState | None = None
         self._ends_early: HalvingVerdict | None = None
         self._checkpointed = time.monotonic()
 
@@ -339,6 +341,29 @@ class RunContext:
         if checkpoint is not None:
             self.progress(step=checkpoint.step, checkpoint_step=checkpoint.step)
         return checkpoint
+
+    def restore(self, **parts: Any) -> int:
+        """Put a plain PyTorch loop back where its newest checkpoint left it; returns the step, 0 the first time.
+
+        parts: by names of your own: modules, optimizers, schedules, whatever has a `state_dict`, generators, and
+        `terry.jobs.process.loop.Batches` around a DataLoader. `save` saves the same. The generators that all code
+        shares are part of it. Raises Refused, with its name, for a part that has no state.
+        """
+        from terry.jobs.process.loop import LoopState
+
+        self._loop = LoopState(parts)
+        checkpoint = self.load_checkpoint()
+        if checkpoint is None:
+            return 0
+        self._loop.load(checkpoint)
+        return checkpoint.step
+
+    def save(self, step: int, *, best: bool = False) -> None:
+        """A checkpoint of what was given to `restore`. Raises as `save_checkpoint` does."""
+        if self._loop is None:
+            raise RuntimeError("save: say first what there is to save, with `step = ctx.restore(model=model, ...)`")
+        model, others, state = self._loop.save()
+        self.save_checkpoint(step, model, optimizer=others, state=state, best=best)
 
     def checkpoint_due(self) -> bool:
         """True once `checkpoint.every` has passed since the last checkpoint, and when the job shall leave."""

@@ -277,7 +277,16 @@ class AgentJob:
             xids=self._xids,
             device_memory_bytes=self._device_memory,
         )
-        return self._write_exit(evidence.judge(found))
+        end = self._write_exit(evidence.judge(found))
+        self._remove_empty()
+        return end
+
+    def _remove_empty(self) -> None:
+        """Files into which nothing was written say no more than their absence."""
+        for path in (self.folder.stdout, self.folder.stderr, self.folder.crash):
+            with contextlib.suppress(OSError):
+                if path.stat().st_size == 0:
+                    path.unlink()
 
     def _write_exit(self, end: AttemptEnd) -> AttemptEnd:
         try:

@@ -63,7 +63,7 @@ class Outbox:
         folder = self._run.attempt(self._attempt).root
         paths = [folder / name for name in _GROWING]
         paths += sorted(self._run.tensorboard.glob("*")) if self._run.tensorboard.is_dir() else []
-        yield from (str(p.relative_to(self._run.root)) for p in paths if p.is_file())
+        yield from (str(p.relative_to(self._run.root)) for p in paths if p.is_file() and p.stat().st_size)
 
     def _others(self) -> list[str]:
         """Files that are published whole: results, reports, and whatever a user's own code leaves in its folder."""
@@ -78,8 +78,6 @@ class Outbox:
         return found
 
     def _send_growing(self, name: str) -> None:
-        if name not in self._sizes:
-            self._home.append(self._job, self._attempt, name, 0, b"")  # also of a file that stays empty
         with (self._run.root / name).open("rb") as file:
             file.seek(self._sizes.setdefault(name, 0))
             while data := file.read(CHUNK):

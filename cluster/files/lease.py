@@ -308,4 +308,14 @@ def _lock(path: Path, wait_s: float) -> int:
                 raise LockHeld(f"another controller of this workspace is alive on this node ({path})") from None
             time.sleep(0.05)
         else:
-            return descriptor
+            if _is_current(path, descriptor):
+                return descriptor
+            os.close(descriptor)  # `down` removed it just now: what we hold is nobody's lock any more
+            return _lock(path, wait_s)
+
+
+def _is_current(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -20,12 +20,16 @@ class Lock:
     @classmethod
     def try_take(cls, path: Path) -> Self | None:
         """Take it if it is free. The file must lie on this node's own disk."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                return None
+            if is_current(path, descriptor):
+                break
+            os.close(descriptor)  # `down` removed it just now: what we hold is nobody's lock any more
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         return cls(path, descriptor)
@@ -43,6 +47,14 @@ class Lock:
     def release(self) -> None:
         """Let it go."""
         os.close(self._descriptor)
+
+
+def is_current(path: Path, descriptor: int) -> bool:
+    """Whether the file that is open still has its name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def holder(path: Path) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import signal
@@ -21,7 +22,7 @@ from terry.cluster.files.lease import Liveness
 from terry.cluster.files.origin import Standing
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.files.store import read_state
-from terry.cluster.host.locks import holder
+from terry.cluster.host.locks import Lock, holder
 from terry.cluster.host.processes import Process, find, kill, kill_all, with_environment_prefix
 from terry.cluster.lifecycle.keeper import keeper_lock
 from terry.cluster.lifecycle.liveness import liveness
@@ -170,9 +171,29 @@ def take_down_on_head(workspace: WorkspacePaths, *, progress: Callable[[str], No
     end_head(workspace)
     # The kernel ends agents' processes with their agents; whatever a job has started by itself may still be there.
     kill_all(lambda: _of_agents(workspace), timeout_s=10.0)
-    (runtime_folder(workspace) / "token").unlink(missing_ok=True)
-    shutil.rmtree(runtime_folder(workspace) / "ray", ignore_errors=True)  # Ray's own logs and sockets: one set a start
+    _tidy_runtime(workspace)
     return status.controller or status.ray or status.keeper_pid is not None
+
+
+#: In the node's own folder of a workspace: data sets that were sent here, of which another sweep may make use.
+_LASTING = "away"
+
+
+def _tidy_runtime(workspace: WorkspacePaths) -> None:
+    """Leave nothing of a workspace that is down on this node's own disk: token, Ray's logs and sockets, locks."""
+    folder = runtime_folder(workspace, make=False)
+    lock = Lock.try_take(keeper_lock(workspace)) if folder.is_dir() else None
+    if lock is None:  # somebody starts it again at this moment
+        return
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != _LASTING:
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file() and path != lock.path and (path.suffix != ".lock" or holder(path) is None):
+            path.unlink(missing_ok=True)
+    lock.path.unlink()
+    lock.release()
+    with contextlib.suppress(OSError):  # not empty
+        folder.rmdir()
 
 
 def _leave_foreign(workspace: WorkspacePaths, notify: Callable[[str], None]) -> None:

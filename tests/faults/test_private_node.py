@@ -88,6 +88,6 @@ def test_a_node_without_the_workspace_does_its_share_and_survives_a_kill(bed: Be
     newest = max(number for number, _ in run.attempts())
     assert not run.attempt(newest).metrics.read_text().startswith('{"start":-1}'), "it went on, and did not begin anew"
     assert run.loss_curve.exists()
-    assert run.attempt(newest).stdout.exists()
+    assert run.attempt(newest).exit.exists()
     left = bed.on("seawolf", "sh", "-c", "ls /tmp/terry-*/away/runs").stdout.split()
     assert not [name for name in left if name.startswith("away-0")], "what is at home is not kept there"

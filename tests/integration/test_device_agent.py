@@ -259,12 +259,12 @@ def test_an_agent_that_was_away_itself_does_not_call_its_jobs_hung(harness: Harn
         harness.agent._checked -= 95.0 if also_for_us else 0.0
         woke.set()
 
-    harness.agent._note(lambda: pass_95_s(also_for_us=True))
+    harness.agent._post(lambda: pass_95_s(also_for_us=True))
     assert woke.wait(30.0)
     harness.agent.poll(1, harness.incarnation, 0, 10**9, 1.0)
     assert job in harness.agent._outbox.jobs
     assert job._ended_for is None
-    harness.agent._note(lambda: pass_95_s(also_for_us=False))
+    harness.agent._post(lambda: pass_95_s(also_for_us=False))
     assert harness.ended().reason is EndReason.HUNG, "nobody was away: that is silence"
 
 

@@ -16,8 +16,10 @@ from terry.cluster.client.reader import Reader
 from terry.cluster.files import durable, lease, live, origin
 from terry.cluster.files.origin import Standing
 from terry.cluster.files.paths import WorkspacePaths
+from terry.cluster.host.locks import Lock
 from terry.cluster.host.processes import Process, boot_id, find
 from terry.cluster.lifecycle.on_head import cluster_status, take_down_on_head
+from terry.cluster.ray.daemons import runtime_folder
 from terry.cluster.ray.head import Head, read_head
 from tests.helpers.controller_bench import Bench
 from tests.helpers.queue_values import at
@@ -182,3 +184,33 @@ def test_one_that_an_earlier_version_wrote_is_its_own(original: WorkspacePaths) 
     assert read_head(original) is not None
     origin.settle(original)
     assert origin.standing(original) is Standing.OWN
+
+
+def test_down_leaves_nothing_on_the_nodes_own_disk(original: WorkspacePaths, daemon: Process) -> None:
+    folder = runtime_folder(original)
+    (folder / "ray" / "session").mkdir(parents=True)
+    (folder / "token").write_text("secret")
+    (folder / "controller.lock").touch()
+    take_down_on_head(original)
+    assert not folder.exists()
+    assert not daemon.alive
+
+
+def test_down_leaves_what_somebody_holds_and_data_sets_that_were_sent_here(original: WorkspacePaths) -> None:
+    folder = runtime_folder(original)
+    (folder / "away" / "datasets").mkdir(parents=True)
+    (folder / "node.lock").touch()
+    lock = Lock.take(folder / "node.lock", 5.0)
+    take_down_on_head(original)
+    assert {path.name for path in folder.iterdir()} == {"away", "node.lock"}
+    lock.release()
+
+
+def test_a_lock_that_was_removed_while_it_was_opened_is_taken_anew(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    first = Lock.try_take(path)
+    assert first is not None
+    path.unlink()
+    second = Lock.try_take(path)
+    assert second is not None
+    assert Lock.try_take(path) is None

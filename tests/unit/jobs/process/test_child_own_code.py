@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from terry.cluster.core.model import EndReason
 from terry.cluster.errors import UserError
@@ -16,6 +19,7 @@ from terry.logs.records.metrics import read_series
 from terry.logs.records.results import read_result
 from tests.helpers.job_processes import Attempt, start
 from tests.unit.jobs.process.test_child import job, report
+from tests.unit.logs.records.test_values import same, values
 
 
 @pytest.fixture(autouse=True)
@@ -260,3 +264,52 @@ def test_a_module_called_like_one_that_is_loaded_is_the_users_own(tmp_path: Path
     result = read_result(attempt.run)
     assert result["mine"] == [True] * 4
     assert result["argv"] == [f"{attempt.run.source}/lab.py"]
+
+
+# any value, through it all
+
+_ANY = """
+import numpy as np, torch
+def main(ctx):
+    with open(ctx.parameters["file"]) as file:
+        given = eval(file.read(), {"nan": float("nan"), "inf": float("inf"), "np": np, "torch": torch,
+                                   "tensor": torch.tensor})
+    found, kept, refused = ctx.load_checkpoint(), {}, []
+    if found is None:
+        for name, value in given.items():
+            try:
+                ctx.save_checkpoint(1, {}, state={name: value})
+                kept[name] = value
+            except TypeError as error:
+                assert name in str(error), str(error)
+                refused.append(name)
+        ctx.save_checkpoint(2, {}, state=kept)
+        ctx.flush()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    ctx.finish(found.state)
+"""
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(values | st.sampled_from([1j, {1, 2}, b"x", 10**400, {"a": {2: {3}}}]), min_size=5, max_size=40))
+def test_any_value_comes_through_a_crash_to_the_results_or_was_refused_by_name(given: list[Any]) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="terry-any-"))
+    named = {f"value_{number}": value for number, value in enumerate(given)}
+    (folder / "values").write_text(repr(named))
+    order = job(folder, _ANY, file=str(folder / "values"))
+    assert start(order).wait() == -11
+    second = start(order, 2)
+    assert second.wait() == 0, stderr(second)
+    result = read_result(second.run)
+    for name, value in named.items():
+        assert (name in result) == is_kept(value), name
+        assert name not in result or same(value, result[name]), name
+
+
+def is_kept(value: Any) -> bool:
+    """Sets and complex numbers have no place in JSON; all else of these values has."""
+    if isinstance(value, dict):
+        return all(map(is_kept, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(is_kept, value))
+    return not isinstance(value, (set, complex))

@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_WORKSPACE ?= terry-runs
+# most of the suite waits: several workers, groups as in tests/conftest.py
+SIDE_BY_SIDE := -n auto
 
 # What an install depends on; the kernels are compiled by it where a C compiler is.
 MADE_OF := pyproject.toml setup.py constraints.txt $(wildcard models/kernels/*.[ch])
@@ -17,7 +19,7 @@ demo: $(VENV)/.installed
 	terry submit examples/demo.yaml --watch && terry wait demo && terry results demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from terry.data_prep.batches import StreamBatches
 from terry.models.config import (
     ModelConfig,
     Nonlinearity,
@@ -156,9 +158,15 @@ def test_killed_anywhere_a_run_that_is_rolled_back_ends_with_the_same_bits(stop:
 
 
 def test_a_validation_that_is_not_finite_counts_too() -> None:
-    optimizer = OptimizerConfig(lr=2e38, warmup_steps=1000)
+    """A word that training never meets, with a vector so long that one unit's sum overflows on any processor."""
+    known = np.random.default_rng(0).integers(0, toy.VOCABULARY - 1, 203).astype(np.uint16)
+    optimizer = OptimizerConfig(name=Optimizer.sgd, lr=1e-3)
+    trainer = toy.trainer(MODEL, optimizer, training(50), data=lambda: StreamBatches(known, batch_size=4, bptt=7))
+    with torch.no_grad():
+        trainer.model.embedding[-1] = 3e38
+        trainer.model.layers[0].weight_ih[0] = 1.0
     with pytest.raises(NotFinite) as caught:
-        toy.trainer(ModelConfig(hidden_size=6, embedding_size=5), optimizer, training(50)).run()
+        trainer.run()
     assert (caught.value.step, caught.value.tensor) == (7, "validation loss")
 
 

@@ -32,6 +32,9 @@ GROUPS = {
 }
 LEAST_WORKERS, MOST_WORKERS = 3, 8
 
+#: Threads of torch that wait for each other must not spin: the core is another worker's. Before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def group_of(test: str) -> str:
     """The group of a test by its id, `tests/unit/test_x.py::test_y`."""

@@ -1,7 +1,8 @@
 """How fast text becomes a finished data set, and in how much memory; beside pipelines of the usual kind.
 
-    pip install nltk regex nupunkt    # the peers
+    pip install nltk regex nupunkt tokenizers    # the peers
     python benchmarks/data_prep.py [--corpus movie-reviews.csv] [--repeat 5]
+    TERRY_BEFORE=folder python benchmarks/data_prep.py    # beside another build of ours, which is folder/terry
     python benchmarks/data_prep.py --memory-mb 1000       # peak memory for a large synthetic CSV, nothing else
     python benchmarks/data_prep.py --engines              # our CSV reader beside polars', nothing else
     python benchmarks/data_prep.py --letter [TEXT...]     # paragraphs that come back from tokens to the letter
@@ -111,6 +112,43 @@ def patterns(corpus: Path, folder: Path) -> None:
         _peer(corpus, folder, ends.split, words.findall)
 
 
+def polars_only(corpus: Path, folder: Path) -> None:
+    """Polars for all of it: lines are sentences, a simple pattern. It does less: no splitter, no checks, no hashes."""
+    os.environ["POLARS_MAX_THREADS"] = "1"
+    import numpy as np
+    import polars as pl
+
+    with _timed():
+        lines = pl.read_csv(corpus, columns=["body"]).to_series().str.split("\n").explode().str.strip_chars()
+        lines = lines.filter(lines != "").str.to_lowercase()
+        tokens = (lines + " \x01").str.extract_all(r"\x01|\w+(?:['’-]\w+)*|[^\w\s]").explode()
+        counts = tokens.value_counts(sort=True).head(SIZE)
+        ids = tokens.cast(pl.Enum(counts.to_series(0)), strict=False).to_physical().fill_null(SIZE).to_numpy()
+        np.save(folder / "tokens.npy", ids.astype(np.uint16))
+        counts.write_ndjson(folder / "vocabulary.jsonl")
+
+
+def hugging_face(corpus: Path, folder: Path) -> None:
+    """The `tokenizers` library: its splitter of words and punctuation, its trainer of a vocabulary, one thread."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    import csv
+
+    import numpy as np
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    csv.field_size_limit(1 << 30)
+    with _timed():
+        with corpus.open(newline="", encoding="utf-8") as file:
+            lines = [line for row in csv.DictReader(file) for line in row["body"].split("\n") if line.strip()]
+        tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
+        tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+        trainer = trainers.WordLevelTrainer(vocab_size=SIZE, special_tokens=["<unk>", "<eos>"], show_progress=False)
+        tokenizer.train_from_iterator(lines, trainer)
+        ids = np.concatenate([np.array([*each.ids, 1], dtype=np.uint16) for each in tokenizer.encode_batch(lines)])
+        np.save(folder / "tokens.npy", ids)
+        tokenizer.save(str(folder / "vocabulary.json"))
+
+
 def regex(corpus: Path, folder: Path) -> None:
     """The `regex` library with Unicode classes like ours."""
     import regex as re
@@ -164,7 +202,16 @@ def same_job(corpus: Path, folder: Path) -> None:
         building.rename(folder / "made")
 
 
-PIPELINES = {"terry": ours, "nltk": nltk, "same-job": same_job, "re": patterns, "regex": regex}
+PIPELINES = {
+    "terry": ours,
+    "before": ours,
+    "nltk": nltk,
+    "same-job": same_job,
+    "re": patterns,
+    "regex": regex,
+    "tokenizers": hugging_face,
+    "polars": polars_only,
+}
 
 
 def make_synthetic(path: Path, megabytes: int) -> None:
@@ -189,7 +236,12 @@ def make_synthetic(path: Path, megabytes: int) -> None:
 def measure(pipeline: str, corpus: Path) -> dict[str, float] | None:
     """One run in a process of its own; None if a library that it needs is missing."""
     command = [sys.executable, __file__, "--child", pipeline, "--corpus", str(corpus)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = dict(os.environ)
+    if pipeline == "before":
+        if "TERRY_BEFORE" not in environment:
+            return None
+        environment["PYTHONPATH"] = environment["TERRY_BEFORE"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode and "ModuleNotFoundError" in done.stderr:
         return None
     if done.returncode:
@@ -213,7 +265,7 @@ def compare(corpus: Path, repeat: int) -> None:
     print(f"{'pipeline':10} {'best':>6} {'median':>7} {'MB/s':>6}   {'cpu':>9} {'MB/s':>6} {'terry':>6} {'peak MB':>8}")
     for pipeline, found in runs.items():
         if not found:
-            print(f"{pipeline:10} not measured: its library is not installed")
+            print(f"{pipeline:10} not measured: its library is not installed, or no build to compare with is named")
             continue
         wall, best = statistics.median(r["wall"] for r in found), min(r["wall"] for r in found)
         processor, peak = statistics.median(r["processor"] for r in found), max(r["peak"] for r in found)

@@ -21,10 +21,13 @@ tests_of() {
     polars) echo tests/unit/data_prep ;;
     psutil) echo tests/unit/cluster/host ;;
     rich) echo tests/unit/cluster/cli/test_data.py tests/unit/logs/text ;;
+    ray) echo tests/unit/cluster/ray ;;
+    scipy) echo tests/unit/logs/statistics ;;
+    submitit) echo tests/unit/cluster/slurm ;;
     safetensors) echo tests/unit/jobs/process/test_checkpoints.py ;;
     sentencex) echo tests/unit/data_prep/test_sentences.py tests/unit/data_prep/test_words.py ;;
     tensorboard) echo tests/unit/logs -k tensorboard ;;
-    *) echo tests/unit/house/test_packaging.py ;;
+    *) echo tests/unit/house/test_docs.py ;;
   esac
 }
 

@@ -100,7 +100,7 @@ def imported(*folders: str) -> dict[str, str]:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             for name in {name.split(".")[0] for name in names} - ours - sys.stdlib_module_names:
-                for distribution in providers.get(name, [f"(no distribution has {name})"]):
+                for distribution in providers.get(name, [name]):
                     found[canonical(distribution)] = str(path.relative_to(ROOT))
     return found
 

@@ -57,6 +57,7 @@ BENCHMARKS = {
     "simulation": Benchmark(title="The scheduler of a large lab, simulated", module="simulation"),
     "agents": Benchmark(title="Many agents", module="agents"),
     "soak": Benchmark(title="Thousands of tiny real jobs", module="soak"),
+    "kernels": Benchmark(title="Kernels, beside torch", module="kernels"),
     "training": Benchmark(title="Training, beside plain PyTorch", module="training"),
     "ensemble": Benchmark(title="Ensembles", module="ensemble"),
     "power-cuts": Benchmark(title="A thousand power cuts", module="power_cuts"),

@@ -65,7 +65,7 @@ INLINE vf exp_(vf x) {
     p = fma_(p, f, splat(1.6666665459e-1f));
     p = fma_(p, f, splat(5.0000001201e-1f));
     p = fma_(p, f * f, f + splat(1.f));
-    vf scale = (vf)((vi)(((vu)t << 23)) + splati(127 << 23)); /* 2^n; the magic number's low bits are those of n */
+    vf scale = (vf)(((vu)t << 23) + (vu)splati(127 << 23)); /* 2^n; the magic number's low bits are those of n */
     return choose(x < splat(-87.f), splat(0.f), p * scale);
 }
 /* Exactly 0 and 1 far out, as their slopes must be: weights there may be huge. */

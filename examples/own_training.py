@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from terry.jobs.process.context import RunContext
+from terry.jobs.context import RunContext
 
 
 def main(ctx: RunContext) -> None:

@@ -1,6 +1,7 @@
 """What a job of this project is: its configuration, its process, its entry points.
 
 command      Entry point `terry.jobs.command:main`: runs any program, and tells how it goes and ends
+context      What a training function of one's own imports: `RunContext`, `Batches`
 evaluate     Entry point `terry.jobs.evaluate:main`: perplexity of runs and of their ensemble, as a job
 prepare      Entry point `terry.jobs.prepare:main`: make a data set, once, for all runs that read it
 sample       Entry point `terry.jobs.sample:main`: texts from a trained model, as a job

@@ -143,7 +143,7 @@ def _expand(document: Document, file: Mapping[str, Any], errors: Errors, code_ha
             typed_runs = [run.typed for run in planned.runs]
             planned.notices += rungs.explain(sweep.halving, typed_runs, planned.ensembles)
     try:
-        planned.notices += check_idle(planned.runs, datasets, overridden=bool(errors.overrides))
+        planned.notices += check_idle([run.typed for run in planned.runs], datasets, overridden=bool(errors.overrides))
     except Problem as problem:
         raise errors.in_run(problem, planned.runs[0].point) from None
     return planned

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from terry.models.config import Input
+from terry.models.kernels.memory import Layer, Memory
 from terry.models.kernels.operations import Operations, padded
 from terry.models.kernels.sequences import GATES, OutputLayer, Recurrence
-
-if TYPE_CHECKING:
-    from terry.models.kernels.network import Layer, Network
 
 #: So often must a row of the embedding be looked up on average to be projected once for all.
 REPEATED = 4
@@ -24,13 +20,13 @@ _INPUT, _WORDS, _OUTPUT, _BETWEEN, _WEIGHT = 1, 2, 3, 16, 4096
 class Pass:
     """Makes the list of operations for batches of one shape."""
 
-    def __init__(self, network: Network, time: int, batch: int, *, backward: bool) -> None:
-        self._net, self._time, self._batch, self._training = network, time, batch, backward
+    def __init__(self, memory: Memory, time: int, batch: int, *, backward: bool) -> None:
+        self._net, self._time, self._batch, self._training = memory, time, batch, backward
         self._rows = time * batch
-        self._config, self._model = network.model.config, network.model
-        self._clock = network.clock
+        self._config, self._model = memory.model.config, memory.model
+        self._clock = memory.clock
         self._vocabulary = self._model.vocabulary_size
-        self.operations = Operations(network.library)
+        self.operations = Operations(memory.library)
         self._recurrences: list[Recurrence] = []
         self._reads: dict[int, Tensor] = {}  # what each layer reads; of the first one perhaps the table of its rows
         self._natural = torch.arange(4)

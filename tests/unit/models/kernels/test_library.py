@@ -19,6 +19,7 @@ CPU = torch.device("cpu")
 
 
 def test_without_a_library_torch_computes_and_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(library.VARIABLE, raising=False)
     monkeypatch.setattr(library, "_FOLDER", tmp_path)
     assert choose(ModelConfig(), TrainingConfig(), CPU) == library.find()
     assert "not built" in library.describe()

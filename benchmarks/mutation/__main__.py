@@ -27,9 +27,24 @@ FOLDERS = ("core", "scheduling")
 REASONS = Path(__file__).with_name("survivors.toml")
 #: the fast ones, without those of random lives
 TESTS = [
-    *(f"tests/unit/cluster/core/test_{name}.py" for name in ("failures", "state_machine", "state_machine_minimum")),
-    "tests/unit/cluster/core/test_waiting.py",
-    *(f"tests/unit/cluster/scheduling/test_{name}.py" for name in ("demand", "plan", "plan_policy")),
+    f"tests/unit/cluster/{folder}/test_{name}.py"
+    for folder, names in {
+        "core": (
+            "accounts",
+            "capacity",
+            "device_events",
+            "events",
+            "failures",
+            "state",
+            "state_document",
+            "state_machine",
+            "state_machine_minimum",
+            "transitions",
+            "waiting",
+        ),
+        "scheduling": ("demand", "fitting", "plan", "plan_policy", "reasons"),
+    }.items()
+    for name in names
 ]
 #: hypothesis is imported before pytest could rewrite its asserts, which nobody needs
 PYTEST = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]

@@ -182,3 +182,27 @@ def test_very_many_failures_do_not_overflow(queue: Queue) -> None:
     record = msgspec.structs.replace(queue["s-2"], budget=Budget(crash=4000))
     decision = decide(record, AttemptEnd(reason=EndReason.KILLED), queue.now)
     assert decision.not_before == queue.now + timedelta(seconds=300)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (EndReason.DISK_FULL, "held: No space left; make room, then `resume`"),
+        (EndReason.DISK_LOST, "held: No space left; once the workspace's file system is back, `resume`"),
+    ],
+)
+def test_who_is_held_for_its_disk_keeps_what_was_learnt_of_it(reason: EndReason, words: str) -> None:
+    """Devices on which it crashed, and that it needs one to itself; what is to be done is said."""
+    queue = Queue(make_cpu(), make_cpu("there"))
+    queue.submit("s-1", retry=RetryPolicy(disk=0, backoff_s=0.0))
+    for before in (EndReason.CRASHED, EndReason.CRASHED, EndReason.HOST_OUT_OF_MEMORY):
+        queue.start("s-1")
+        queue.end("s-1", before)
+    queue.start("s-1", "there:cpu")
+    record = queue.end("s-1", reason, message="No space left")
+    assert record.state is JobState.HELD
+    assert record.reason == words
+    assert record.attempts[-1].decision == words
+    assert record.avoid_devices == ("here:cpu",)
+    assert record.exclusive
+    assert record.budget.disk == (1 if reason is EndReason.DISK_LOST else 0)

@@ -6,9 +6,9 @@ import pytest
 
 from terry.cluster.core import events as e
 from terry.cluster.core.events import JobFinished, Launch, Stop
-from terry.cluster.core.model import AttemptEnd, EndReason, JobState, Resources, StopGoal
+from terry.cluster.core.model import AttemptEnd, Budget, EndReason, JobState, Resources, RetryPolicy, StopGoal
 from terry.cluster.core.state_document import from_snapshot, to_snapshot
-from terry.cluster.core.state_machine import apply, due, is_stale
+from terry.cluster.core.state_machine import KEPT_REQUESTS, apply, due, is_stale
 from terry.cluster.core.transitions import TRANSITIONS
 from terry.cluster.errors import InvalidTransition
 from terry.cluster.scheduling.plan import plan
@@ -379,3 +379,72 @@ def test_a_snapshot_is_the_state(queue: Queue) -> None:
     queue.do(e.RequestHandled(time=queue.now, request="r", note="added 2 jobs"))
     copy = from_snapshot(to_snapshot(queue.state))
     assert copy.__dict__ == queue.state.__dict__
+
+
+@pytest.mark.parametrize(
+    ("blocked", "reason", "spent"), [(False, EndReason.LAUNCH_ERROR, 1), (True, EndReason.DEVICE_BLOCKED, 0)]
+)
+def test_a_failed_launch_says_why_and_costs_only_where_it_was_nobody_elses_device(
+    queue: Queue, blocked: bool, reason: EndReason, spent: int
+) -> None:
+    queue.submit("s-1")
+    queue.place("s-1")
+    queue.do(e.LaunchFailed(time=queue.now, job_id="s-1", attempt=1, message="pid 7 is on it", blocked=blocked))
+    record = queue["s-1"]
+    assert record.state is JobState.PENDING
+    assert record.attempts[-1].end == AttemptEnd(reason=reason, message="pid 7 is on it")
+    assert record.budget.launch == spent
+    assert queue.state.free("here:cpu") == 4.0
+
+
+def test_a_lost_node_is_named_in_its_jobs_and_no_longer_counts_as_lent(queue: Queue) -> None:
+    queue.submit("s-1")
+    queue.start("s-1")
+    queue.do(e.DeviceGone(time=queue.now, device_id="here:cpu", reason="the queue wants it", given_back=True))
+    queue.do(e.NodeLost(time=queue.now, node="here", node_id="here@1"))
+    end = queue["s-1"].attempts[-1].end
+    assert end is not None
+    assert (end.reason, end.message) == (EndReason.NODE_LOST, "node here was lost")
+    assert not queue.state.devices["here:cpu"].given_back
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"), [("here:cpu is drained: dust", "here:cpu is drained: dust"), ("", "makes room")]
+)
+def test_a_job_that_is_asked_to_go_says_why(queue: Queue, said: str, shown: str) -> None:
+    queue.submit("s-1")
+    queue.start("s-1")
+    queue.do(e.PreemptRequested(time=queue.now, job_id="s-1", reason=said))
+    assert queue["s-1"].reason == shown
+
+
+def test_a_resubmission_forgives_all(queue: Queue) -> None:
+    queue.submit("s-1", retry=RetryPolicy(backoff_s=0.0))
+    for reason in (EndReason.CRASHED, EndReason.CRASHED, EndReason.HOST_OUT_OF_MEMORY):
+        queue.start("s-1")
+        queue.end("s-1", reason)
+    before = queue["s-1"]
+    assert (before.avoid_devices, before.exclusive) == (("here:cpu",), True)
+    queue.do(e.CancelRequested(time=queue.now, job_id="s-1"))
+    queue.do(e.Resubmitted(time=queue.now, job_id="s-1"))
+    after = queue["s-1"]
+    assert (after.avoid_devices, after.exclusive, after.budget, after.series) == ((), False, Budget(), 2)
+    assert after.finished_at is None
+
+
+def test_as_many_requests_are_remembered_as_was_promised(queue: Queue) -> None:
+    """A client that asks again is told what was done, instead of its being done twice."""
+    for number in range(KEPT_REQUESTS):
+        apply(queue.state, e.RequestHandled(time=queue.now, request=f"r-{number}", note=str(number)))
+    assert len(queue.state.requests) == KEPT_REQUESTS
+    apply(queue.state, e.RequestHandled(time=queue.now, request="new", note="held 1 job"))
+    assert len(queue.state.requests) == KEPT_REQUESTS
+    assert "r-0" not in queue.state.requests
+    assert queue.state.requests["r-1"] == "1"
+    assert queue.state.requests["new"] == "held 1 job"
+
+
+def test_the_newest_submission_of_a_sweep_counts_in_whatever_order_they_are_taken(queue: Queue) -> None:
+    for number, newest in ((2, 2), (1, 2), (3, 3)):
+        queue.do(e.SubmissionTaken(time=queue.now, sweep="s", number=number, request=f"r-{number}"))
+        assert queue.state.submissions == {"s": newest}

@@ -50,3 +50,34 @@ def test_who_began_to_wait_earlier_stands_first_though_it_was_told_later() -> No
     owned.remove((0, "s"), (0, 3, "s-3"))
     assert owned.oldest == 5.0
     assert list(owned.since) == ["s-0", "s-2", "s-1"]
+
+
+def test_a_place_before_all_that_were_taken_out_is_found_again() -> None:
+    """A job comes back ahead of those that had gone before it: what is left of these must not be in the way."""
+    first, second, ahead = (-1, 1, "s-1"), (-1, 5, "s-5"), (-2, 9, "s-9")
+    waiting = Waiting([first, second])
+    waiting.remove(first)
+    waiting.remove(second)
+    waiting.add(ahead)
+    assert list(waiting) == [ahead]
+    waiting.remove(ahead)
+    assert list(waiting) == []
+
+
+def test_the_highest_priority_is_that_of_the_jobs_that_are_left() -> None:
+    owned = Owned()
+    jobs = [((0, "s"), (0, 1, "s-1")), ((7, "s"), (0, 2, "s-2")), ((7, "t"), (0, 3, "t-3")), ((3, "s"), (0, 4, "s-4"))]
+    for key, place in jobs:
+        owned.add(key, place, since=1.0)
+    assert owned.highest == 7
+    owned.remove(*jobs[1])
+    assert owned.highest == 7, "another sweep's job has it too"
+    owned.remove(*jobs[2])
+    assert owned.highest == 3
+    owned.move((3, "s"), (-2, "s"), jobs[3][1])
+    assert owned.highest == 0
+    owned.remove(*jobs[0])
+    assert owned.highest == -2
+    owned.remove((-2, "s"), jobs[3][1])
+    assert len(owned) == 0
+    assert owned == Owned(), "nothing of them is left"

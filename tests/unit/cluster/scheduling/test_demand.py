@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from terry.cluster.config.nodes import SlurmGroup
 from terry.cluster.core import events as e
-from terry.cluster.core.model import EndReason, Resources
+from terry.cluster.core.model import DeviceKind, EndReason, Resources
 from terry.cluster.core.policy import Limit, Policy
-from terry.cluster.scheduling.demand import waiting_jobs
+from terry.cluster.scheduling.demand import DeviceLoad, IdleWatch, Need, WaitingJobs, waiting_jobs
 from terry.cluster.scheduling.plan import plan
 from terry.cluster.slurm.plan import GroupPlan, Seen, plan_group
 from tests.helpers.queue_values import Queue, make_cpu
@@ -108,3 +108,36 @@ def test_slurm_nodes_neither_come_nor_go_by_jobs_at_a_limit() -> None:
     for each in placed:
         queue.place(each.job_id, each.allocation.device)
     assert asked() == GroupPlan()
+
+
+def test_a_device_is_idle_from_when_its_last_job_has_left_it_or_it_has_come() -> None:
+    queue, watch = Queue(make_cpu(cores=2)), IdleWatch()
+    came = queue.now
+    submitted(queue, 2)
+    assert watch.look(queue.state, came) == (DeviceLoad(device_id="here:cpu", free=2.0, idle_since=came),)
+    assert watch.look(queue.state, came + timedelta(hours=1))[0].idle_since == came, "it has been idle all the time"
+    queue.start("s-0")
+    assert watch.look(queue.state, queue.now) == (DeviceLoad(device_id="here:cpu", free=1.0, idle_since=None),)
+    queue.end("s-0")
+    left = queue.now
+    assert watch.look(queue.state, left)[0].idle_since == left
+    assert watch.look(queue.state, left + timedelta(hours=1))[0].idle_since == left
+    queue.do(e.DeviceGone(time=queue.now, device_id="here:cpu", reason="unplugged"))
+    assert watch.look(queue.state, queue.now) == ()
+    queue.do(e.DeviceSeen(time=queue.now, device=make_cpu(cores=2, incarnation=2)))
+    back = left + timedelta(hours=2)
+    assert watch.look(queue.state, back)[0].idle_since == back, "another life of the node"
+
+
+def test_what_is_needed_is_told_all_at_once() -> None:
+    queue = Queue(make_cpu(cores=1), make_cpu("there"))
+    submitted(queue, 3)
+    queue.start("s-0")
+    queue.do(e.DeviceGone(time=queue.now, device_id="there:cpu", reason="given back", given_back=True))
+    assert IdleWatch().need(queue.state, queue.now, Policy()) == Need(
+        time=queue.now,
+        devices=(make_cpu(cores=1), make_cpu("there")),
+        waiting=(WaitingJobs(kind=DeviceKind.CPU, share=1.0, count=2),),
+        loads=(DeviceLoad(device_id="here:cpu", free=0.0, idle_since=None),),
+        held=frozenset({"here:cpu"}),
+    )

@@ -263,6 +263,7 @@ def test_many_jobs_that_can_use_no_kept_room_do_not_hide_one_that_can() -> None:
     for number in range(1, 60):
         queue.submit(f"wider-{number}", resources=Resources(cpus=3.5))
         queue.submit(f"alone-{number}", resources=Resources(cpus=1, exclusive=True))
+    queue.do(e.PriorityChanged(time=queue.now, job_id="unknown-1", priority=-1))  # after them
     _submit_short(queue, 1)
     assert set(_where(queue)) == {"short-1"}
 

@@ -42,7 +42,7 @@ TESTS = [
             "transitions",
             "waiting",
         ),
-        "scheduling": ("demand", "fitting", "plan", "plan_policy", "reasons"),
+        "scheduling": ("demand", "fitting", "plan", "plan_policy", "preemption", "reasons", "turns"),
     }.items()
     for name in names
 ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from terry.cluster.core import events as e
 from terry.cluster.core.accounts import Account, Ledger
 from terry.cluster.core.model import DeviceKind
+from tests.helpers.queue_values import Queue, at, make_cpu
 
 GPU = (DeviceKind.GPU, "ann", "")
 
@@ -43,3 +45,15 @@ def test_whoever_has_something_running_is_not_forgotten() -> None:
     ledger.forget(0.0)
     assert ledger.rate(GPU) == 0.5
     assert ledger.jobs("ann", "s") == 1
+
+
+def test_a_new_controller_forgets_what_is_long_ago() -> None:
+    """So that a workspace of years has as many accounts as there is recent work."""
+    queue = Queue(make_cpu())
+    queue.submit("s-1")
+    queue.start("s-1")
+    queue.end("s-1")
+    queue.do(e.ControllerStarted(time=queue.now, epoch=1, host="head", pid=1))
+    assert queue.state.ledger.accounts
+    queue.do(e.ControllerStarted(time=at(30 * 86_400), epoch=2, host="head", pid=1))
+    assert not queue.state.ledger.accounts

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 from terry.cluster.core import events as e
 from terry.cluster.core.events import Stop
-from terry.cluster.core.model import JobState, StopGoal
+from terry.cluster.core.model import EndReason, JobState, StopGoal
 from terry.cluster.core.state_document import from_snapshot, to_snapshot
 from terry.cluster.core.state_machine import apply, due
-from tests.helpers.queue_values import Queue, make_cpu
+from tests.helpers.queue_values import Queue, make_cpu, make_gpu
 
 
 def _two_running() -> Queue:
@@ -45,3 +45,24 @@ def test_a_drain_whose_moves_never_reached_the_journal_is_made_up_for() -> None:
         e.PreemptRequested(time=queue[j].changed_at or queue.now, job_id=j, reason="here:cpu is drained: dust")
         for j in ("s-1", "s-2")
     ]
+
+
+def test_one_other_device_is_enough_to_take_over_from_a_suspicious_one() -> None:
+    queue = Queue(make_cpu(), make_cpu("there"), make_cpu("gone"), make_gpu())
+    queue.do(e.DeviceGone(time=queue.now, device_id="gone:cpu", reason="unplugged"))
+    for number in range(3):
+        queue.submit(f"s-{number}")
+        queue.start(f"s-{number}")
+        queue.end(f"s-{number}", EndReason.CRASHED)
+    known = queue.state.devices["here:cpu"]
+    assert known.drained
+    assert known.drain_reason == "3 different jobs crashed on it within an hour"
+    assert not queue.state.devices["there:cpu"].drained
+
+
+def test_a_device_that_is_seen_again_no_longer_counts_as_given_back() -> None:
+    queue = Queue(make_cpu())
+    queue.do(e.DeviceGone(time=queue.now, device_id="here:cpu", reason="the queue wants it", given_back=True))
+    assert queue.state.devices["here:cpu"].given_back
+    queue.do(e.DeviceSeen(time=queue.now, device=make_cpu()))
+    assert not queue.state.devices["here:cpu"].given_back

@@ -162,6 +162,18 @@ def test_only_a_device_that_was_asked_for_is_kept() -> None:
     assert set(_where(queue).values()) == {"aa:cpu"}
 
 
+def test_the_roomiest_device_is_kept() -> None:
+    """There the wait is shortest."""
+    queue = Queue(*(make_cpu(name, cores=4) for name in ("aa", "bb", "cc")))
+    for name, cores in (("aa", 3.0), ("bb", 1.0), ("cc", 3.0)):
+        queue.submit(f"busy-{name}", resources=Resources(cpus=cores))
+        queue.place(f"busy-{name}", f"{name}:cpu", cores)
+    queue.submit("wide-1", resources=Resources(cpus=4), priority=1)
+    for number in range(5):
+        queue.submit(f"s-{number}")
+    assert set(_where(queue).values()) == {"aa:cpu", "cc:cpu"}
+
+
 def test_a_device_to_oneself_is_full() -> None:
     queue = Queue(make_cpu(cores=4), make_cpu("there", cores=4))
     queue.submit("s-1", resources=Resources(cpus=1, exclusive=True))

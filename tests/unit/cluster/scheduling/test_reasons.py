@@ -238,3 +238,15 @@ def test_shares_are_told_by_kind_of_device() -> None:
         "waits for its share: bob has had 0.0 GPU-hours lately (0 GPUs now), ann 1.9"
     )
     assert _why(queue, "bob-2").startswith("waits for its share: ann has had 0.0 core-hours lately (0 cores now), bob")
+
+
+def test_whoever_has_had_less_but_asks_for_a_lower_priority_is_not_the_reason() -> None:
+    queue = Queue(make_cpu(cores=1))
+    queue.submit("ann-1", owner="ann")
+    queue.start("ann-1")
+    queue.now += timedelta(hours=2)
+    queue.end("ann-1")
+    queue.submit("ann-2", owner="ann", priority=1)
+    queue.submit("bob-1", owner="bob")
+    assert [p.job_id for p in plan(queue.state, queue.now).placements] == ["ann-2"]
+    assert _why(queue, "ann-2") == "starts in a moment"

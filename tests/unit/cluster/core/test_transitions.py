@@ -122,6 +122,16 @@ def test_dependencies_are_met_or_failed_only_where_they_are(queue: Queue) -> Non
     _refused(queue, failed, "dependency s-1 may still be completed; s-2 is waiting")
 
 
+def test_a_job_that_can_do_without_a_dependency_does_not_fail_with_it(queue: Queue) -> None:
+    queue.submit("a-0")
+    queue.submit("a-1")
+    queue.submit("s-1", ["a-0", "a-1"], minimum=1)
+    queue.do(e.CancelRequested(time=queue.now, job_id="a-0"))
+    failed = e.DependencyFailed(time=queue.now, job_id="s-1", dependency="a-0")
+    assert is_stale(queue.state, failed)
+    _refused(queue, failed, "dependency a-0 may still be completed; s-1 is waiting")
+
+
 def test_a_job_of_which_nobody_heard_is_named(queue: Queue) -> None:
     cancel = e.CancelRequested(time=queue.now, job_id="s-9")
     assert is_stale(queue.state, cancel)

@@ -141,3 +141,11 @@ def test_what_is_needed_is_told_all_at_once() -> None:
         loads=(DeviceLoad(device_id="here:cpu", free=0.0, idle_since=None),),
         held=frozenset({"here:cpu"}),
     )
+
+
+def test_a_limit_on_jobs_lets_either_kind_of_node_come() -> None:
+    """Whichever of them is there first will run them."""
+    queue = Queue()
+    submitted(queue, 3)
+    submitted(queue, 3, "g", resources=Resources(gpus=0.5))
+    assert counts(queue, Policy(user_limits={"ann": Limit(jobs=2)})) == {(1.0, None): 2, (0.5, None): 2}

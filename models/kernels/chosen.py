@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from terry.models.config import CELLS, Kernels, ModelConfig, OptimizerConfig, Precision, TrainingConfig
+from terry.models.config import Kernels, ModelConfig, OptimizerConfig, Precision, TrainingConfig
 from terry.models.errors import ConfigError
 from terry.models.kernels.library import Library, describe, find
 from terry.models.kernels.native import Native
+from terry.models.kernels.sequences import GATES
 from terry.models.state import RunState
 
 
@@ -26,8 +27,8 @@ def _against(model: ModelConfig, training: TrainingConfig, device: torch.device)
     """What of these settings only torch can do; empty if nothing is."""
     if device.type != "cpu":
         return f"the device is {device}, and they are for CPUs"
-    if model.cell not in CELLS:
-        return f"model.cell is {model.cell}, and they know {', '.join(CELLS)}"
+    if model.cell not in GATES:
+        return f"model.cell is {model.cell}, and they know {', '.join(GATES)}"
     if training.precision is not Precision.float32:
         return f"training.precision is {training.precision.value}, and they compute in float32"
     return "training.compile is set" if training.compile else ""

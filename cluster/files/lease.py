@@ -282,7 +282,7 @@ def _take_epoch(workspace: WorkspacePaths, beyond: int, lease: Lease, calls: Cal
             continue
         with opened(workspace.epochs, os.O_RDONLY | os.O_DIRECTORY, calls=calls) as descriptor:
             calls.fsync(descriptor)
-        for number in range(epoch - _KEPT_EPOCHS - 2, epoch - _KEPT_EPOCHS + 1):
+        for number in range(max(1, epoch - _KEPT_EPOCHS - 2), epoch - _KEPT_EPOCHS + 1):
             with contextlib.suppress(OSError):
                 calls.unlink(workspace.epochs / f"{number:08d}")
         return epoch

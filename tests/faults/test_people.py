@@ -19,7 +19,7 @@ def records(place: UnderFire, name: str) -> list[JobRecord]:
 
 
 def test_a_sweep_is_paused_frees_its_device_and_goes_on(place: UnderFire) -> None:
-    place.submit("pause", epochs=40)
+    place.submit("pause", epochs=320)
     running = [job["id"] for job in place.until_training("pause")]
     place.run("pause", "pause")
     place.until(lambda: all(r.state in {JobState.HELD, JobState.COMPLETED} for r in records(place, "pause")))

@@ -77,7 +77,7 @@ class UnderFire:
         """What a command says with --json."""
         return json.loads(self.run("--json", *arguments).stdout)
 
-    def sweep_file(self, name: str, *, epochs: int = 40, cells: str = "gru, lstm") -> Path:
+    def sweep_file(self, name: str, *, epochs: int = 320, cells: str = "gru, lstm") -> Path:
         """A sweep of two trainings a cell."""
         path = self.folder / f"{name}.yaml"
         source = json.dumps(str(self.folder / "words.csv"))

@@ -93,7 +93,8 @@ def tells_its_limits(ctx: RunContext) -> None:
     """What of its GPU it may use, on the fake one, as it is when the first of its own code runs."""
     import fake_cuda
 
-    ctx.finish({"calls": fake_cuda.calls, "mps": {k: v for k, v in os.environ.items() if k.startswith("CUDA_MPS")}})
+    mps = {k: v for k, v in os.environ.items() if k.startswith("CUDA_MPS")}
+    ctx.finish({"calls": [list(call) for call in fake_cuda.calls], "mps": mps})
 
 
 def stands_still(ctx: RunContext) -> None:

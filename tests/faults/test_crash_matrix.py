@@ -280,10 +280,8 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_the_journal_cut_at_every_byte_of_its_last_record(tmp_path: Path) -> None:
     events = [e.Submitted(time=at(i), job=make_job(f"s-{i}")) for i in range(3)]
     journal = Journal.open(tmp_path / "whole", epoch=1)
-    for part in (
-        events[:2],
-        events[2:],
-    ):  # of a commit that is torn nothing counts, so the last record is one of its own
+    # Of a commit that is torn nothing counts, so the last record is a commit of its own.
+    for part in (events[:2], events[2:]):
         journal.append(part)
         journal.commit()
     journal.close()

@@ -90,11 +90,19 @@ class _Run:
             if device is not None:
                 fitting.take(device, demand, record)
                 return device
+            if (device := self._borrowed(fitting, turn)) is not None:
+                return device
             self._full.add(demand)
             fitting.keep(demand, record, lend=self._policy.backfill and not turn.aged)
             return None
+        return self._borrowed(fitting, turn)
+
+    def _borrowed(self, fitting: Fitting, turn: Turn) -> Device | None:
+        """Room that is kept for another job, of which only so many jobs a plan are asked whether they leave in time."""
+        if self._borrowers >= _BORROWERS_MOST or not fitting.may_lend(turn.demand):
+            return None
         self._borrowers += 1
-        return fitting.borrow(demand, record)
+        return fitting.borrow(turn.demand, turn.record)
 
     def _grant(self, turn: Turn, device: Device) -> None:
         job_id = turn.record.job.id

@@ -294,6 +294,14 @@ def test_a_short_job_uses_room_that_is_kept_for_a_large_one() -> None:
     assert plan(queue.state, queue.now + timedelta(seconds=150), patient) == Plan(), "it has waited too long already"
 
 
+def test_a_lone_short_job_uses_kept_room_too() -> None:
+    """It needs no other of its kind before it: the first of each demand was never asked."""
+    queue = Queue(make_cpu(cores=2))
+    _kept_room(queue)
+    queue.do(e.Released(time=queue.now, job_id="s-07"))
+    assert _placed(plan(queue.state, queue.now)) == ["s-07"]
+
+
 # nearness
 
 

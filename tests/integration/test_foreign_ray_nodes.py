@@ -67,7 +67,7 @@ def test_nodes_of_ours_join_theirs_and_leave_it_as_it_was(lab: Lab) -> None:
 
 
 def _trains_everywhere(lab: Lab) -> None:
-    lab.submit("mixed", epochs=10, resources__node=["login", "ours", "quattro"])
+    lab.submit("mixed", epochs=10, on=["login", "ours", "quattro"])
     lab.finish("mixed")
     lab.assert_each_done_once("mixed")
     for job in lab.trainings("mixed"):

@@ -33,8 +33,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmLab]:
 
 @pytest.fixture(scope="module")
 def reference(lab: SlurmLab) -> dict[str, set[str]]:
-    """Weights of a sweep that nothing disturbed."""
+    """Weights of a sweep that nothing disturbed: of its trainings, the first stands still until the other has begun."""
     lab.submit("reference", epochs=LONG)
+    with lab.held("reference"):
+        lab.until(lambda: all(lab.attempts(job) for job in lab.trainings("reference")))
     lab.finish("reference")
     return lab.weights("reference")
 

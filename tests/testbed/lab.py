@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ nodes:
     labels: [lab]
 """
 
+#: By torch's kernels, whether the compiled ones are there or not: those are done before a node has come or gone.
 _SWEEP = """
 name: {name}
 datasets:
@@ -38,13 +39,14 @@ datasets:
 run:
   data: {{dataset: words, batch_size: 4, bptt: 8}}
   model: {{hidden_size: 24, embedding_size: 16}}
-  training: {{epochs: {epochs}, seed: 3, log_every: 20}}
+  training: {{epochs: {epochs}, seed: 3, log_every: 20, kernels: torch}}
   checkpoint: {{every: 0.2}}
   resources: {{cpus: 1}}
 sweep:
   grid:
     model.cell: [gru, lstm]
 {grid}
+{zip}
 """
 
 
@@ -72,20 +74,24 @@ class Lab:
         done = self.bed.on("login", COMMAND, "-w", str(self.workspace.root), "--json", *arguments)
         return json.loads(done.stdout)
 
-    def submit(self, name: str, *, epochs: int = 60, **grid: list[Any]) -> None:
-        """Submit a sweep of two trainings for each combination of `grid`."""
+    def submit(self, name: str, *, epochs: int = 60, on: Sequence[str] = (), **grid: list[Any]) -> None:
+        """Submit a sweep of two trainings for each combination of `grid`, and for each node of `on`.
+
+        Where a run is done makes no other run of it; how often it logs does, and changes no weights.
+        """
         path = self.bed.shared / f"{name}.yaml"
         rest = "\n".join(f"    {key.replace('__', '.')}: {json.dumps(values)}" for key, values in grid.items())
-        path.write_text(
-            _SWEEP.format(name=name, source=self.bed.shared / "words.csv", epochs=epochs, grid=rest), encoding="utf-8"
-        )
+        every = list(range(20, 20 + len(on)))
+        each = f"  zip: {{resources.node: {list(on)}, training.log_every: {every}}}" if on else ""
+        source = self.bed.shared / "words.csv"
+        path.write_text(_SWEEP.format(name=name, source=source, epochs=epochs, grid=rest, zip=each), encoding="utf-8")
         self.run("submit", str(path))
 
     def finish(self, name: str, timeout: float = 240.0) -> None:
         """Wait until the sweep is done; it must have succeeded."""
         self.run("wait", name, "--timeout", str(timeout), timeout=timeout + 60)
 
-    def until(self, what: Callable[[], Any], timeout: float = 120.0) -> Any:
+    def until(self, what: Callable[[], Any], timeout: float = 240.0) -> Any:
         """The first true answer of `what`."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -123,6 +129,11 @@ class Lab:
             and state.jobs[job].attempts[-1].node == node
             and self.checkpoints(job, state.jobs[job].attempt)
         ]
+
+    def signal(self, signal: str, host: str, job: str) -> None:
+        """Send one to a training that runs there: after STOP it cannot be done before what is to be seen happens."""
+        pid = self.attempts(job)[-1].pid
+        assert self.bed.on(host, "kill", f"-{signal}", str(pid)).returncode == 0, (signal, host, job, pid)
 
     def checkpoints(self, job: str, attempt: int) -> list[Path]:
         """Checkpoints of an attempt."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,9 +87,15 @@ class SlurmLab(Lab):
         So it cannot be done before what is to be seen happens: Slurm takes its time.
         """
         node, job = self.until(lambda: next(iter(self.placed(name).items()), None))
-        host, pid = self.workers()[node].host, self.attempts(job)[-1].pid
-        assert self.bed.on(host, "kill", "-STOP", str(pid)).returncode == 0, (host, job, pid)
+        self.signal("STOP", self.workers()[node].host, job)
         return node, job
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Catch a training of the sweep, and let it go on at the end: its node stays taken meanwhile."""
+        node, job = self.catch(name)
+        yield
+        self.signal("CONT", self.workers()[node].host, job)
 
     def reasons(self, job: str) -> list[EndReason]:
         """Why its attempts have ended."""

@@ -39,24 +39,36 @@ def watch(workspace: WorkspacePaths) -> Watch:
     return Watch(clock.monotonic, _recall(workspace), away_s=math.inf)
 
 
-def liveness(workspace: WorkspacePaths, wait_s: float = 0.0, *, notify: Callable[[], None] = lambda: None) -> Liveness:
+def liveness(
+    workspace: WorkspacePaths, wait_s: float = 0.0, *, notify: Callable[[], None] = lambda: None, anew: bool = False
+) -> Liveness:
     """Whether the controller lives. UNKNOWN only where even `wait_s` was too short to tell.
 
     notify: is called once, where it has to wait.
+    anew: a sign of life that an earlier command has seen does not count: it may have died since.
     """
-    watched = watch(workspace)
-    deadline = clock.monotonic() + wait_s
+    watched, begun = watch(workspace), clock.monotonic()
+    deadline = begun + wait_s
     notified = False
     while True:
         held = lease.read(workspace)
         found = watched.look(held)
-        if found is not Liveness.UNKNOWN or clock.monotonic() >= deadline:
+        stale = anew and found is Liveness.ALIVE and not _changed(watched, held, begun)
+        if (found is not Liveness.UNKNOWN and not stale) or clock.monotonic() >= deadline:
             _keep(workspace, held, watched)
             return found
         if not notified:
             notify()
             notified = True
         time.sleep(_PAUSE_S)
+
+
+def _changed(watched: Watch, held: Lease | None, since: float) -> bool:
+    """Whether it lives by what was seen since then. On this node its process says so at once."""
+    if held is not None and held.is_here:
+        return True
+    after = watched.sight.changed_after if watched.sight is not None else None
+    return after is not None and after >= since
 
 
 def is_alive(workspace: WorkspacePaths) -> bool:
@@ -72,7 +84,7 @@ def is_dead(workspace: WorkspacePaths, notify: Callable[[str], None]) -> bool:
         where = held.host if held else "another node"
         notify(f"watching for {DEAD_AFTER_S:.0f} s at most whether the controller on {where} lives")
 
-    return liveness(workspace, DEAD_AFTER_S + 1.0, notify=waits) is not Liveness.ALIVE
+    return liveness(workspace, DEAD_AFTER_S + 1.0, notify=waits, anew=True) is not Liveness.ALIVE
 
 
 def silent_s(workspace: WorkspacePaths) -> float:

@@ -14,7 +14,7 @@ from terry.cluster.config.nodes import NodesConfig
 from terry.cluster.config.terry_yaml import parse
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable
-from terry.cluster.files.lease import Lease
+from terry.cluster.files.lease import Lease, Liveness
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.lifecycle import liveness, up
 from terry.cluster.lifecycle.up import ensure_up, head_hosts
@@ -145,6 +145,22 @@ def test_one_that_stands_still_is_dead_whatever_the_clocks_say(
     record_head(workspace, "seawolf")
     moment = datetime.now(UTC) + timedelta(hours=hours)
     durable.write_json(workspace.lease, Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=moment))
+    monkeypatch.setattr(up, "bring_nodes", lambda *_: [])
+    assert ensure_up(workspace, wait=True)
+    assert asked(ssh) == ["seawolf", "quattro"]
+
+
+def test_one_that_died_since_a_command_saw_it_live_is_dead(
+    workspace: WorkspacePaths, ssh: Path, monkeypatch: pytest.MonkeyPatch, passing: None
+) -> None:
+    """`submit` has seen it renew its lease a few seconds before the power went."""
+    (ssh / "quattro").write_text("echo started\n")
+    record_head(workspace, "seawolf")
+    for beat in (1, 2):
+        held = Lease(epoch=1, host="seawolf", pid=1, started="1", heartbeat=LATER, beat=beat)
+        durable.write_json(workspace.lease, held)
+        found = liveness.liveness(workspace)
+    assert found is Liveness.ALIVE
     monkeypatch.setattr(up, "bring_nodes", lambda *_: [])
     assert ensure_up(workspace, wait=True)
     assert asked(ssh) == ["seawolf", "quattro"]

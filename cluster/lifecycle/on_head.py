@@ -27,7 +27,7 @@ from terry.cluster.host.processes import Process, find, kill, kill_all, with_env
 from terry.cluster.lifecycle.keeper import keeper_lock
 from terry.cluster.lifecycle.liveness import liveness
 from terry.cluster.lifecycle.providers import head_place
-from terry.cluster.nodes.member import leave
+from terry.cluster.nodes.member import leave, read_record
 from terry.cluster.ray.daemons import foreign_environment, runtime_folder
 from terry.cluster.ray.head import end_head, is_well, read_head
 
@@ -169,6 +169,8 @@ def take_down_on_head(workspace: WorkspacePaths, *, progress: Callable[[str], No
     if head is not None and head.foreign:
         leave(workspace)  # this node may have joined theirs
     end_head(workspace)
+    if read_record(workspace) is not None:  # it was a node of an earlier head; tidied, its remains would not be found
+        leave(workspace)
     # The kernel ends agents' processes with their agents; whatever a job has started by itself may still be there.
     kill_all(lambda: _of_agents(workspace), timeout_s=10.0)
     _tidy_runtime(workspace)

@@ -19,6 +19,7 @@ from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.locks import Lock
 from terry.cluster.host.processes import Process, boot_id, find
 from terry.cluster.lifecycle.on_head import cluster_status, take_down_on_head
+from terry.cluster.nodes.member import NodeRecord
 from terry.cluster.ray.daemons import runtime_folder
 from terry.cluster.ray.head import Head, read_head
 from tests.helpers.controller_bench import Bench
@@ -194,6 +195,22 @@ def test_down_leaves_nothing_on_the_nodes_own_disk(original: WorkspacePaths, dae
     take_down_on_head(original)
     assert not folder.exists()
     assert not daemon.alive
+
+
+def test_down_ends_what_is_left_of_a_node_that_became_the_head(original: WorkspacePaths) -> None:
+    """Its raylet died with the head that it had joined; what that had started beside itself lives on."""
+    folder = runtime_folder(original)
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as beside:
+        left = find(beside.pid)
+        assert left is not None
+        gone = (left.pid, left.start - 1)
+        record = NodeRecord(boot_id=boot_id(), incarnation="i", session=left.pid, raylet=gone, started_at=at(0))
+        durable.write_json(folder / "node.json", record)
+        take_down_on_head(original)
+        ended = not left.alive
+        beside.kill()
+    assert ended
+    assert not folder.exists()
 
 
 def test_down_leaves_what_somebody_holds_and_data_sets_that_were_sent_here(original: WorkspacePaths) -> None:

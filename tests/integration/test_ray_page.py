@@ -42,6 +42,6 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 
 def test_the_page_tells_the_truth(bed: Bed) -> None:
     check(somebody(bed), Path(ROOT) / "docs" / "how-to" / "ray.md")
-    left = [line for line in bed.on("login", "ps", "-eo", "args").stdout.splitlines() if "raylet/raylet" in line]
+    left = [line for line in bed.on("login", "ps", "-ewwo", "args").stdout.splitlines() if "raylet/raylet" in line]
     assert len(left) == 1, "theirs goes on"
-    assert "terry" not in bed.on("seawolf", "ps", "-eo", "args").stdout
+    assert "terry" not in bed.on("seawolf", "ps", "-ewwo", "args").stdout

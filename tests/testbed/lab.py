@@ -173,7 +173,7 @@ class Lab:
 
     def processes(self, host: str) -> list[str]:
         """Command lines of what runs there for the workspace."""
-        listed = self.bed.on(host, "ps", "-eo", "args").stdout.splitlines()
+        listed = self.bed.on(host, "ps", "-ewwo", "args").stdout.splitlines()
         return [line for line in listed if self.workspace.id in line or "terry.cluster" in line or "ray::" in line]
 
     # intruders

@@ -8,7 +8,7 @@ from terry.cluster.core.model import Device, DeviceKind, JobRecord, JobState
 from terry.cluster.core.policy import Limit, Policy, lookup
 from terry.cluster.core.state import EPSILON, Demand, State, demand_of
 from terry.cluster.scheduling.fitting import jobs_on, matches, memory_lacking
-from terry.cluster.scheduling.turns import Shares
+from terry.cluster.scheduling.turns import Shares, Turn, Turns
 
 
 def why_waiting(state: State, job_id: str, now: datetime, policy: Policy | None = None) -> str:
@@ -40,7 +40,7 @@ class _Why:
     """The reasons of one PENDING job, the weightiest first."""
 
     def __init__(self, state: State, record: JobRecord, now: datetime, policy: Policy) -> None:
-        self._state, self._record, self._policy, self._now = state, record, policy, now.timestamp()
+        self._state, self._record, self._policy, self._when = state, record, policy, now
         self._demand: Demand = demand_of(record)
         self._shares = Shares(state, now, policy)
         self._noun = "a GPU" if self._demand.kind is DeviceKind.GPU else "CPU cores"
@@ -132,30 +132,32 @@ class _Why:
         key, gpu = (self._demand.kind, owner, ""), self._demand.kind is DeviceKind.GPU
         ledger, weight = self._state.ledger, lookup(self._policy.user_weights, owner) or 1.0
         weighs = f" (weight {weight:g})" if weight != 1.0 else ""
-        had = f"{ledger.used(key, self._now) / 3600:.1f}"
+        had = f"{ledger.used(key, self._when.timestamp()) / 3600:.1f}"
         hours = f" {'GPU' if gpu else 'core'}-hours{lately}" if lately else ""
         verb = " has had" if lately else ""
         return f"{owner}{weighs}{verb} {had}{hours} ({ledger.rate(key):g} {'GPUs' if gpu else 'cores'} now)"
 
     def _whose_turn(self, so_far: str) -> str:
-        """Who goes first: by priority, or because he has had less of his share."""
-        record, kind = self._record, self._demand.kind
-        before = f"{so_far}; " if so_far else ""
-        queues = [
-            (owner, owned)
-            for demand, owners in self._state.pending.items()
-            for owner, owned in owners.items()
-            if demand.kind is kind
-        ]
-        highest = max((owned.highest for _, owned in queues), default=record.priority)
-        if highest > record.priority:
-            return f"{before}waits behind jobs of priority {highest} (it has {record.priority})"
-        mine = self._shares.score(kind, record.job.owner)
-        others = {o: self._shares.score(kind, o) for o, owned in queues if owned.highest == record.priority}
-        least = min(others, key=lambda o: (others[o], o), default=record.job.owner)
-        if least != record.job.owner and others[least] < mine:
-            return f"{before}waits for its share: {self._had(least, ' lately')}, {self._had(record.job.owner)}"
-        if so_far:
+        """Who goes first, and why: priority, age, his share, or order. Else what is known so far."""
+        record, first = self._record, self._first()
+        if first is None or first.record.job.id == record.job.id:
             return so_far
-        first = any(self._state.order[j] < self._state.order[record.job.id] for _, o in queues for j in o.since)
-        return "waits behind jobs that go first" if first else ""
+        before = f"{so_far}; " if so_far else ""
+        job = first.record.job
+        if first.aged and first.record.priority <= record.priority:
+            return f"{before}waits behind {job.id}, which has gained priority by waiting long"
+        if first.record.priority > record.priority:
+            return f"{before}waits behind jobs of priority {first.record.priority} (it has {record.priority})"
+        if job.owner != record.job.owner and self._score(job.owner) < self._score(record.job.owner):
+            return f"{before}waits for its share: {self._had(job.owner, ' lately')}, {self._had(record.job.owner)}"
+        return so_far or f"waits behind {job.id}, whose turn it is"
+
+    def _first(self) -> Turn | None:
+        """The job for a device of its kind whose turn it is."""
+        turns = Turns(self._state, self._when, self._policy)
+        while (turn := turns.next()) is not None and turn.demand.kind is not self._demand.kind:
+            turns.close(turn.demand)
+        return turn
+
+    def _score(self, owner: str) -> float:
+        return self._shares.score(self._demand.kind, owner)

@@ -217,7 +217,35 @@ def test_among_users_who_have_had_the_same_the_order_of_submission_is_the_reason
     queue.submit("b-1", owner="bob")
     queue.submit("a-1", owner="ann")
     assert _why(queue, "b-1") == "starts in a moment"
-    assert _why(queue, "a-1") == "waits behind jobs that go first"
+    assert _why(queue, "a-1") == "waits behind b-1, whose turn it is"
+
+
+def test_a_job_whose_turn_it_is_waits_behind_nobody_who_came_before() -> None:
+    queue = Queue(make_cpu(cores=1))
+    queue.submit("early-1")
+    queue.submit("urgent-1", priority=3)
+    assert [p.job_id for p in plan(queue.state, queue.now).placements] == ["urgent-1"]
+    assert _why(queue, "urgent-1") == "starts in a moment"
+    assert _why(queue, "early-1") == "waits behind jobs of priority 3 (it has 0)"
+
+
+def test_jobs_that_may_not_run_now_are_not_waited_for() -> None:
+    queue = Queue(make_cpu(cores=2))
+    queue.submit("held-1", owner="bob", priority=9)
+    queue.submit("a-1")
+    policy = Policy(user_limits={"bob": Limit(jobs=0)})
+    assert [p.job_id for p in plan(queue.state, queue.now, policy).placements] == ["a-1"]
+    assert _why(queue, "a-1", policy) == "starts in a moment"
+
+
+def test_a_job_that_has_waited_so_long_that_it_goes_first_is_named() -> None:
+    queue = Queue(make_cpu(cores=1))
+    queue.submit("old-1")
+    queue.now += timedelta(days=2)
+    queue.submit("new-1", priority=1)
+    assert [p.job_id for p in plan(queue.state, queue.now).placements] == ["old-1"]
+    assert _why(queue, "old-1") == "starts in a moment"
+    assert _why(queue, "new-1") == "waits behind old-1, which has gained priority by waiting long"
 
 
 def test_shares_are_told_by_kind_of_device() -> None:

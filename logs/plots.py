@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from terry.cluster.files.paths import Run
 from terry.logs.records.curves import Curve, read_curve, smooth
+from terry.logs.statistics.bands import band, is_validated, points_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,15 +36,20 @@ def draw(
     title: str = "",
     smoothing: float = 0.0,
     group_of: dict[str, str] | None = None,
+    seeds: bool = False,
 ) -> None:
-    """Draw curves into a PNG or SVG file (by its ending), whole or not at all.
+    """Draw curves into a PNG, SVG or PDF file (by its ending), whole or not at all.
 
     smoothing: weight of an exponential moving average, 0 to below 1. group_of: curve name -> group; curves of one group
-    have one colour. Vertical marks show where a run was restarted.
+    have one colour. Vertical marks show where a run was restarted. seeds: curves of one group differ in their seed
+    alone: drawn are their mean and the band of its 95% interval.
     """
     figure = _prepared.pop() if _prepared else _blank()
     axes = figure.axes[0]
-    _fill(axes, curves, smoothing, group_of or {})
+    if seeds:
+        _fill_bands(axes, curves, smoothing, group_of or {})
+    else:
+        _fill(axes, curves, smoothing, group_of or {})
     axes.set_title(title)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -106,3 +113,34 @@ def _fill(axes: Axes, curves: Sequence[Curve], smoothing: float, group_of: dict[
             axes.axvline(step, color=colour, linestyle=":", linewidth=0.8, label=name)
     if len(groups) > 1 or any(curve.valid_steps or curve.restarts for curve in curves):
         axes.legend(fontsize="small", ncols=1 + len(groups) // 12)
+
+
+def _fill_bands(axes: Axes, curves: Sequence[Curve], smoothing: float, group_of: dict[str, str]) -> None:
+    groups: dict[str, list[Curve]] = {}
+    for curve in curves:
+        groups.setdefault(group_of.get(curve.name, curve.name), []).append(curve)
+    for index, (name, members) in enumerate(groups.items()):
+        colour = f"C{index % 10}"
+        runs = [points_of(curve, smoothing) for curve in members]
+        around = band(runs)
+        for points in runs:
+            label = None if around or points is not runs[0] else f"{name} (n = 1)"
+            alpha, width = (0.3, 0.6) if around else (1.0, 1.2)
+            steps, losses = [step for step, _ in points], [loss for _, loss in points]
+            axes.plot(steps, losses, color=colour, label=label, alpha=alpha, linewidth=width)
+        if around:
+            steps = [at.step for at in around]
+            axes.fill_between(
+                steps, [at.low for at in around], [at.high for at in around], color=colour, alpha=0.2, linewidth=0
+            )
+            label = f"{name} (n = {len(runs)})"
+            axes.plot(steps, [at.mean for at in around], color=colour, label=label, linewidth=1.6)
+    everything = [point for curve in curves for point in points_of(curve, smoothing)]
+    finite = [loss for _, loss in everything if math.isfinite(loss)]
+    if finite:  # bands of two seeds are very wide
+        more = (max(finite) - min(finite)) / 2 or 1.0
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, min(finite) - more), min(high, max(finite) + more))
+    kind = "validation loss" if all(map(is_validated, curves)) else "loss"
+    axes.set_ylabel(f"{kind} (nats per token): mean, 95% interval")
+    axes.legend(fontsize="small", ncols=1 + len(groups) // 12)

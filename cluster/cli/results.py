@@ -255,14 +255,17 @@ def compare(current: Session, selectors: tuple[str, ...], *, each: bool, figure:
 @click.option(
     "--by", metavar="SETTING", shell_complete=completed("labels"), help="One colour for each value of a setting."
 )
+@click.option("--each", is_flag=True, help="A line for each run, also for those that differ in their seed alone.")
 @click.option(
     "--smooth", "smoothing", metavar="WEIGHT", type=click.FloatRange(0.0, 0.99), default=0.0, help="0 to 0.99."
 )
 @click.pass_obj
 def plot(
-    current: Session, selectors: tuple[str, ...], *, output: Path | None, by: str | None, smoothing: float
+    current: Session, selectors: tuple[str, ...], *, output: Path | None, by: str | None, each: bool, smoothing: float
 ) -> None:
     """Draw loss curves: in the terminal, as PNG, SVG or PDF.
+
+    Runs that differ in their seed alone are drawn as their mean, in the band of its 95% interval.
 
     Example: terry-cluster plot cells --by model.cell --smooth 0.9 -o cells.svg
     """
@@ -274,25 +277,32 @@ def plot(
     reader = Reader(current.workspace)
     records = [r for r in reader.select_jobs(selectors) if r.job.kind != "prepare"]
     curves = read.curves(reader, records)
-    groups = read.groups(reader, records, by)
+    measured = {curve.name for curve in curves}
+    together = {} if each or by else read.seed_groups([r for r in records if r.job.id in measured])
+    groups = together or read.groups(reader, records, by)
     if output is None:
-        _draw_in_terminal(curves, groups, smoothing, as_json=current.as_json)
+        _draw_in_terminal(curves, groups, smoothing, seeds=bool(together), as_json=current.as_json)
         return
     if output.suffix.lower() not in {".png", ".svg", ".pdf"}:
         raise UserError(f"{output} must end with .png, .svg or .pdf")
     _check_folder(output)
-    draw(curves, output.absolute(), title=" ".join(selectors), smoothing=smoothing, group_of=groups)
+    draw(
+        curves, output.absolute(), title=" ".join(selectors), smoothing=smoothing, group_of=groups, seeds=bool(together)
+    )
     if current.as_json:
         print_json({"file": str(output.absolute()), "runs": [curve.name for curve in curves]})
     else:
         print_line(f"wrote {output}")
 
 
-def _draw_in_terminal(curves: Sequence[Curve], groups: dict[str, str], smoothing: float, *, as_json: bool) -> None:
-    from terry.logs.text.plot import plot_lines
+def _draw_in_terminal(
+    curves: Sequence[Curve], groups: dict[str, str], smoothing: float, *, seeds: bool, as_json: bool
+) -> None:
+    from terry.logs.text.plot import band_lines, plot_lines
 
     if as_json:
         print_json(curves)
         return
     painter = partial(paint, on=True) if coloured() else None
-    print_lines(plot_lines(curves, groups, smoothing, min(width() or 100, 120), painter))
+    draw = band_lines if seeds else plot_lines
+    print_lines(draw(curves, groups, smoothing, min(width() or 100, 120), painter))

@@ -155,6 +155,19 @@ def curves(reader: Reader, records: Sequence[JobRecord]) -> list[Curve]:
     return found
 
 
+def seed_groups(records: Sequence[JobRecord]) -> dict[str, str]:
+    """Run -> its configuration, where runs differ in their seed alone; empty where none do."""
+    from terry.logs.statistics.seeds import is_seed
+
+    names: dict[str, str] = {}
+    sweeps = {record.job.sweep for record in records}
+    for record in records:
+        settings = [f"{key}={value}" for key, value in record.job.labels.items() if not is_seed(key)]
+        sweep = [record.job.sweep] if len(sweeps) > 1 or not settings else []
+        names[record.job.id] = " ".join([*sweep, *settings])
+    return names if len(set(names.values())) < len(names) else {}
+
+
 def groups(reader: Reader, records: Sequence[JobRecord], by: str | None) -> dict[str, str]:
     """Curve name -> the value of the setting that colours them; `by` is its short name, or as a sweep file has it."""
     if by is None:

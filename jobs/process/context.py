@@ -22,7 +22,7 @@ from terry.cluster.core.model import EndReason
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable
 from terry.cluster.files.paths import WorkspacePaths
-from terry.jobs.process.halving import Halving, HalvingVerdict, group_of
+from terry.jobs.process.halving import Halving, HalvingVerdict, Siblings, configuration_of, group_of
 from terry.jobs.process.order import Order
 from terry.jobs.process.progress import ProgressWriter, Rate
 from terry.jobs.process.stop import StopFlag, Stopped
@@ -244,6 +244,8 @@ class RunContext:
         if rule is None:
             return None
         data = self.dataset_folder().name if self.config.data.dataset else ""
+        seeds = len(self.config.seeds or ())
+        together = Siblings(configuration=configuration_of(self.config), seeds=seeds) if seeds > 1 else None
         return Halving(
             rule,
             self.workspace.rungs(self.sweep, group_of(rule, self.config.main, data)),
@@ -251,6 +253,7 @@ class RunContext:
             job_id=self.job_id,
             attempt=self.attempt,
             first_attempt=self.first_attempt,
+            siblings=together,
             before_writing=self._require_current,
         )
 

@@ -171,7 +171,8 @@ class _Planning:
         runs, known = self._asked.expanded.runs, self._known
         names = dict.fromkeys(key for run in runs for key in run.varied)
         number, lines = known.last, []
-        for run, label in zip(runs, labels(self._asked.configs, [*names, "data.dataset"]), strict=True):
+        shown = labels(self._asked.configs, [*names, "data.dataset"], self._asked.expanded.seed_key)
+        for run, label in zip(runs, shown, strict=True):
             there = known.by_identity.get(run.identity)
             job_id = there.id if there else known.lost.get(run.identity, "")
             if not job_id:

@@ -13,6 +13,8 @@ overrides      `key=value` of the command line
 parameters     `parameters:` of own code: plain values, which are kept exactly or refused with their key
 query          Runs chosen by their settings: `exclude:` of a sweep and `members:` of an ensemble
 rungs          `sweep.halving`
+seed_list      The value of `seeds:`: how many, or which
+seeds          `seeds:` at the top of a sweep file: every configuration runs once with each of them
 spec           The typed configuration of a run and of a sweep file
 sweep          A sweep file and its overrides to runs: typed, checked, each with its identity
 """

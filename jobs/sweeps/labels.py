@@ -11,8 +11,8 @@ from typing import Any
 _SPEECHLESS = frozenset({"name"})
 
 
-def labels(configs: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[dict[str, str]]:
-    """For each run the varied settings that tell it from the others.
+def labels(configs: Sequence[Mapping[str, Any]], varied: Sequence[str], always: str = "") -> list[dict[str, str]]:
+    """For each run the varied settings that tell it from the others. always: a key that is shown in any case.
 
     varied: dotted keys, most telling first. A key that tells no more than those before it (the learning rate that goes
     with each optimizer) is left out.
@@ -24,7 +24,7 @@ def labels(configs: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[
         column = [_text(_at(config, key)) for config in configs]
         finer = [(*row, value) for row, value in zip(rows, column, strict=True)]
         count = len(set(finer))
-        if count > distinct:
+        if count > distinct or key == always:
             columns[key], rows, distinct = column, finer, count
     names = _short(list(columns))
     return [dict(zip(names, row, strict=True)) for row in rows]

@@ -12,7 +12,7 @@ from terry.cluster.errors import UserError
 from terry.jobs.sweeps.spec import RunConfig, SweepFile
 
 _ROOT = tuple(f.name for f in fields(SweepFile))
-_RUN = tuple(f.name for f in fields(RunConfig))
+_RUN = tuple(f.name for f in fields(RunConfig) if f.name not in _ROOT)
 
 #: Below these, what follows is one key that contains dots: `sweep.grid.model.cell`.
 _DOTTED_BELOW = (("sweep", "grid"), ("sweep", "zip"), ("sweep", "random", "distributions"))

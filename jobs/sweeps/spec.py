@@ -14,6 +14,7 @@ from terry.cluster.config.yaml_file import Problem, Where
 from terry.cluster.core.model import DeviceKind, Resources, RetryPolicy
 from terry.data_prep.config import DatasetConfig
 from terry.jobs.sweeps.command import COMMAND, check_command, read_command, read_environment, read_metrics
+from terry.jobs.sweeps.seed_list import read_seeds
 from terry.models.averages import Average, Weighting
 from terry.models.config import ModelConfig, OptimizerConfig, TrainingConfig
 
@@ -165,7 +166,8 @@ ALSO_CALLED = {
     **dict.fromkeys(("wd", "l2", "l2_regularization"), "weight_decay"),
     **dict.fromkeys(("scheduler", "lr_schedule", "lr_scheduler"), "schedule"),
     **dict.fromkeys(("optim", "optimiser"), "optimizer"),
-    **dict.fromkeys(("random_seed", "seeds"), "seed"),
+    **dict.fromkeys(("random_seed", "random_state"), "seed"),
+    **dict.fromkeys(("num_seeds", "n_seeds", "repeats", "repetitions", "replicates"), "seeds"),
     **dict.fromkeys(("early_stopping", "early_stop"), "patience"),
     **dict.fromkeys(("warmup", "warm_up", "warmup_epochs"), "warmup_steps"),
     **dict.fromkeys(("warm_start", "init_from", "pretrained", "checkpoint_path", "resume_from"), "start_from"),
@@ -218,6 +220,12 @@ class RunConfig:
         },
     )
 
+    #: the seeds of its configuration, where `sweep.halving` judges them together
+    seeds: list[int] | None = field(
+        default=None,
+        metadata={"key": "", "instead": "belongs at the top of the file, beside `run:`, as in `seeds: 5`"},
+    )
+
     ALSO_CALLED: ClassVar = ALSO_CALLED
 
     def __post_init__(self) -> None:
@@ -256,7 +264,7 @@ class RunConfig:
 
 #: Settings that change when, where or how safely a run is done, not what comes out: no part of its identity.
 UNIDENTIFYING: tuple[str, ...] = ("checkpoint", "resources", "retry", "time_limit", "hang_after", "threads", "priority")
-UNIDENTIFYING += ("resume_command", "metrics")
+UNIDENTIFYING += ("resume_command", "metrics", "seeds")
 
 
 def _kind(key: str, path: Where) -> Any:
@@ -398,6 +406,9 @@ class SweepFile:
     datasets: dict[str, Annotated[DatasetConfig, Reads(_dataset)]] = field(default_factory=dict)
     run: RunConfig = field(default_factory=RunConfig)  #: what every run starts from
     sweep: SweepConfig = field(default_factory=SweepConfig)  #: what varies
+    #: every configuration runs with each of them: how many (`5`: seeds 1 to 5; a larger number later adds the new
+    #: ones), or which (`[1, 2, 3]`). They set `training.seed`, of your own code and programs `parameters.seed`.
+    seeds: Annotated[list[int], Reads(read_seeds)] | None = None
     ensembles: dict[str, EnsembleConfig] = field(default_factory=dict)  #: runs whose predictions are averaged
 
     ALSO_CALLED: ClassVar = ALSO_CALLED

@@ -28,7 +28,7 @@ from terry.cluster.errors import UserError, nearest
 from terry.cluster.files.paths import check_name
 from terry.data_prep.config import DatasetConfig
 from terry.data_prep.config import validate as validate_dataset
-from terry.jobs.sweeps import axes, inputs, rungs
+from terry.jobs.sweeps import axes, inputs, rungs, seeds
 from terry.jobs.sweeps.axes import Point
 from terry.jobs.sweeps.command import code_hash
 from terry.jobs.sweeps.idle import check_idle
@@ -74,6 +74,7 @@ class Sweep:
     ensembles: dict[str, EnsembleConfig]
     notices: list[str] = field(default_factory=list)  #: what the author may want to know; no errors
     expander: Expander
+    seed_key: str = ""  #: the setting that `seeds:` of the file sets; empty where it has none
 
     def dataset_identity(self, name: str) -> str:
         """sha256 of what decides a data set's content, as far as the file says it."""
@@ -138,7 +139,10 @@ def _expand(document: Document, file: Mapping[str, Any], errors: Errors, code_ha
     planned = Sweep(name=name, document=document, datasets=datasets, runs=[], ensembles=asked, expander=expander)
     planned.notices += words_of_old(document)
     with errors.at("sweep"):
-        _fill(planned, axes.points(sweep), sweep.exclude)
+        _fill(planned, _points(planned, sweep, file), sweep.exclude)
+        planned.notices += seeds.in_words(
+            file.get("seeds"), [run.point for run in planned.runs], planned.seed_key, sweep.halving
+        )
         if sweep.halving is not None:
             typed_runs = [run.typed for run in planned.runs]
             planned.notices += rungs.explain(sweep.halving, typed_runs, planned.ensembles)
@@ -147,6 +151,23 @@ def _expand(document: Document, file: Mapping[str, Any], errors: Errors, code_ha
     except Problem as problem:
         raise errors.in_run(problem, planned.runs[0].point) from None
     return planned
+
+
+def _points(planned: Sweep, sweep: SweepConfig, file: Mapping[str, Any]) -> Iterable[Point]:
+    """What varies, with each of the seeds."""
+    given: list[int] | None = file.get("seeds")
+    if given is None:
+        return axes.points(sweep)
+    errors, base = planned.expander.errors, file.get("run", {})
+    points = list(axes.points(sweep))
+    if len(points) * len(given) > axes.LIMIT:
+        raise Problem(f"{len(points) * len(given):,} runs are more than one sweep may have ({axes.LIMIT:,})", ())
+    planned.seed_key = seeds.seed_key(base, points)
+    with errors.at():
+        seeds.refuse_another(planned.seed_key, base, errors.overrides)
+        points = seeds.with_seeds(points, given, planned.seed_key)
+    planned.expander.seeds = given if len(given) > 1 and sweep.halving is not None else None
+    return points
 
 
 def words_of_old(document: Document) -> list[str]:
@@ -167,7 +188,7 @@ def words_of_old(document: Document) -> list[str]:
     ]
 
 
-def _fill(planned: Sweep, points: Iterator[Point], exclude: list[dict[str, Any]]) -> None:
+def _fill(planned: Sweep, points: Iterable[Point], exclude: list[dict[str, Any]]) -> None:
     """Expand every point; leave out what is excluded and what stands twice."""
     excluded = Exclusions(exclude, planned.document)
     seen: set[str] = set()
@@ -269,6 +290,7 @@ class Expander:
         rule: HalvingConfig | None = None,
     ) -> None:
         """base: `run:`, typed."""
+        self.seeds: list[int] | None = None  #: of each configuration, where they are judged together
         self._halving = None if rule is None else msgspec.to_builtins(rule)
         self._document, self.errors, self._code_hash = document, errors, code_hash
         self._base, self._datasets, self._interpolation = base, datasets, interpolation
@@ -311,7 +333,9 @@ class Expander:
             put(raw, ("data", "dataset"), next(iter(self._datasets)))  # the only one is the one that is meant
         if self._interpolates:
             raw = typed(self._interpolation.resolve(("run",), raw), RunConfig)
-        return build(raw if self._halving is None else {**raw, "halving": self._halving}, RunConfig)
+        if self._halving is not None:
+            raw = {**raw, "halving": self._halving, "seeds": self.seeds}
+        return build(raw, RunConfig)
 
     def _check_dataset(self, config: RunConfig) -> None:
         name, names = config.data.dataset, list(self._datasets)

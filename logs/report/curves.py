@@ -9,18 +9,14 @@ from html import escape
 
 from terry.logs.format import figure, printable
 from terry.logs.records.curves import Curve
-from terry.logs.statistics.summary import summarise
+from terry.logs.statistics.bands import Point, band, points_of
 
-#: Points of a line; no screen shows more of a small picture.
-_POINTS = 120
 #: With fewer losses than this there is no descent to cut off.
 _MANY = 200
 #: Configurations that have a colour of their own; more cannot be told apart.
 COLOURS = 8
 _WIDTH, _HEIGHT = 760, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 40
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,34 +48,6 @@ class Frame:
         return "".join(parts)
 
 
-def points_of(curve: Curve) -> list[Point]:
-    """The validation losses where there are two or more, else the training losses, thinned."""
-    pairs = list(zip(curve.valid_steps, curve.valid_losses, strict=True))
-    if len(pairs) < 2:
-        pairs = list(zip(curve.steps, curve.losses, strict=True))
-    every = max(1, -(-len(pairs) // _POINTS))
-    return [(float(step), loss) for step, loss in pairs[::every]]
-
-
-def band(runs: Sequence[Sequence[Point]]) -> list[tuple[float, float, float, float]]:
-    """Step, mean, low and high of the 95% interval, at steps that all runs have; empty of fewer than two runs."""
-    if len(runs) < 2:
-        return []
-    by_step: dict[float, list[float]] = {}
-    for points in runs:
-        for step, loss in points:
-            by_step.setdefault(step, []).append(loss)
-    found = []
-    for step, losses in sorted(by_step.items()):
-        if len(losses) == len(runs) and all(map(math.isfinite, losses)):
-            summary = summarise(losses)
-            assert summary.mean is not None
-            low = summary.mean if summary.low is None else summary.low
-            high = summary.mean if summary.high is None else summary.high
-            found.append((step, summary.mean, low, high))
-    return found
-
-
 def svg(groups: Mapping[str, Sequence[Curve]]) -> str:
     """The picture; empty where nothing was measured. The first groups have colours of their own."""
     lines = {name: [(curve.name, points_of(curve)) for curve in curves] for name, curves in groups.items()}
@@ -103,14 +71,14 @@ def _group(frame: Frame, index: int, name: str, runs: Sequence[tuple[str, Sequen
     yield f'<g class="{colour}" data-group="{index}">'
     around = band([points for _, points in runs])
     if around:
-        outline = [(s, high) for s, _, _, high in around] + [(s, low) for s, _, low, _ in reversed(around)]
+        outline = [(at.step, at.high) for at in around] + [(at.step, at.low) for at in reversed(around)]
         yield f'<path class="band" d="{frame.path(outline)}Z"/>'
     for run, points in runs:
         last = next((loss for _, loss in reversed(points) if math.isfinite(loss)), math.nan)
         title = escape(printable(f"{run} ({name}): {figure(last)}"))
         yield f'<path class="run" d="{frame.path(points)}"><title>{title}</title></path>'
     if around:
-        yield f'<path class="mean" d="{frame.path([(s, mean) for s, mean, _, _ in around])}"/>'
+        yield f'<path class="mean" d="{frame.path([(at.step, at.mean) for at in around])}"/>'
     yield "</g>"
 
 

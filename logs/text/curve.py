@@ -19,6 +19,7 @@ class Series:
 
     steps: Sequence[int]  #: ascending
     values: Sequence[float]  #: as many; those that are not finite are left out
+    band: Sequence[tuple[float, float]] = ()  #: low and high around each value, shaded; none: a line alone
 
 
 #: Text of a line of a chart, with the number of the series whose it is; None: of none.
@@ -45,12 +46,14 @@ def chart(
     if height < 3 or width < 20 or not points:
         nothing: list[Piece] = [(pad("(no losses yet)", width), None)]
         return [nothing][: max(0, height)]
-    low, high = min(y for _, y in points), max(y for _, y in points)
+    low, high = _range(within or series, min(y for _, y in points), max(y for _, y in points))
     frame = _Frame(min(x for x, _ in points), max(x for x, _ in points), low, high)
     margin = max(len(figure(low)), len(figure(high))) + 1
     marked = _marks(frame, marks, width - margin)
     rows = height - 1 - bool(marked)
     grid = _Grid(width - margin, rows)
+    for number, one in enumerate(series):
+        grid.shade(frame, _edge(one, 0), _edge(one, 1), number)
     for number, line in enumerate(lines):
         grid.plot(frame, line, number)
     drawn: list[list[Piece]] = []
@@ -68,6 +71,23 @@ def chart(
 
 def _points(one: Series) -> list[tuple[int, float]]:
     return [(x, bounded(y)) for x, y in zip(one.steps, one.values, strict=True) if math.isfinite(y)]
+
+
+def _edge(one: Series, side: int) -> list[tuple[int, float]]:
+    """A band's lower edge (0) or upper one (1)."""
+    return [
+        (x, bounded(edges[side]))
+        for x, edges in zip(one.steps, one.band, strict=False)
+        if all(map(math.isfinite, edges))
+    ]
+
+
+def _range(series: Sequence[Series], low: float, high: float) -> tuple[float, float]:
+    """With the bands, which take half as much again as the lines and no more: of two seeds they are very wide."""
+    lows = [y for one in series for _, y in _edge(one, 0)]
+    highs = [y for one in series for _, y in _edge(one, 1)]
+    more = (high - low) / 2 or abs(low) / 10
+    return max(low - more, min([low, *lows])), min(high + more, max([high, *highs]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +135,18 @@ class _Grid:
             for r in range(min(row, previous), max(row, previous) + 1) if previous is not None else (row,):
                 self._set(x, r, owner)
             previous = row
+
+    def shade(
+        self, frame: _Frame, low: Sequence[tuple[int, float]], high: Sequence[tuple[int, float]], owner: int
+    ) -> None:
+        """Sparse dots between two curves."""
+        bottoms = _joined(_columns(frame, low, self._width * 2))
+        tops = _joined(_columns(frame, high, self._width * 2))
+        for (x, bottom), (_, top) in zip(bottoms, tops, strict=True):
+            first, last = (min(self._height * 4 - 1, max(0, frame.row(y, self._height * 4))) for y in (top, bottom))
+            for row in range(first, last + 1):
+                if (x + 2 * row) % 4 == 0:
+                    self._set(x, row, owner)
 
     def _set(self, x: int, y: int, owner: int) -> None:
         row, column = y // 4, x // 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from terry.logs.records.curves import Curve, smooth
+from terry.logs.statistics.bands import band, is_validated, points_of
 from terry.logs.text.curve import Piece, Series, chart
 from terry.logs.text.palette import SERIES
 
@@ -34,6 +35,38 @@ def plot_lines(
         drawn = chart([_series(c, smoothing) for c in members], width, _SMALL, _restarts(members), everything)
         lines += [_title(name, members), *(_text(line, [], None) for line in drawn)]
     return lines
+
+
+def band_lines(
+    curves: Sequence[Curve], groups: Mapping[str, str], smoothing: float, width: int, paint: Paint | None
+) -> list[str]:
+    """Seeds together: for each group its mean in the band of its 95% interval; a group of one run is a line."""
+    members: dict[str, list[Curve]] = {}
+    for curve in curves:
+        members.setdefault(groups.get(curve.name, curve.name), []).append(curve)
+    series = {name: _mean(runs, smoothing) for name, runs in members.items()}
+    kind = "validation loss" if all(map(is_validated, curves)) else "loss"
+    said = f"{kind}: mean of n seeds, shaded its 95% interval"
+    titles = {name: f"{name} (n = {len(runs)})" for name, runs in members.items()}
+    if paint is not None and len(series) <= len(SERIES):
+        drawn = chart(list(series.values()), width, _HEIGHT)
+        legend = "  ".join(f"{paint('━━', SERIES[number])} {title}" for number, title in enumerate(titles.values()))
+        return [said, legend, *(_text(line, SERIES, paint) for line in drawn)]
+    lines = [said]
+    for name, one in series.items():
+        drawn = chart([one], width, _HEIGHT if len(series) == 1 else _SMALL, within=list(series.values()))
+        lines += [titles[name], *(_text(line, [], None) for line in drawn)]
+    return lines
+
+
+def _mean(runs: Sequence[Curve], smoothing: float) -> Series:
+    points = [points_of(curve, smoothing) for curve in runs]
+    around = band(points)
+    if not around:
+        steps, values = [int(step) for step, _ in points[0]], [loss for _, loss in points[0]]
+        return Series(steps=steps, values=values)
+    edges = [(at.low, at.high) for at in around]
+    return Series(steps=[int(at.step) for at in around], values=[at.mean for at in around], band=edges)
 
 
 def _single(curves: Sequence[Curve], name: str, smoothing: float, width: int, paint: Paint | None) -> list[str]:

@@ -106,6 +106,24 @@ def test_plot_in_the_terminal_and_as_pictures(terry: Terry, world: World, tmp_pa
     assert "has measured a loss" in terry("plot", "cells-0008").err
 
 
+def test_seeds_are_drawn_as_a_band(terry: Terry, world: World, tmp_path: Path) -> None:
+    world.submit("cells", 3)
+    world.turn(times=3)
+    world.measure("cells-0001", 10, 400, start=-1)
+    world.measure("cells-0002", 10, 400, start=-1)
+    together = terry("plot", "cells").out
+    assert together.startswith("loss: mean of n seeds, shaded its 95% interval\ncells (n = 2)\n")
+    assert together.count("step ") == 1
+    assert terry("plot", "cells", "--each").out.count("step ") == 2
+    for ending in ("png", "svg", "pdf"):
+        assert terry("plot", "cells", "-o", f"a.{ending}").code == 0
+    picture = (tmp_path / "a.svg").read_text()
+    assert "mean, 95% interval" in picture
+    assert "cells (n = 2)" in picture
+    terry("plot", "cells", "--each", "-o", "b.svg")
+    assert "95% interval" not in (tmp_path / "b.svg").read_text()
+
+
 # workspaces
 
 

@@ -315,3 +315,79 @@ def test_killed_or_not_it_ends_early_at_the_same_step_with_the_same_weights(tmp_
         assert ends[0][0][key] == ends[1][0][key], key
     assert ends[0][0]["reason"] == "pruned"
     assert ends[0][1] == ends[1][1]
+
+
+# seeds of one configuration
+
+
+class Seeded(Sweep):
+    """Configurations of two seeds each: `a-1` and `a-2` are of `a`."""
+
+    def run(self, job: str, attempt: int = 1, first_attempt: int = 1) -> Halving:
+        (self.root / job).mkdir(parents=True, exist_ok=True)
+        return Halving(
+            self.rule, self.root / "rungs", self.root / job / "halving.json",
+            job_id=job, attempt=attempt, first_attempt=first_attempt,
+            siblings=halving.Siblings(configuration=job.split("-")[0], seeds=2),
+        )  # fmt: skip
+
+
+def test_configurations_are_judged_by_the_mean_of_their_seeds_and_end_together(tmp_path: Path) -> None:
+    place = Seeded(tmp_path)
+    lucky, unlucky = place.run("a-1"), place.run("a-2")
+    good = [place.run("b-1"), place.run("b-2")]
+    assert lucky.verdict(10, 1.0, 3.0) is None
+    assert [run.verdict(10, 1.0, 4.0) for run in good] == [None, None]
+    assert lucky.verdict(20, 2.0, 3.0) is None, "its other seed is not there yet: the configuration is not judged"
+    found = unlucky.verdict(10, 1.0, 6.0)
+    assert found is not None
+    assert (found.figure, found.place, found.runs, found.go_on, found.seeds) == (4.5, 2, 2, 1, 2)
+    assert str(found) == (
+        "epoch 1: its configuration's 2 seeds have a mean loss 4.5 at rung 1, place 2 of 2 configurations so far, "
+        "only the best goes on"
+    )
+    for other in ("c", "d"):  # worse ones come, so that two of four would go on now
+        for run in (place.run(f"{other}-1"), place.run(f"{other}-2")):
+            run.verdict(10, 1.0, 9.0)
+    last = lucky.verdict(30, 2.5, 2.0)
+    assert last is not None
+    assert last.stops
+    assert (last.step, last.figure, last.runs) == (30, 4.5, 2), "one has ended by this, and so does the other"
+
+
+def test_a_seed_that_diverged_makes_its_configuration_the_worst(tmp_path: Path) -> None:
+    place = Seeded(tmp_path)
+    assert [place.run("a-1").verdict(10, 1.0, 1.0), place.run("b-1").verdict(10, 1.0, 4.0)] == [None, None]
+    assert place.run("b-2").verdict(10, 1.0, 4.0) is None
+    found = place.run("a-2").verdict(10, 1.0, float("nan"))
+    assert found is not None
+    assert (found.figure, found.place) == (None, 2)
+
+
+def test_seeds_begun_anew_are_not_ended_by_what_was_said_of_them_before(tmp_path: Path) -> None:
+    place = Seeded(tmp_path)
+    for job, loss in (("b-1", 4.0), ("b-2", 4.0), ("a-1", 5.0)):
+        place.run(job).verdict(10, 1.0, loss)
+    assert place.run("a-2").verdict(10, 1.0, 5.0) is not None
+    assert place.run("a-1").verdict(20, 2.0, 5.0) is not None
+    assert place.run("a-1", attempt=2, first_attempt=2).verdict(10, 1.0, 1.0) is not None, "its sibling has ended"
+    fresh = place.run("a-2", attempt=2, first_attempt=2)
+    assert fresh.verdict(10, 1.0, 1.0) is None or fresh.verdict(20, 1.5, 1.0) is not None
+
+
+def test_waiting_for_others_is_decided_once(tmp_path: Path) -> None:
+    place = Seeded(tmp_path)
+    for job in ("b-1", "b-2"):
+        place.run(job).verdict(10, 1.0, 4.0)
+    assert place.run("a-1").verdict(10, 1.0, 5.0) is None
+    assert place.run("a-2").verdict(10, 1.0, 5.0) is not None
+    assert place.run("a-1", attempt=2).verdict(10, 1.0, 5.0) is None, "it went on here before it was killed"
+    assert place.run("a-1", attempt=2).verdict(20, 2.0, 5.0) is not None
+
+
+def test_runs_that_differ_in_their_seed_alone_are_of_one_configuration(tmp_path: Path) -> None:
+    text = BASE + "seeds: [3, 9]\nsweep:\n  grid: {model.cell: [gru, lstm]}\n  halving: {after: 2}\n"
+    runs = [run.typed for run in sweep.load(sweep_file(tmp_path, text)).runs]
+    names = [halving.configuration_of(run) for run in runs]
+    assert names[0] == names[1] != names[2] == names[3]
+    assert [run.seeds for run in runs] == [[3, 9]] * 4

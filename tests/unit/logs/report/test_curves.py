@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from terry.logs.records.curves import Curve
-from terry.logs.report.curves import band, points_of, svg, ticks
+from terry.logs.report.curves import svg, ticks
+from terry.logs.statistics.bands import band, points_of
 
 
 def curve(name: str, losses: list[float]) -> Curve:
@@ -25,7 +26,7 @@ def test_ticks_are_round_and_inside(low: float, span: float) -> None:
 
 def test_the_band_is_where_all_seeds_measured() -> None:
     runs = [points_of(curve("a", [3.0, 2.0, 1.0])), points_of(curve("b", [5.0, 4.0]))]
-    assert [(step, mean) for step, mean, _, _ in band(runs)] == [(1.0, 4.0), (2.0, 3.0)]
+    assert [(at.step, at.mean) for at in band(runs)] == [(1.0, 4.0), (2.0, 3.0)]
     assert band(runs[:1]) == []
 
 

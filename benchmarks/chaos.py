@@ -2,9 +2,10 @@
 
     python -m benchmarks.chaos [--faults 500] [--seed 1] [--folder DIR] [--keep]
 
-A sweep of 22 small trainings is trained undisturbed: the reference. Then the same sweep is trained under fire, again
-and again until so many faults have hit. Every run must be COMPLETED once, with the reference's weights (sha256) and
-measurements (none missing, none doubled); every attempt must be accounted for; no process may be left. Exit code 1
+A sweep of 22 small trainings is trained undisturbed, and one of 6 programs that know nothing of us (`command:`) beside
+it: the reference. Then the same sweeps run under fire, again and again until so many faults have hit. Every run must be
+COMPLETED once, with the reference's weights (sha256; a program's: what it wrote last) and measurements (none missing,
+none doubled); every attempt must be accounted for; no process may be left. Exit code 1
 on any difference. The seed decides kinds, victims and pauses; where exactly in its work a victim is hit does not
 repeat. As root the workspace stands on a small file system of its own, which is filled, frozen, hung and taken away;
 what cannot be done is left out, and the report says so.
@@ -24,11 +25,12 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.chaos_disk import ChaosDisk, chaos_disk
-from benchmarks.chaos_faults import FAULTS, Chaos, Fault
+from benchmarks.chaos_faults import FAULTS, OF_PROGRAMS, Chaos, Fault
 from benchmarks.chaos_verdict import differences, reference_of
 from tests.faults.workspace_under_fire import UnderFire, kill
 
-HELPER = Path(__file__).parents[1] / "tests" / "helpers" / "chaotic_training.py"
+HELPERS = Path(__file__).parents[1] / "tests" / "helpers"
+TRAINING, PROGRAM = HELPERS / "chaotic_training.py", HELPERS / "chaotic_program.py"
 
 _SWEEP = """
 name: {name}
@@ -47,6 +49,20 @@ run:
       backoff_s: 0.01, backoff_max_s: 0.05}}
 sweep:
   list: {points}
+"""
+
+_PROGRAMS = """
+name: {name}
+run:
+  command: [{python}, chaotic_program.py, "${{run_dir}}", "${{parameters.number}}", "{steps}"]
+  metrics: {{step: "step ([0-9]+)", value: "value ([0-9.]+)"}}
+  resources: {{cpus: 1}}
+  hang_after: 4 s
+  retry:
+    {{crash: 10000, exception: 10000, device_out_of_memory: 10000, host_out_of_memory: 10000, launch: 10000,
+      backoff_s: 0.01, backoff_max_s: 0.05}}
+sweep:
+  grid: {{parameters.number: [1, 2, 3, 4, 5, 6]}}
 """
 
 #: Its rate is absurd: the loss is not finite at once, and the trainer rolls back until it is.
@@ -71,11 +87,15 @@ def points() -> list[dict[str, object]]:
 
 
 def submit(place: UnderFire, name: str, epochs: int) -> None:
-    """Submit the sweep under this name."""
-    shutil.copy(HELPER, place.folder / HELPER.name)
+    """Submit the sweep of trainings, or that of programs, under this name."""
+    for helper in (TRAINING, PROGRAM):
+        shutil.copy(helper, place.folder / helper.name)
     path = place.folder / f"{name}.yaml"
     source = json.dumps(str(place.folder / "words.csv"))
-    text = _SWEEP.format(name=name, source=source, epochs=epochs, points=json.dumps(points()))
+    if name.endswith(OF_PROGRAMS):
+        text = _PROGRAMS.format(name=name, python=json.dumps(sys.executable), steps=40 * epochs)
+    else:
+        text = _SWEEP.format(name=name, source=source, epochs=epochs, points=json.dumps(points()))
     path.write_text(text, encoding="utf-8")
     place.run("submit", str(path))
 
@@ -93,9 +113,12 @@ def run(folder: Path, faults: int, seed: int, epochs: int) -> int:
 
 def _run(place: UnderFire, faults: int, seed: int, epochs: int, disk: ChaosDisk) -> int:
     begun = time.monotonic()
-    submit(place, "reference", epochs)
-    place.finish("reference", timeout=1200)
-    reference = reference_of(place, "reference")
+    names = ["reference", f"reference{OF_PROGRAMS}"]
+    for name in names:
+        submit(place, name, epochs)
+    for name in names:
+        place.finish(name, timeout=1200)
+    reference = reference_of(place, names)
     print(f"reference: {len(reference)} runs in {time.monotonic() - begun:.0f} s", flush=True)
     begun = time.monotonic()
     chaos = Chaos(place, random.Random(seed), disk, lambda name: submit(place, name, epochs))
@@ -140,7 +163,7 @@ def _finish(place: UnderFire, chaos: Chaos) -> None:
 
 
 def _report(place: UnderFire, chaos: Chaos, took: float, problems: list[str]) -> None:
-    records = [r for r in place.state().jobs.values() if r.job.sweep in chaos.sweeps and r.job.kind == "train"]
+    records = [r for r in chaos.records() if r.job.kind == "train"]
     ends = Counter(a.end.reason.value for r in records for a in r.attempts if a.end)
     _table("fault", chaos.done)
     _table("attempts ended as", ends)

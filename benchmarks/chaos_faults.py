@@ -22,6 +22,8 @@ from tests.faults.workspace_under_fire import UnderFire, kill
 
 #: A person who looks after the runs does so no more often than this, seconds.
 NURSE_S = 3.0
+#: What the name of a sweep of programs ends with.
+OF_PROGRAMS = "-programs"
 #: Fewer unfinished trainings than this are too few to harm.
 FEW = 4
 
@@ -36,7 +38,7 @@ class Chaos:
         self._submit = submit
         self.done: Counter[str] = Counter()
         self.problems: list[str] = []
-        self.sweeps: list[str] = []  #: under fire
+        self.sweeps: list[str] = []  #: under fire, those of programs too
         self._nursed = 0.0
 
     def strike(self, fault: Fault) -> None:
@@ -44,24 +46,29 @@ class Chaos:
         fault.action(self)
         self.done[fault.name] += 1
 
-    def unfinished(self) -> int:
-        """Trainings under fire that are not completed."""
-        jobs = self.place.state().jobs.values()
-        records = [r for r in jobs if r.job.sweep in self.sweeps and r.job.kind == "train"]
-        return sum(r.state is not JobState.COMPLETED for r in records)
+    def unfinished(self, *, programs: bool | None = None) -> int:
+        """Runs under fire that are not completed: all, the trainings, or the programs."""
+        records = [r for r in self.records() if r.job.kind == "train"]
+        wanted = [r for r in records if programs is None or r.job.sweep.endswith(OF_PROGRAMS) == programs]
+        return sum(r.state is not JobState.COMPLETED for r in wanted)
+
+    def records(self) -> list[JobRecord]:
+        """All jobs under fire."""
+        return [r for r in self.place.state().jobs.values() if r.job.sweep in self.sweeps]
 
     def feed(self) -> None:
         """Submit another sweep where little is left to harm: on a fast machine the last runs end within a moment."""
-        if self.unfinished() < FEW:
-            name = f"round-{len(self.sweeps) + 1}"
-            self._submit(name)
-            self.sweeps.append(name)
+        for programs, few in ((False, FEW), (True, 1)):
+            if self.unfinished(programs=programs) < few:
+                name = f"round-{len(self.sweeps) + 1}{OF_PROGRAMS if programs else ''}"
+                self._submit(name)
+                self.sweeps.append(name)
 
     def nurse(self) -> None:
         """What a person does, by the command line."""
         if time.monotonic() - self._nursed < NURSE_S:
             return
-        records = [r for r in self.place.state().jobs.values() if r.job.sweep in self.sweeps]
+        records = self.records()
         held = [r.job.id for r in records if r.state is JobState.HELD]
         failed = [r for r in records if r.state is JobState.FAILED]
         wrong = [r for r in failed if _end(r) is not EndReason.NOT_FINITE]
@@ -93,12 +100,23 @@ class Chaos:
         """Send a signal to a training."""
         kill([self.job()], number)
 
+    def program(self, number: int) -> None:
+        """Send a signal to a program itself, below the process that looks after it."""
+
+        def one() -> Process | None:
+            self.nurse()
+            running = [p for p in self.place.job_processes() if "/chaotic_program.py" in _words(p)]
+            self.feed()
+            return self.chance.choice(running) if running else None
+
+        kill([self.place.until(one, timeout=180.0)], number)
+
     def ask(self, what: str) -> None:
         """Have a training do something to itself; another one where it ends before it has heard."""
 
         def heard() -> bool:
             run = _training(self.job())
-            if run is None or (what == "not_finite" and _rolls_back(run)):
+            if run is None or (what == "not_finite" and _goes_on(run)):
                 return False
             ask = run / "ask"
             _replace(ask, what)
@@ -215,6 +233,9 @@ FAULTS = (
     _signal(signal.SIGBUS, 6),
     _signal(signal.SIGSTOP, 5),
     _signal(signal.SIGTERM, 5),
+    Fault(name="SIGKILL to a program", weight=4, action=lambda chaos: chaos.program(signal.SIGKILL)),
+    Fault(name="SIGSEGV to a program", weight=3, action=lambda chaos: chaos.program(signal.SIGSEGV)),
+    Fault(name="SIGSTOP to a program", weight=1, action=lambda chaos: chaos.program(signal.SIGSTOP)),
     _ask("segfault", 6),
     _ask("abort", 4),
     _ask("bus_error", 4),
@@ -254,9 +275,19 @@ def _training(process: Process) -> Path | None:
     return Path(found).parents[2] if found else None
 
 
-def _rolls_back(run: Path) -> bool:
-    """A value that is not finite is no fault to such a run: it goes on with another rate, to other weights."""
-    return "on_nan: rollback" in (run / "spec.yaml").read_text(encoding="utf-8")
+def _goes_on(run: Path) -> bool:
+    """A value that is not finite is no fault to such a run: a program has none, or it goes on with another rate."""
+    spec = (run / "spec.yaml").read_text(encoding="utf-8")
+    return "on_nan: rollback" in spec or "chaotic_program" in spec
+
+
+def _words(process: Process) -> str:
+    """Its command line."""
+    try:
+        words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return "/" + " /".join(word.decode(errors="replace") for word in words)
 
 
 def _executable(process: Process) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from terry.cluster.core.model import EndReason, JobRecord, JobState
+from terry.jobs.sweeps.command import COMMAND
 from terry.logs.records.metrics import read_series
 from tests.faults.workspace_under_fire import UnderFire
 
@@ -19,15 +20,15 @@ OF_TIME = frozenset({"time", "tokens_per_s", "utilisation"})
 class Outcome:
     """What came out of a run."""
 
-    weights: str  #: sha256 of the final weights
+    weights: str  #: sha256 of the final weights; of a program: what it has counted to
     best_weights: str
     rollbacks: int
     series: list[dict[str, Any]]  #: all measurements but those of time
 
 
-def reference_of(place: UnderFire, sweep: str) -> dict[str, Outcome]:
-    """Outcomes of an undisturbed sweep by settings. Raises AssertionError where it was not undisturbed."""
-    records = _trainings(place, sweep)
+def reference_of(place: UnderFire, sweeps: list[str]) -> dict[str, Outcome]:
+    """Outcomes of undisturbed sweeps by settings. Raises AssertionError where they were not undisturbed."""
+    records = [record for sweep in sweeps for record in _runs(place, sweep)]
     found = {_settings(r): outcome(place, r) for r in records}
     assert len(found) == len(records) >= 20
     assert all(r.attempt == 1 for r in records), "the reference was disturbed"
@@ -41,6 +42,9 @@ def outcome(place: UnderFire, record: JobRecord) -> Outcome:
     run = place.workspace.run(record.job.id)
     result = json.loads(run.result.read_bytes())
     series = [{k: v for k, v in row.items() if k not in OF_TIME} for row in read_series(run, record.first_attempt)]
+    if record.job.entrypoint == COMMAND:
+        final = (run.root / "work" / "final.txt").read_text(encoding="ascii")
+        return Outcome(weights=final, best_weights=final, rollbacks=0, series=series)
     return Outcome(
         weights=result["model_sha256"],
         best_weights=result["best_model_sha256"],
@@ -52,20 +56,25 @@ def outcome(place: UnderFire, record: JobRecord) -> Outcome:
 def differences(place: UnderFire, sweeps: list[str], reference: dict[str, Outcome]) -> Iterator[str]:
     """All that is not as it was undisturbed, and every attempt that is not accounted for."""
     for sweep in sweeps:
-        records = _trainings(place, sweep)
-        if {_settings(r) for r in records} != reference.keys():
+        records = _runs(place, sweep)
+        if not records or {_settings(r) for r in records} != {key for key in reference if _alike(key, records[0])}:
             yield f"{sweep} has other runs than the reference"
         for record in records:
             for text in (*_attempts(place, record), *_outcome(place, record, reference[_settings(record)])):
                 yield f"{record.job.id}: {text}"
 
 
-def _trainings(place: UnderFire, sweep: str) -> list[JobRecord]:
+def _runs(place: UnderFire, sweep: str) -> list[JobRecord]:
     return [r for r in place.state().jobs.values() if r.job.sweep == sweep and r.job.kind == "train"]
 
 
 def _settings(record: JobRecord) -> str:
     return json.dumps(record.job.labels, sort_keys=True)
+
+
+def _alike(settings: str, record: JobRecord) -> bool:
+    """Whether these settings are those of a run of the record's kind: a training's, or a program's."""
+    return json.loads(settings).keys() >= record.job.labels.keys()
 
 
 def _attempts(place: UnderFire, record: JobRecord) -> Iterator[str]:

@@ -20,6 +20,7 @@ from terry.cluster.errors import UserError
 from terry.cluster.files import durable
 from terry.jobs.process.context import LaunchError, ProgramFailed, RunContext
 from terry.jobs.process.program_output import JsonLines, Patterns, Tail, WrittenFiles, named
+from terry.jobs.process.unheard import Said, unheard
 from terry.jobs.sweeps.command import filled
 from terry.jobs.sweeps.spec import RunConfig, WorkingFolder
 from terry.logs.records.metrics import FROM_SCRATCH
@@ -59,8 +60,11 @@ def main(ctx: RunContext) -> None:
         "TERRY_DEVICE": ctx.device,
         "PYTHONUNBUFFERED": "1",
     }
+    listener = _Listener(ctx, config, work, measured)
+    if resumed:
+        listener.take_in(*unheard(ctx.run, ctx.attempt, ctx.first_attempt, config.metrics, listener.files_in))
     process = _started(arguments, folder, environment | config.environment)
-    _follow(ctx, process, _Listener(ctx, config, work, measured))
+    _follow(ctx, process, listener)
     _end(ctx, arguments, process.returncode)
 
 
@@ -92,10 +96,19 @@ class _Listener:
         self._outputs = [(Tail(path, _size(path)), Patterns(config.metrics)) for path in (logs.stdout, logs.stderr)]
         self._sizes = (0, 0)
         self._given = JsonLines(measured, 0)
-        self._files = None if config.metrics else WrittenFiles(work)
+        self.files_in = None if config.metrics else work  #: where its files are read
+        self._files = None if self.files_in is None else WrittenFiles(self.files_in)
         self._patterns = bool(config.metrics)
         self._looked_at = 0.0
         self.latest: dict[str, float] = {}
+
+    def take_in(self, last: int, said: list[Said]) -> None:
+        """What earlier attempts said and did not hear, the last step that they heard being `last`."""
+        if said:
+            self._ctx.begin(last)
+        for step, values in said:
+            self.latest |= values
+            self._ctx.log(step, **values)
 
     def poll(self, *, last: bool = False) -> None:
         """Take in what is new."""

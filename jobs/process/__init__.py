@@ -15,4 +15,5 @@ reading         How a run reads its data: batches of the training and of the val
 spec_file       spec.yaml: what a run is made of, written once before its first step
 stop            SIGTERM as a question that the job's own loop answers: write a checkpoint, then leave with exit code 75
 trees           Nested states with tensors in them, for a checkpoint: tensors by name, and where they go
+unheard         What a program said just before its attempt was lost, and nobody heard
 """

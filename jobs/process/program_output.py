@@ -256,10 +256,10 @@ _Reader = JsonLines | Csv | Events
 class WrittenFiles:
     """Files of measurements in a folder, found as they appear."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, from_the_beginning: bool = False) -> None:
         self._folder = folder
         self._readers: dict[Path, _Reader] = {}
-        for path, kind in self._found():
+        for path, kind in () if from_the_beginning else self._found():
             self._add(path, kind, path.stat().st_size)
 
     def poll(self, emit: Emit, *, last: bool = False) -> None:

@@ -79,6 +79,16 @@ def read_series(run: Run, first_attempt: int = 1) -> list[dict[str, Any]]:
     return [rows[step] for step in sorted(rows)]
 
 
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The measurements of one attempt in the order of its lines, each with its `step`; none of unsound lines."""
+    found = []
+    for line in _lines(path):
+        if "start" not in line and (step := as_count(line.get("step"))) is not None:
+            values = {key: value for key, raw in line.items() if (value := read_measured(raw)) is not None}
+            found.append({**values, "step": step})
+    return found
+
+
 def bad_lines(path: Path) -> list[int]:
     """Numbers (from 1) of the complete lines that are no measurement, and are passed over. Raises OSError."""
     return [i for i, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1) if not _is_sound(decode(line))]

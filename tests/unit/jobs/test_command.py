@@ -137,6 +137,20 @@ def test_after_a_crash_it_goes_on_by_its_own_checkpoint_and_the_curve_is_one(tmp
     assert output(second).splitlines()[-1] == "['--resume']"
 
 
+@pytest.mark.parametrize("kind", _WRITERS)
+def test_what_it_said_before_its_attempt_was_lost_is_not_lost(tmp_path: Path, kind: str) -> None:
+    """Whoever listens to it stands still, and is killed with all of it unheard."""
+    patterns = {"metrics": {"step": r"step (\d+)", "loss": r"loss[:=] *([0-9.]+)"}} if kind == "patterns" else {}
+    first = "if os.environ['TERRY_ATTEMPT'] != '1': sys.exit(0)\nos.kill(os.getppid(), signal.SIGSTOP)\n"
+    last = "\nif 'f' in globals(): f.close()\nsys.stdout.flush()\nos.kill(os.getppid(), signal.SIGKILL)\n"
+    given = order(tmp_path, script(tmp_path, first + _WRITERS[kind] + last), **patterns)
+    assert start(given).wait() == -signal.SIGKILL
+    second = start(given, 2)
+    assert second.wait() == 0, output(second, "stderr")
+    assert [step for step, _ in curve(second)] == [1, 2, 3, 4, 5]
+    assert read_result(second.run)["loss"] == pytest.approx(0.2, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("end", "reason", "message"),
     [

@@ -147,9 +147,17 @@ def clip(text: str, width: int) -> str:
     return "".join(kept) + "…" if width > 0 else ""
 
 
+def shortened(text: str, width: int) -> str:
+    """The text in at most `width` columns: a name loses its middle, a sentence its end."""
+    if cells(text) <= width or " " in text or not text.isascii() or width < 3:
+        return clip(text, width)
+    head = (width - 1) * 2 // 5
+    return f"{text[:head]}…{text[head + 1 - width :]}"
+
+
 def pad(text: str, width: int, *, right: bool = False) -> str:
     """The text in exactly `width` columns."""
-    fitted = clip(text, width)
+    fitted = shortened(text, width)
     space = " " * (width - cells(fitted))
     return space + fitted if right else fitted + space
 
@@ -171,6 +179,10 @@ def printable(text: str, most: int | None = MOST) -> str:
     return "".join(c if c.isprintable() else " " if c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
+#: Characters of a text in a table that tell the most of it, and those below which none is cut off.
+_ENOUGH, _LEAST = 20, 10
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """A column of a plain table."""
@@ -180,12 +192,13 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, width: int | None = None) -> list[str]:
-    """Lines of a table with two spaces between columns; cut at `width` where one is given."""
+    """Lines of a table with two spaces between columns. Beyond `width` text gives way to numbers."""
     body = [[printable(cell) for cell in row] for row in rows]
     if not body:
         return []
     columns = [Column(title=printable(column.title), right=column.right) for column in columns]
-    widths = [max(cells(column.title), *(cells(row[i]) for row in body)) for i, column in enumerate(columns)]
+    natural = [max(cells(column.title), *(cells(row[i]) for row in body)) for i, column in enumerate(columns)]
+    widths = _squeezed(columns, natural, width)
     lines = []
     for row in [[column.title for column in columns], *body]:
         parts = [pad(cell, w, right=c.right) for cell, w, c in zip(row, widths, columns, strict=True)]
@@ -194,14 +207,27 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, width: in
     return lines
 
 
+def _squeezed(columns: Sequence[Column], widths: Sequence[int], width: int | None) -> list[int]:
+    """Widths that fit, as far as columns of text can give way, the widest one first."""
+    found = list(widths)
+    able = [i for i, column in enumerate(columns) if not column.right]
+    for _ in range(0 if width is None else sum(found) + 2 * (len(found) - 1) - width):
+        at = max(able, key=lambda i: found[i], default=None)
+        if at is None or found[at] <= max(_LEAST, cells(columns[at].title)):
+            break
+        found[at] -= 1
+    return found
+
+
 def narrowed(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None, spare: Sequence[str], *, last: int
 ) -> tuple[list[Column], list[list[str]]]:
     """The table without as many of the columns `spare` (titles, the first goes first) as it takes to fit the width.
 
-    last: of the last column so many characters are enough; the others are cut off.
+    last: of the last column so many characters are enough, of another one with text _ENOUGH; `table` cuts off the rest.
     """
-    wide = [max(cells(c.title), *(cells(row[i]) for row in rows), 0) + 2 for i, c in enumerate(columns)]
+    wide = [max(cells(c.title), *(cells(row[i]) for row in rows), 0) for i, c in enumerate(columns)]
+    wide = [(w if c.right else min(w, max(_ENOUGH, cells(c.title)))) + 2 for w, c in zip(wide, columns, strict=True)]
     wide[-1] = min(wide[-1] - 2, last)
     kept = list(range(len(columns)))
     for gone in (i for title in spare for i, c in enumerate(columns) if c.title == title):

@@ -49,7 +49,7 @@ def init(current: Session, *, group: str | None) -> None:
 @click.command()
 @click.pass_obj
 def up(current: Session) -> None:
-    """Start Ray and the controller, and bring in the nodes of terry.yaml.
+    """Start Ray, the controller and the nodes of terry.yaml.
 
     Adds what is missing and never disturbs what runs. Unfinished jobs go on from their last checkpoints. Not needed
     before `submit`, which does it, too.

@@ -38,7 +38,7 @@ def run(
     follow: bool,
     dry_run: bool,
 ) -> int:
-    """Run any program as a job: pinned to a device, retried after a crash.
+    """Run any program as a job: pinned, retried after a crash.
 
     \b
     It runs in the present folder; what it keeps belongs in $TERRY_RUN_DIR.
@@ -87,7 +87,7 @@ def _name(program: str, arguments: tuple[str, ...]) -> str:
 @click.argument("values", metavar="NAME=NUMBER...", nargs=-1, required=True)
 @click.option("--step", type=click.IntRange(min=0), required=True, metavar="N", help="Of the training.")
 def log(values: tuple[str, ...], *, step: int) -> int:
-    """Tell what a job has measured, from a shell script that runs as one.
+    """Tell what a job has measured, from its shell script.
 
     Example: terry-cluster log loss=0.3 accuracy=0.9 --step 10
     """

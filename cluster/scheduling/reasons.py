@@ -144,7 +144,7 @@ class _Why:
             return so_far
         before = f"{so_far}; " if so_far else ""
         job = first.record.job
-        if first.aged and first.record.priority <= record.priority:
+        if first.record.priority < record.priority:
             return f"{before}waits behind {job.id}, which has gained priority by waiting long"
         if first.record.priority > record.priority:
             return f"{before}waits behind jobs of priority {first.record.priority} (it has {record.priority})"

@@ -6,7 +6,7 @@ Only rows that are visible are drawn, so a frame costs the same for ten jobs and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rich.cells import cell_len, set_cell_size
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from terry.cluster.core.model import JobState
 from terry.logs.dashboard.screen import Mode, Screen, position
-from terry.logs.format import count, decimals, duration, figure, plural, printable, short, size, sparkline
+from terry.logs.format import decimals, duration, figure, plural, printable, short, shortened, size, sparkline
 from terry.logs.text.curve import Series, chart
 from terry.logs.text.palette import BAD, BUSY, GOOD, STATES, WARNING
 from terry.logs.text.status import eta_words, remark, settings, steps
@@ -192,7 +192,7 @@ def _device_key(device: DeviceView) -> int:
 
 
 def _sweep_line(sweep: SweepView, width: int) -> Text:
-    name = set_cell_size(sweep.name, min(28, max(12, width // 5)))
+    name = _cell(sweep.name, min(28, max(12, width // 5)))
     bar = _bar(sweep.fraction, max(8, width // 6))
     counts = sweep.counts
     line = Text(name, "bold") + Text(" ") + bar
@@ -216,7 +216,7 @@ def _bar(fraction: float, width: int) -> Text:
 
 
 def _device_line(device: DeviceView, width: int) -> Text:
-    line = Text(set_cell_size(device.id, min(24, max(14, width // 6))))
+    line = Text(_cell(device.id, min(24, max(14, width // 6))))
     condition = device.condition + (f": {printable(device.reason)}" if device.reason else "")
     if device.condition is DeviceCondition.ONLINE:
         line.append(f" {device.used:g}/{device.capacity:g}".ljust(6))
@@ -258,11 +258,14 @@ def _state_cell(job: JobView, view: View, width: int) -> str:
 
 def _steps_cell(job: JobView, view: View, width: int) -> str:
     del view
-    if job.step is None:
-        return "-"
-    full = f"{count(job.step)}/{count(job.total_steps)}"
-    brief = f"{short(job.step)}/{short(job.total_steps)}" if job.total_steps else short(job.step)
-    return full if job.total_steps and len(full) <= width else brief
+    full = steps(job)
+    return full if len(full) <= width else steps(job, brief=True)
+
+
+def _settings_cell(job: JobView, view: View, width: int) -> str:
+    del view
+    full = printable(settings(job))
+    return full if cell_len(full) <= width else printable(settings(job, brief=True))
 
 
 def _curve_cell(job: JobView, view: View, width: int) -> str:
@@ -271,6 +274,7 @@ def _curve_cell(job: JobView, view: View, width: int) -> str:
 
 _COLUMNS = (
     _Column(title="STATE", width=10, keep=1, cell=_state_cell, right=False),
+    _Column(title="SETTINGS", width=16, keep=3, cell=_settings_cell, right=False),
     _Column(title="TRY", width=3, keep=5, cell=lambda j, _v, _w: str(j.attempt or "-")),
     _Column(title="EPOCH", width=5, keep=4, cell=lambda j, _v, _w: decimals(j.epoch, 1)),
     _Column(title="STEP", width=10, keep=3, cell=_steps_cell),
@@ -278,21 +282,20 @@ _COLUMNS = (
     _Column(title="CURVE", width=9, keep=7, cell=_curve_cell, right=False),
     _Column(title="TOK/S", width=5, keep=6, cell=lambda j, _v, _w: short(j.tokens_per_s)),
     _Column(title="ETA", width=6, keep=3, cell=lambda j, _v, _w: duration(j.eta_seconds)),
-    _Column(title="DEVICE", width=14, keep=8, cell=lambda j, _v, _w: j.device or "-", right=False),
+    _Column(title="DEVICE", width=14, keep=9, cell=lambda j, _v, _w: j.device or "-", right=False),
     _Column(title="VALID", width=8, keep=10, cell=lambda j, _v, _w: figure(j.valid_loss)),
-    _Column(title="SETTINGS", width=20, keep=11, cell=lambda j, _v, _w: printable(settings(j)), right=False),
-    _Column(title="NOTE", width=24, keep=9, cell=lambda j, _v, _w: printable(remark(j)), right=False),
+    _Column(title="NOTE", width=24, keep=8, cell=lambda j, _v, _w: printable(remark(j)), right=False),
 )
 
 #: Columns that take what is left on a wide terminal, and how much of it at most.
-_GROWING = {"STEP": 17, "CURVE": 16, "SETTINGS": 40, "NOTE": 1000}
-
-#: Where there is no column for settings, they stand in place of a note that is empty.
-_NOTICE_OR_SETTINGS = replace(_COLUMNS[-1], cell=lambda j, _v, _w: printable(remark(j) or settings(j)))
+_GROWING = {"SETTINGS": 40, "STEP": 17, "CURVE": 16, "NOTE": 1000}
 
 
-def _layout(width: int, longest: int) -> tuple[int, list[tuple[_Column, int]]]:
-    """Width of the ids, and the columns that fit with the width of each."""
+def _layout(width: int, longest: int, told: int) -> tuple[int, list[tuple[_Column, int]]]:
+    """Width of the ids, and the columns that fit with the width of each.
+
+    longest, told: what the longest of the ids and of the settings take.
+    """
     name = min(max(longest, 8), max(10, width // 5))
     kept = sorted(_COLUMNS, key=lambda c: c.keep)
     while kept and name + sum(c.width + 1 for c in kept) > width:
@@ -300,18 +303,17 @@ def _layout(width: int, longest: int) -> tuple[int, list[tuple[_Column, int]]]:
     left = width - name - sum(c.width + 1 for c in kept)
     widths = {c.title: c.width for c in kept}
     for title in (t for t in _GROWING if t in widths):
-        more = min(left, _GROWING[title] - widths[title])
+        most = min(_GROWING[title], told) if title == "SETTINGS" else _GROWING[title]
+        more = max(0, min(left, most - widths[title]))
         widths[title] += more
         left -= more
-    columns = [c for c in _COLUMNS if c in kept]
-    if "SETTINGS" not in widths and "NOTE" in widths:
-        columns[-1] = _NOTICE_OR_SETTINGS
-    return name, [(c, widths[c.title]) for c in columns]
+    return name, [(c, widths[c.title]) for c in _COLUMNS if c in kept]
 
 
 def _job_lines(view: View, screen: Screen, listed: Sequence[JobView], width: int, rows: int) -> list[Text]:
     shown = listed[screen.top : screen.top + rows]
-    name, columns = _layout(width, max((len(job.id) for job in shown), default=8))
+    told = max((cell_len(printable(settings(job))) for job in shown), default=0)
+    name, columns = _layout(width, max((len(job.id) for job in shown), default=8), told)
     titles = [_cell(column.title, w, right=column.right) for column, w in columns]
     lines = [Text(" ".join([_cell("JOB", name), *titles]), "dim underline")]
     at = position(listed, screen)
@@ -341,7 +343,7 @@ def _cell(text: str, width: int, *, right: bool = False) -> str:
     """The text in exactly `width` columns."""
     length = cell_len(text)
     if length > width:
-        return set_cell_size(text, width - 1) + "…"
+        return shortened(text, width) if text.isascii() else set_cell_size(text, width - 1) + "…"
     return " " * (width - length) + text if right else text + " " * (width - length)
 
 

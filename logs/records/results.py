@@ -12,11 +12,19 @@ import msgspec
 
 from terry.cluster.core.model import EndReason, JobRecord, JobState
 from terry.cluster.files.paths import Run
-from terry.logs.format import Column, count, duration, figure, short, table
+from terry.logs.format import Column, count, duration, figure, narrowed, short, table
 from terry.logs.records.values import as_count, as_float, decode, read_measured, unpack
 
 #: Figures in the order in which they stand; whatever else a result holds comes after them (not in the table).
 _FIGURES = ("loss", "valid_loss", "test_loss", "perplexity", "steps", "epoch", "seconds", "tokens_per_s")
+#: Those of the table for people. The best validation and its perplexity are of one moment, whose weights are used.
+_IN_TABLE = ("best_loss", "loss", "valid_loss", "test_loss", "perplexity", "steps", "epoch", "seconds", "tokens_per_s")
+#: Of the last moment: left out of the table where the best one is told.
+_LAST = frozenset({"loss", "valid_loss"})
+#: What our own trainings say besides, which is for files.
+_FOR_FILES = frozenset({"best_step", "rollbacks", "parameters", *_LAST})
+#: Columns that a narrow terminal goes without, the first goes first; the id begins with the sweep.
+_SPARE = ("SWEEP", "RESTARTS", "DEVICE", "TOKENS_PER_S", "EPOCH", "STEPS", "SECONDS")
 #: Keys of result.json that say nothing of the run's outcome.
 _ABOUT = {"job", "attempt", "finished_at", "step"}
 #: Columns that say which run it is and how it went: a figure of a run's own that is called so gets a prefix.
@@ -117,7 +125,7 @@ def result_row(record: JobRecord, result: dict[str, Any]) -> ResultRow:
         found.setdefault("loss", found.pop("train_loss"))
     found.setdefault("steps", as_count(result.get("step")))
     found.setdefault("seconds", _seconds(record))
-    if "perplexity" not in found:
+    if "perplexity" not in found and about != _ABOUT:  # of other code's losses nobody knows whether they are nats
         found["perplexity"] = _perplexity(found)
     ordered = [*_FIGURES, *(key for key in found if key not in _FIGURES)]
     return ResultRow(
@@ -182,7 +190,7 @@ def result_lines(rows: Sequence[ResultRow], *, width: int | None = None) -> list
     if not rows:
         return []
     settings = dict.fromkeys(key for row in rows for key in row.labels)
-    figures = [name for name in _FIGURES if any(row.figures.get(name) is not None for row in rows)]
+    figures = _shown(rows)
     several = len({row.sweep for row in rows}) > 1
     not_all_alike = any(_ended(row) != JobState.COMPLETED for row in rows)
     titles = ["id", *(["sweep"] if several else []), *(["state"] if not_all_alike else []), *settings]
@@ -197,7 +205,22 @@ def result_lines(rows: Sequence[ResultRow], *, width: int | None = None) -> list
             *(figure_cell(n, row.figures.get(n)) for n in figures),
         ]
         cells.append([*first, *middle, row.device or "-", str(row.restarts)])
+    columns, cells = narrowed(columns, cells, width, _SPARE, last=len("RESTARTS"))
     return table(columns, cells, width=width)
+
+
+def _shown(rows: Sequence[ResultRow]) -> list[str]:
+    """The figures of the table: the usual ones, then numbers of people's own."""
+    found = dict.fromkeys(name for row in rows for name, value in row.figures.items() if value is not None)
+    told = all("best_loss" in row.figures or row.figures.get("valid_loss") is None for row in rows)
+    left_out = _LAST if told and "best_loss" in found else frozenset()
+    usual = [name for name in _IN_TABLE if name in found and name not in left_out]
+    own = [name for name in found if name not in {*_IN_TABLE, *_FOR_FILES} and _is_number(rows, name)]
+    return usual + own
+
+
+def _is_number(rows: Sequence[ResultRow], name: str) -> bool:
+    return all(isinstance(row.figures.get(name), int | float | None) for row in rows)
 
 
 def _ended(row: ResultRow) -> str:

@@ -32,6 +32,7 @@ _SWEEPS = (
 _JOBS = (
     Column(title="JOB"),
     Column(title="STATE"),
+    Column(title="SETTINGS"),
     Column(title="TRY", right=True),
     Column(title="STEP", right=True),
     Column(title="EPOCH", right=True),
@@ -42,10 +43,14 @@ _JOBS = (
     Column(title="NOTE"),
 )
 
-#: Columns of jobs that a narrow terminal goes without, so that the note can be read: the first goes first.
-_SPARE = ("TOK/S", "EPOCH", "TRY", "DEVICE")
+#: Columns of jobs that a narrow terminal goes without, so that settings and note can be read: the first goes first.
+_SPARE = ("TOK/S", "EPOCH", "TRY", "DEVICE", "ETA")
+#: Columns of sweeps that it goes without.
+_SPARE_OF_SWEEP = ("RESTARTS", "CANCELLED", "HELD")
 #: Characters of a note that tell the most of it.
 _NOTICE = 24
+#: In a terminal narrower than this (columns), what tells jobs apart is written in fewer words.
+_NARROW = 120
 
 _DEVICES = (
     Column(title="DEVICE"),
@@ -87,7 +92,8 @@ def status_lines(
     shown = sorted_jobs if rows is None else sorted_jobs[:rows]
     names = {job.sweep for job in jobs}
     sweeps = [sweep for sweep in view.sweeps if sweep.name in names]
-    lines = [head(view), "", *table(_SWEEPS, [_sweep_row(s) for s in sweeps], width=width), ""]
+    columns, cells = narrowed(_SWEEPS, [_sweep_row(s) for s in sweeps], width, _SPARE_OF_SWEEP, last=_NOTICE)
+    lines = [head(view), "", *table(columns, cells, width=width), ""]
     lines += job_lines(shown, width, paint)
     hidden = sorted_jobs[len(shown) :]
     if hidden:
@@ -129,41 +135,51 @@ def _sweep_row(sweep: SweepView) -> list[str]:
 
 def job_lines(jobs: Sequence[JobView], width: int | None = None, paint: Paint = plain) -> list[str]:
     """Jobs as a table."""
-    columns, rows = narrowed(_JOBS, [job_row(job) for job in jobs], width, _SPARE, last=_NOTICE)
+    titles = [c for c in _JOBS if c.title != "SETTINGS" or any(job.labels for job in jobs)]
+    all_cells = [job_row(job, brief=width is not None and width < _NARROW) for job in jobs]
+    rows = [[cell for cell, column in zip(row, _JOBS, strict=True) if column in titles] for row in all_cells]
+    columns, rows = narrowed(titles, rows, width, _SPARE, last=_NOTICE)
     lines = table(columns, rows, width=width)
+    at = lines[0].index("STATE") if lines else 0
     return lines[:1] + [
         # Colours come last: they must not count as columns.
-        line.replace(job.state, paint(job.state, job.state), 1) if line.startswith(job.id) else line
+        line[:at] + line[at:].replace(job.state, paint(job.state, job.state), 1)
         for line, job in zip(lines[1:], jobs, strict=True)
     ]
 
 
-def job_row(job: JobView) -> list[str]:
-    """The cells of a job's row."""
+def job_row(job: JobView, *, brief: bool = False) -> list[str]:
+    """The cells of a job's row. brief: settings and steps in fewer characters."""
     return [
         job.id,
         job.state,
+        settings(job, brief=brief) or "-",
         str(job.attempt) if job.attempt else "-",
-        steps(job),
+        steps(job, brief=brief),
         decimals(job.epoch, 2),
         figure(job.loss),
         short(job.tokens_per_s),
         job.device or "-",
         duration(job.eta_seconds),
-        remark(job) or settings(job),
+        remark(job),
     ]
 
 
-def steps(job: JobView) -> str:
-    """`41,200/120,000`."""
+def steps(job: JobView, *, brief: bool = False) -> str:
+    """`41,200/120,000`; brief: `41.2k/120k`."""
     if job.step is None:
         return "-"
-    return f"{count(job.step)}/{count(job.total_steps)}" if job.total_steps else count(job.step)
+    write = short if brief else count
+    return f"{write(job.step)}/{write(job.total_steps)}" if job.total_steps else write(job.step)
 
 
-def settings(job: JobView) -> str:
-    """What tells the job from the others of its sweep: `cell=gru lr=0.001`."""
-    return " ".join(f"{key}={value}" for key, value in job.labels.items())
+def settings(job: JobView, *, brief: bool = False) -> str:
+    """What tells the job from the others of its sweep: `cell=gru lr=0.001`; brief: `gru lr=0.001`, words say enough."""
+    return " ".join(value if brief and _is_word(value) else f"{key}={value}" for key, value in job.labels.items())
+
+
+def _is_word(value: str) -> bool:
+    return value[:1].isalpha() and value not in {"true", "false", "null"}
 
 
 def remark(job: JobView) -> str:
@@ -172,6 +188,8 @@ def remark(job: JobView) -> str:
         if not job.restarts:
             return job.phase if job.state is JobState.RUNNING and job.phase != "training" else ""
         return plural(job.restarts, "restart") + (f"; {job.message}" if job.message else "")
+    if job.state is JobState.FAILED and job.message:
+        return job.message  # what went wrong; by which rule it is final, `explain` says
     return job.reason or job.message
 
 

@@ -100,3 +100,26 @@ def test_a_narrow_terminal_goes_without_the_least_of_the_columns() -> None:
     assert titles(20) == ["JOB", "NOTE"]
     assert text.narrowed(columns, rows, 20, ("TOK/S", "EPOCH"), last=16)[1] == [["cells-0001", rows[0][-1]]]
     assert text.narrowed(columns, [], 5, (), last=16)[1] == []
+
+
+def test_a_name_loses_its_middle_and_a_sentence_its_end() -> None:
+    """The end of a name tells it from others of its sweep."""
+    assert text.shortened("a-sweep-with-a-long-name-0012", 12) == "a-sw…me-0012"
+    assert text.shortened("all 2 cores busy", 8) == "all 2 c…"
+    assert text.shortened("cells-0012", 10) == "cells-0012"
+
+
+@given(
+    names=st.lists(st.text(st.characters(codec="utf-8"), max_size=60), min_size=1, max_size=4),
+    numbers=st.lists(st.integers(0, 10**9), min_size=2, max_size=2),
+    width=st.integers(50, 90),
+)
+def test_text_gives_way_to_numbers(names: list[str], numbers: list[int], width: int) -> None:
+    """Whatever the names are: no line is too wide, and every number is there to its last digit."""
+    columns = [text.Column(title="NAME"), text.Column(title="N", right=True), text.Column(title="NOTE")]
+    columns.append(text.Column(title="M", right=True))
+    lines = text.table(columns, [[name, f"{numbers[0]:,}", name, f"{numbers[1]:,}"] for name in names], width=width)
+    assert all(text.cells(line) <= width for line in lines)
+    for line in lines[1:]:
+        assert line.endswith(f" {numbers[1]:,}")
+        assert f" {numbers[0]:,} " in line

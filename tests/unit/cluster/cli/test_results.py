@@ -39,7 +39,7 @@ def test_results(terry: Terry, world: World, tmp_path: Path) -> None:
     document = terry("results", "cells", "--json").json
     assert document[0]["loss"] == 2.0
     assert document[1]["restarts"] == 1
-    assert document[0]["perplexity"] == pytest.approx(8.166, abs=1e-3)
+    assert "perplexity" not in document[0], "of people's own losses nobody knows whether they are nats a token"
     terry("results", "--format", "parquet", "-o", "r.parquet")
     frame = pl.read_parquet(tmp_path / "r.parquet")
     assert frame["id"].to_list() == ["cells-0002", "cells-0003", "cells-0001"]

@@ -246,6 +246,11 @@ def test_a_job_that_has_waited_so_long_that_it_goes_first_is_named() -> None:
     assert [p.job_id for p in plan(queue.state, queue.now).placements] == ["old-1"]
     assert _why(queue, "old-1") == "starts in a moment"
     assert _why(queue, "new-1") == "waits behind old-1, which has gained priority by waiting long"
+    queue.submit("busy-1", priority=9)
+    queue.place("busy-1")
+    queue.submit("new-2")
+    queue.now += timedelta(days=2)
+    assert _why(queue, "new-2") == "all 1 cores busy", "all have waited long"
 
 
 def test_shares_are_told_by_kind_of_device() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -138,6 +139,36 @@ def test_a_run_counts_by_its_best_weights_not_by_its_last() -> None:
     figures: list[dict[str, object]] = [{"valid_loss": 4.6, "best_loss": 4.6}, {"valid_loss": 4.7, "best_loss": 4.0}]
     rows = [result_row(r, dict(f)) for r, f in zip(done, figures, strict=True)]
     assert [row.id for row in best_first(rows)] == ["cells-0002", "cells-0001"]
+
+
+def test_the_figures_of_a_row_are_of_one_moment() -> None:
+    """The perplexity is of the best validation: the last one's loss beside it would be taken for its logarithm."""
+    found = {"train_loss": 3.0, "valid_loss": 4.7, "best_loss": 4.0, "perplexity": math.exp(4.0)}
+    lines = result_lines([result_row(record(1, JobState.COMPLETED), dict(found))])
+    assert lines[0].split()[2:4] == ["BEST_LOSS", "PERPLEXITY"]
+    assert "LOSS" not in lines[0].split()
+    assert "VALID_LOSS" not in lines[0].split()
+    assert lines[1].split()[2:4] == ["4.0000", "54.5982"]
+
+
+def test_figures_of_people_s_own_trainings_stand_in_the_table_and_no_perplexity_is_made_of_their_loss() -> None:
+    """Whether it is in nats a token nobody knows."""
+    done = record(1, JobState.COMPLETED)
+    own = msgspec.structs.replace(done, job=replace(done.job, entrypoint="lab:train"))
+    row = result_row(own, {"loss": 0.25, "accuracy": 0.875, "dataset": "mnist"})
+    lines = result_lines([row])
+    assert lines[0].split()[2:5] == ["LOSS", "SECONDS", "ACCURACY"]
+    assert "0.8750" in lines[1]
+    assert "perplexity" not in row.figures
+
+
+def test_a_narrow_terminal_shows_the_figures_of_runs_with_long_names() -> None:
+    done = [record(n, JobState.COMPLETED) for n in (1, 2)]
+    rows = [result_row(r, {"best_loss": 4.0, "perplexity": 54.6, "step": 120_000}) for r in done]
+    lines = result_lines([replace(row, id="x" * 50 + row.id, device="a-node-of-the-lab:0") for row in rows], width=60)
+    assert {"BEST_LOSS", "PERPLEXITY"} <= set(lines[0].split())
+    assert "54.6000" in lines[1]
+    assert all(len(line) <= 60 for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class LaunchOrder:
     identity: str = ""  #: of the job: the run's folder must not be that of another one
     time_limit_s: float | None = None
     hang_after_s: float | None = None
+    light: bool = False  #: forked from the small forkserver
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):

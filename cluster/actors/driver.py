@@ -1,6 +1,7 @@
 """`python -m terry.cluster.actors.driver WORKSPACE [end]`: a short-lived Ray driver; it makes sure of a controller.
 
-`end`: or ends what runs for the workspace on a cluster that others have started.
+`end`: or ends what runs for the workspace on a cluster that others have started. `early`: it is begun before there is a
+cluster, imports Ray meanwhile (a second), and goes on once it gets a line; it leaves where its input just ends.
 
 A program of its own, because a driver of a cluster that is not well can hang for minutes: whoever calls it sets a time
 limit and kills it.
@@ -82,6 +83,8 @@ def _ping(actor: Any) -> str:
 def main() -> None:
     """Connect, make sure, leave."""
     workspace = WorkspacePaths(Path(sys.argv[1]))
+    if sys.argv[2:] == ["early"] and not sys.stdin.readline():
+        return
     head = read_head(workspace)
     if head is None:
         sys.exit("no Ray head is recorded")

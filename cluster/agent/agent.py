@@ -29,6 +29,8 @@ from terry.cluster.ports import Blocked, Ended, LaunchOrder, Refused, Started
 
 #: Jobs, and whether there is a forkserver, are looked at so often (seconds).
 _JOBS_S, _FORKSERVER_S = 0.25, 0.1
+#: So often while something waits until nothing else is to be done (seconds).
+_LEISURE_S = 0.5
 #: Whoever has not looked for so long (stopped, frozen, in a snapshot) was away himself: his jobs were not silent.
 AWAY_S = 10.0
 
@@ -46,6 +48,8 @@ class DeviceAgent:
         courier: where the node does not see the workspace.
         """
         self._device = replace(device, agent=uuid.uuid4().hex)
+        if courier is not None:  # what a run leaves is sent home at its end: nothing can be added later
+            processes = replace(processes, runtime=replace(processes.runtime, draws=False))
         self._processes = processes
         self._gate = gate or DeviceGate(self._device, processes.mark)
         self._courier = courier
@@ -141,7 +145,9 @@ class DeviceAgent:
     def _until_next_check(self) -> float:
         if self._outbox.jobs:
             return _JOBS_S
-        return _FORKSERVER_S if self._link.pid is None else self._gate.idle_s
+        if self._link.pid is None:
+            return _FORKSERVER_S
+        return min(_LEISURE_S, self._gate.idle_s) if self._link.has_work else self._gate.idle_s
 
     def _check(self, now: float) -> None:
         away, self._checked = now - self._checked, now

@@ -116,6 +116,12 @@ class AgentJob:
         order = {**asdict(self.order), "gpu_uuid": device.uuid, "gpu_memory_bytes": device.memory_bytes}
         return order, environment, self.folder.stdout, self.folder.stderr
 
+    @property
+    def to_draw(self) -> dict[str, Any]:
+        """What it takes to draw its curve once it has ended."""
+        order = self.order
+        return {"workspace": order.workspace, "job_id": order.job_id, "first_attempt": order.first_attempt}
+
     @staticmethod
     def reason_of(error: OSError) -> EndReason:
         """Why an attempt could not be prepared."""

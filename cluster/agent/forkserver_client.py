@@ -53,14 +53,15 @@ class ForkserverLost(RuntimeError):
 class ForkserverClient:
     """One forkserver process. Start it from a thread that lives as long as the agent: it dies with that thread."""
 
-    def __init__(self, runtime: JobRuntime, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, runtime: JobRuntime, environment: Mapping[str, str], log: Path, *, light: bool = False) -> None:
+        """light: the small one."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         self._channel = ours
         with theirs, log.open("ab") as output:
             self._process = subprocess.Popen(
-                self._command(runtime, theirs.fileno()),
+                self._command(runtime, theirs.fileno(), runtime.light_preload if light else runtime.preload),
                 env={**environment, **runtime.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -71,10 +72,10 @@ class ForkserverClient:
         ours.setblocking(False)
 
     @staticmethod
-    def _command(runtime: JobRuntime, channel: int) -> list[str]:
+    def _command(runtime: JobRuntime, channel: int, preload: str) -> list[str]:
         command = [sys.executable, "-m", "terry.cluster.agent.forkserver", "--channel", str(channel)]
         command += ["--parent", str(os.getpid()), "--entry", runtime.entry]
-        return command + (["--preload", runtime.preload] if runtime.preload else [])
+        return command + (["--preload", preload] if preload else [])
 
     @property
     def pid(self) -> int:

@@ -14,6 +14,9 @@ class JobRuntime:
     #: change; relative to the workspace: what is sent to nodes that do not see it
     needs: str = ""
     preload: str = ""  #: `package.module:NAMES`, a tuple of modules that the forkserver imports first
+    #: the same of a small forkserver for jobs that are `light`; without it there is one for all
+    light_preload: str = ""
+    draws: bool = False  #: the entry takes `{"draw": [...]}`, too: what is left to do once a device is idle
     environment: dict[str, str] = field(default_factory=dict)  #: set before anything is imported
     grace_s: float = 30.0  #: between SIGTERM (write a checkpoint and leave) and SIGKILL
 
@@ -24,6 +27,8 @@ TERRY_JOBS = JobRuntime(
     entry="terry.jobs.process.child:main",
     needs="terry.jobs.process.away:needs",
     preload="terry.jobs.process.preload:MODULES",
+    light_preload="terry.jobs.process.preload_light:MODULES",
+    draws=True,
     environment={
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",

@@ -283,6 +283,7 @@ class Controller:
                 identity=job.identity,
                 time_limit_s=job.time_limit_s,
                 hang_after_s=job.hang_after_s,
+                light=job.light,
             )
         )
 

@@ -162,6 +162,7 @@ class Job:
     time_limit_s: float | None = None
     hang_after_s: float | None = None  #: seconds without a step that count as hung; None: the default rule
     threads: int | None = None  #: CPU threads of the process; None: from its share
+    light: bool = False  #: its process needs little: it is forked from a small forkserver, which is there early
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

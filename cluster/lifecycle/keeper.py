@@ -32,7 +32,17 @@ from terry.cluster.nodes.member import head_report
 from terry.cluster.nodes.records import write_report
 from terry.cluster.ports import ClusterView
 from terry.cluster.ray.daemons import foreign_environment, ray_environment, runtime_folder
-from terry.cluster.ray.head import Head, adopt_head, end_head, end_processes, is_well, key_of, read_head, start_head
+from terry.cluster.ray.head import (
+    Head,
+    adopt_head,
+    end_head,
+    end_processes,
+    ensure_token,
+    is_well,
+    key_of,
+    read_head,
+    start_head,
+)
 
 _log = logging.getLogger("terry.cluster.lifecycle.keeper")
 
@@ -61,6 +71,7 @@ class Keeper:
         self._host = host
         self._nodes = NodeCare(workspace)
         self._head: Head | None = None
+        self._driver: _Driver | None = None
         self._failures = 0
         self._probe = DiskProbe(workspace.cluster)
         self._lease = lease.Watch()
@@ -81,6 +92,7 @@ class Keeper:
                 return
             except (OSError, RuntimeError, UserError, subprocess.SubprocessError) as error:
                 self._failures += 1
+                self._end_driver()
                 pause = min(_PAUSE_MAX_S, 2.0 ** (self._failures - 1))
                 _log.error("%s; next try in %.0f s", error, pause)
                 time.sleep(pause)
@@ -100,7 +112,10 @@ class Keeper:
             _log.info("using the Ray cluster at %s", foreign.address)
             return adopt_head(self._workspace, foreign.address, before=head)
         _log.info("starting Ray")
-        head = start_head(self._workspace, head_place(config.read_nodes(self._workspace), self._host))
+        place = head_place(config.read_nodes(self._workspace), self._host)
+        ensure_token(self._workspace)
+        self._driver = _Driver(self._workspace, ray_environment(self._workspace, place.address))
+        head = start_head(self._workspace, place)
         _log.info("Ray runs at %s", head.address)
         if head.is_open:
             write_report(self._workspace, head_report(self._workspace, head))
@@ -133,29 +148,23 @@ class Keeper:
 
     def _ensure_controller(self, head: Head) -> None:
         """Run the driver that makes sure of it. Returns at once where the head dies meanwhile: `_watch` will see it."""
-        with tempfile.TemporaryFile() as printed:
-            driver = subprocess.Popen(
-                [sys.executable, "-m", "terry.cluster.actors.driver", str(self._workspace.root)],
-                env=_environment(self._workspace, head),
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=printed,
-                cwd="/",
-            )
-            try:
-                ended = _first_to_end([driver.pid, *(p.pid for p in head.processes)], _DRIVER_TIMEOUT_S)
-            finally:
-                driver.kill()  # of a cluster that is not well it could hang for minutes
-                driver.wait()
-            if not all(p.alive for p in head.processes):
-                return
-            if ended is None:
-                raise RuntimeError(f"the controller could not be started within {_DRIVER_TIMEOUT_S:.0f} s")
-            if driver.returncode != 0:
-                printed.seek(0)
-                words = printed.read().decode(errors="replace")[-2000:]
-                raise RuntimeError(f"the controller could not be started: {words}")
+        driver = self._driver = self._driver or _Driver(self._workspace, _environment(self._workspace, head))
+        driver.go_on()
+        try:
+            ended = _first_to_end([driver.pid, *(p.pid for p in head.processes)], _DRIVER_TIMEOUT_S)
+        finally:
+            code, words = self._end_driver()
+        if not all(p.alive for p in head.processes):
+            return
+        if ended is None:
+            raise RuntimeError(f"the controller could not be started within {_DRIVER_TIMEOUT_S:.0f} s")
+        if code != 0:
+            raise RuntimeError(f"the controller could not be started: {words}")
         _log.info("the controller runs")
+
+    def _end_driver(self) -> tuple[int, str]:
+        driver, self._driver = self._driver, None
+        return (0, "") if driver is None else driver.end()
 
     def _watch(self, head: Head) -> None:
         """Return when the head's processes have died, or the controller has been silent for too long."""
@@ -195,6 +204,43 @@ class Keeper:
         if held is None or not held.is_here or self._lease.look(held) is not lease.Liveness.ALIVE:
             return None
         return find(held.pid) if self._lease.silent_s(held) > _SILENT_S else None
+
+
+class _Driver:
+    """The program that makes sure of a controller. Begun beside Ray: its own imports take a second."""
+
+    def __init__(self, workspace: WorkspacePaths, environment: dict[str, str]) -> None:
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `end`)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "terry.cluster.actors.driver", str(workspace.root), "early"],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=self._printed,
+            stderr=self._printed,
+            cwd="/",
+        )
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
+    def go_on(self) -> None:
+        """There is a cluster now."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and its exit code tells
+            self._process.stdin.write(b"\n")
+            self._process.stdin.flush()
+
+    def end(self) -> tuple[int, str]:
+        """Kill it if it lives: of a cluster that is not well it could hang for minutes. Exit code and last words."""
+        self._process.kill()
+        code = self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        with self._printed as printed:
+            printed.seek(0)
+            return code, printed.read().decode(errors="replace")[-2000:]
 
 
 def _first_to_end(pids: Iterable[int], timeout_s: float) -> int | None:

@@ -49,6 +49,7 @@ RAY_SETTINGS = {
     "RAY_worker_niceness": "0",
     "RAY_worker_oom_score_adjustment": "0",  # Ray would offer agents and controller to the kernel before any job
     "RAY_task_events_report_interval_ms": "0",  # the GCS would keep a record of each call: 6 KiB a job
+    "RAY_enable_worker_prestart": "0",  # else a process for each core: 0.8 s and 60 MB each, and we use two
     "RAY_memory_monitor_refresh_ms": "0",  # jobs are watched by their agents, and named when memory ends
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
     "RAY_health_check_initial_delay_ms": "1000",
@@ -67,6 +68,7 @@ RAY_SETTINGS = {
 
 #: Of these what concerns a node alone: how nodes watch each other is decided by whoever has started the cluster.
 _GUEST_SETTINGS = {
+    "RAY_enable_worker_prestart",
     "RAY_worker_niceness",
     "RAY_worker_oom_score_adjustment",
     "RAY_memory_monitor_refresh_ms",
@@ -236,6 +238,7 @@ def ray_start(
         f"--temp-dir={runtime_folder(workspace) / 'ray'}",
         f"--object-store-memory={_OBJECT_STORE_BYTES}",
         "--disable-usage-stats",
+        "--include-log-monitor=false",  # it would send output to drivers, and ours hears of none
     ]
 
 

@@ -152,6 +152,7 @@ def start_head(workspace: WorkspacePaths, place: HeadPlace | None = None) -> Hea
         f"--port={port}",
         f"--ray-client-server-port={client_port}",
         "--include-dashboard=false",
+        "--no-monitor",  # it would ask for more nodes: that is ours to do
     ]
     starter = launch(command, ray_environment(workspace, place.address), place.offered)
     try:

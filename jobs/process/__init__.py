@@ -9,6 +9,7 @@ halving         Successive halving: runs of a sweep that do worse than others at
 loop            A plain PyTorch loop in and out of a checkpoint: `ctx.restore(...)` and `ctx.save(step)`
 order           The order that starts a job's process, as its agent hands it over
 preload         What a forkserver imports before it forks: whatever a job would otherwise import by itself, each time
+preload_light   The same of the small forkserver, for jobs whose code does without torch
 program_output  What a program says of how it goes on: its output by patterns, and the files that it writes
 progress        What a job says of how far it is: JSON lines into a pipe that its agent reads
 reading         How a run reads its data: batches of the training and of the validation text

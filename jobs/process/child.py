@@ -15,6 +15,7 @@ import importlib
 import io
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 from terry.cluster.agent.evidence import EXIT_DISK_FULL, EXIT_DISK_LOST, EXIT_STOPPED, ErrorReport, disk_reason
 from terry.cluster.core.model import EndReason
 from terry.cluster.files import durable
-from terry.cluster.files.paths import AttemptFolder
+from terry.cluster.files.paths import AttemptFolder, Run, WorkspacePaths
 from terry.jobs.process import spec_file as specfile
 from terry.jobs.process.context import LaunchError, ProgramFailed, RunContext
 from terry.jobs.process.order import Order
@@ -33,6 +34,8 @@ from terry.jobs.submitting.records import JobLine
 from terry.logs.records.values import Refused
 
 EXIT_ERROR = 1
+#: A run that took so long (seconds) draws its own curve. For a short one that would be most of the work.
+_DRAWN_BY_ITSELF_S = 60.0
 
 _EXITS = {EndReason.DISK_FULL: EXIT_DISK_FULL, EndReason.DISK_LOST: EXIT_DISK_LOST}
 _DEVICE_MEMORY = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
@@ -40,7 +43,9 @@ _HOST_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate m
 
 
 def main(order: dict[str, Any], progress_fd: int) -> int:
-    """Run one attempt of a job; return the exit code."""
+    """Run one attempt of a job; return the exit code. Or, with `draw`, make the pictures of runs that have ended."""
+    if "draw" in order:
+        return _draw_later(order["draw"])
     given = Order.of(order)
     folder = given.run.attempt(given.attempt)
     stop = StopFlag()
@@ -64,7 +69,7 @@ def main(order: dict[str, Any], progress_fd: int) -> int:
         if line.source:
             _enter(given, line)
         specfile.write_once(context, line)
-        return _run(_entry(given.entrypoint), context)
+        return _run(_entry(given.entrypoint), context, drawn_later=given.drawn_later)
     except BaseException as error:
         if context is not None and context.finished:  # a result that was handed in is a result
             return _after_the_result(error)
@@ -74,9 +79,10 @@ def main(order: dict[str, Any], progress_fd: int) -> int:
             context.close()
 
 
-def _run(function: Callable[[RunContext], object], context: RunContext) -> int:
+def _run(function: Callable[[RunContext], object], context: RunContext, *, drawn_later: bool) -> int:
     """Call the entry point; wait for the checkpoint that is being written, whatever happens."""
     returned: object = None
+    begun = time.monotonic()
     try:
         returned = function(context)
     except Stopped:
@@ -95,7 +101,8 @@ def _run(function: Callable[[RunContext], object], context: RunContext) -> int:
         return EXIT_STOPPED
     if not context.finished:
         _finish(context, returned)  # it returned, and that says that it is done
-    _draw(context)
+    if not drawn_later or time.monotonic() - begun > _DRAWN_BY_ITSELF_S:
+        _draw(context)
     return 0
 
 
@@ -131,6 +138,28 @@ def _draw(context: RunContext) -> None:
         draw_loss_curve(context.run, context.job_id, context.first_attempt)
     except Exception as error:
         _warn(f"the loss curve could not be drawn: {error}")
+
+
+def _draw_later(runs: list[dict[str, Any]]) -> int:
+    """The pictures of runs that have ended, as far as they are not there. Nobody waits for them."""
+    from terry.logs.plots import draw_loss_curve
+
+    os.nice(19)
+    for given in runs:
+        run = WorkspacePaths(Path(given["workspace"])).run(given["job_id"])
+        try:
+            if run.result.stat().st_mtime_ns > _drawn_at(run):
+                draw_loss_curve(run, given["job_id"], given["first_attempt"])
+        except Exception as error:
+            _warn(f"the loss curve of {given['job_id']} could not be drawn: {error}")
+    return 0
+
+
+def _drawn_at(run: Run) -> int:
+    try:
+        return run.loss_curve.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _set_environment(order: Order) -> None:

@@ -31,6 +31,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     gpu_uuid: str = ""  #: empty: no GPU
     gpu_memory_bytes: int = 0  #: all of the GPU's memory; 0: unknown
     memory_share: float = 1.0  #: how much of it the job may use
+    drawn_later: bool = False  #: its agent sees to the picture of its curve, once the device is idle
     pulse_fd: int = -1  #: memory shared with the agent, see terry.cluster.agent.pulse; -1: none
 
     @classmethod

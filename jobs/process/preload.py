@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from terry.cluster.host import versions
-from terry.jobs.process import spec_file as specfile
-from terry.jobs.process.order import Order
-from terry.jobs.submitting.records import JobLine
+from terry.jobs.process import preload_light
 from terry.logs import plots
 
 #: `torch._dynamo` is here since building the first optimizer imports it: 1.15 s a job otherwise. Not here is polars,
 #: which must not be forked once it has threads: preparing a data set imports it in its own process.
 MODULES: tuple[str, ...] = (
-    "numpy",
+    *preload_light.MODULES,
     "numpy.ctypeslib",
     "torch",
     "torch.optim",
@@ -22,8 +17,6 @@ MODULES: tuple[str, ...] = (
     "terry.data_prep.batches",
     "terry.data_prep.dataset",
     "terry.jobs.process.checkpoints",
-    "terry.jobs.process.child",
-    "terry.jobs.command",
     "terry.jobs.train",
     "terry.models.trainer",
 )
@@ -33,8 +26,6 @@ def _warm() -> None:
     """What the first use of a thing costs, paid once. No random number is drawn here, no thread begun, no gradient."""
     import torch
 
-    for kind in (Order, JobLine):
-        msgspec.json.Decoder(kind)  # what it learns of the types it keeps
     plots.prepare()  # a loss curve: 0.4 s a job where matplotlib is imported, 0.1 s without this
     weight = torch.nn.Parameter(torch.zeros(1))
     weight.grad = torch.zeros(1)
@@ -43,7 +34,4 @@ def _warm() -> None:
         optimizer.step()  # 5 ms a job: torch imports the rest of itself here
 
 
-# Now, while the code on disk is the code that is loaded.
-versions.installed()
-specfile.terry_hash()
 _warm()

@@ -158,6 +158,7 @@ class _Planning:
             depends_on=(),
             retry=RetryPolicy(),
             labels={"dataset": name},
+            light=True,
         )
         config = {
             "name": name,
@@ -197,6 +198,7 @@ class _Planning:
             time_limit_s=None if typed.time_limit is None else seconds(typed.time_limit),
             hang_after_s=_hang_after(typed),
             threads=typed.threads,
+            light=typed.command is not None,
         )
         folder = self._asked.folder if typed.command is not None else ""
         return JobLine(job=job, config=_packed(run.config), inputs=inputs, folder=folder)

@@ -35,6 +35,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     hang_after_s: float | None = None
     threads: int | None = None
     minimum: int | None = None  #: so many of `depends_on` suffice once all have ended
+    light: bool = False  #: as far as is known its code does without torch, see terry.jobs.submitting.source
 
 
 class JobLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -28,6 +29,8 @@ from terry.jobs.submitting.source_files import Belongings, belongings, largest
 _LIMIT_FILES = 2000
 _LIMIT_BYTES = 20_000_000
 _NAMED_MOST = 5
+#: What code names that wants torch: itself, those that are built on it, and our checkpoints, which are made of tensors.
+_WANTS_TORCH = re.compile(rb"torch|lightning|transformers|checkpoint|restore|terry\.(models|data_prep)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,12 @@ class CodeSource:
     files: tuple[File, ...] = ()  #: by name
     left_out: tuple[str, ...] = ()  #: what lies among the code and is not copied, for people
     sha256: str = ""  #: of names and contents
+
+    @property
+    def light(self) -> bool:
+        """As far as can be seen it does without torch. A mistake costs time: it imports what it needs by itself."""
+        python = [file.path for file in self.files if file.path.suffix == ".py"]
+        return bool(python) and not any(_WANTS_TORCH.search(path.read_bytes()) for path in python)
 
     def copy(self, target: Path) -> None:
         """Copy the files below `target`. Raises UserError where they have changed since they were found."""

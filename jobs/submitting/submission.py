@@ -195,10 +195,11 @@ def _write(submission: Submission, folder: Path, relative: Path) -> None:
     for i, found in enumerate(f for f in dict.fromkeys(submission.code.values()) if f.files):
         found.copy(folder / "source" / str(i))
         users = {entrypoint for entrypoint, code in submission.code.items() if code == found}
-        place = str(relative / "source" / str(i))
-        folder_of_file = submission.info.folder
+        place, here, light = str(relative / "source" / str(i)), submission.info.folder, found.light
         lines = [
-            msgspec.structs.replace(line, source=place, folder=folder_of_file) if line.job.entrypoint in users else line
+            msgspec.structs.replace(line, source=place, folder=here, job=msgspec.structs.replace(line.job, light=light))
+            if line.job.entrypoint in users
+            else line
             for line in lines
         ]
     info = msgspec.structs.replace(submission.info, jobs=len(lines), ensembles=submission.plan.ensembles)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -37,14 +38,14 @@ RUNTIME = JobRuntime(
 class Harness:
     """A running agent, and what it has reported."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, runtime: JobRuntime = RUNTIME) -> None:
         self.workspace = WorkspacePaths(root)
         self.workspace.queue.mkdir()
         self.mark = f"{self.workspace.id}/here:cpu"
         device = Device(id="here:cpu", node="here", node_id="n", kind=DeviceKind.CPU, capacity=2.0)
         environment = {k: v for k, v in os.environ.items() if k != AGENT_VARIABLE}
         log = root / "agent.log"
-        processes = JobProcesses(runtime=RUNTIME, environment=environment, log=log, mark=self.mark)
+        processes = JobProcesses(runtime=runtime, environment=environment, log=log, mark=self.mark)
         self.agent = DeviceAgent(device, processes)
         self.incarnation = self.agent.hello(1).device.agent
         self.seen = 0
@@ -288,6 +289,51 @@ def test_a_controller_that_did_not_hear_the_acknowledged_reports_waits_for_new_o
     before = time.monotonic()
     assert harness.agent.poll(2, harness.incarnation, 0, 0, 0.5).reports == ()
     assert time.monotonic() - before >= 0.5
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Harness]:
+    """With a small forkserver for light jobs beside the large one."""
+    found = Harness(tmp_path, replace(RUNTIME, light_preload="job_entries:LIGHT_MODULES", draws=True))
+    yield found
+    found.close()
+
+
+def test_a_light_job_is_forked_from_the_small_forkserver_and_any_other_from_the_large_one(two: Harness) -> None:
+    two.launch("preloaded", "job-1", light=True)
+    two.launch("preloaded", "job-2")
+    for job, said in (("job-1", "small"), ("job-2", "large")):
+        assert two.ended(job).reason is EndReason.SUCCESS
+        assert two.workspace.run(job).attempt(1).stdout.read_text() == f"{said}\n"
+
+
+def test_with_one_forkserver_the_jobs_of_both_are_lost_and_both_begin_anew(two: Harness) -> None:
+    two.launch("wait", "job-1", light=True)
+    two.launch("wait", "job-2")
+    jobs = [two.started("job-1"), two.started("job-2")]
+    two.until_step("job-1")
+    two.until_step("job-2")
+    lost = two.agent.forkserver_pid
+    assert lost is not None
+    os.kill(lost, signal.SIGKILL)
+    assert {two.ended(job).reason for job in ("job-1", "job-2")} == {EndReason.AGENT_LOST}
+    assert not any(process.alive for pid in jobs if (process := find(pid)) is not None)
+    two.launch("preloaded", "job-3", light=True)
+    two.launch("preloaded", "job-4")
+    assert {two.ended(job).reason for job in ("job-3", "job-4")} == {EndReason.SUCCESS}
+
+
+def test_pictures_are_left_until_the_device_is_idle(two: Harness) -> None:
+    two.launch("print", "job-1", light=True)
+    two.launch("print:7", "job-2")
+    assert two.ended("job-1").reason is EndReason.SUCCESS
+    assert two.ended("job-2").reason is EndReason.EXCEPTION
+    drawn = two.workspace.root / "drawn-job-1"
+    deadline = time.monotonic() + 60.0
+    while not drawn.exists() and time.monotonic() < deadline:
+        two.agent.poll(1, two.incarnation, 0, 10**9, 0.5)
+    assert drawn.exists()
+    assert not (two.workspace.root / "drawn-job-2").exists(), "it has failed"
 
 
 def test_jobs_die_with_their_agent(tmp_path: Path) -> None:

@@ -168,3 +168,17 @@ def test_whatever_lies_among_the_code_is_copied_or_named(tmp_path: Path, lab: Pa
     found.copy(tmp_path / "copy")
     assert len(find("lab.run:main", [tmp_path / "copy"]).files) == len(found.files)
     assert "pipe" in notices([found])[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "light"),
+    [
+        ("import numpy\n\ndef main(ctx):\n    ctx.log(1, loss=0.5)\n", True),
+        ("import importlib\n\ndef main(ctx):\n    importlib.import_module('torch')\n", False),
+        ("from transformers import Trainer\n\ndef main(ctx): ...\n", False),
+        ("def main(ctx):\n    ctx.save_checkpoint(1, {})\n", False),
+    ],
+)
+def test_code_that_says_nothing_of_torch_is_light(tmp_path: Path, code: str, light: bool) -> None:
+    write(tmp_path, **{"train.py": code})
+    assert find("train:main", [tmp_path]).light is light

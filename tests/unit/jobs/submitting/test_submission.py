@@ -253,3 +253,13 @@ def test_what_0_1_submitted_is_there_already(tmp_path: Path) -> None:
         assert {key: now.get(key) for key in then if key in now} == {key: then[key] for key in then if key in now}
         assert set(then) - set(now) <= {"folder"}
         assert line.job.identity == before[line.job.id].job.identity
+
+
+def test_each_job_says_whether_it_does_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text("def main(ctx): ...\n")
+    (tmp_path / "deep.py").write_text("import torch\n\ndef main(ctx): ...\n")
+    runs = '[{"entrypoint": "plain:main"}, {"entrypoint": "deep:main"}, {"command": "ls"}]'
+    text = f'{{"name": "s", "sweep": {{"list": {runs}}}}}'
+    publish(workspace(tmp_path), planned(tmp_path, text))
+    lines = (workspace(tmp_path).submission("s", 1) / "jobs.jsonl").read_bytes().splitlines()
+    assert [msgspec.json.decode(line, type=JobLine).job.light for line in lines] == [True, False, True]

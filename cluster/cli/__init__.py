@@ -9,6 +9,7 @@ data        The verbs before training: `check`, `prepare`, `datasets`
 disk_watch  The command line on a file system that does not answer: it says so, and Ctrl-C works
 follow      Jobs shown until they have ended: on the dashboard where there is a terminal for it, else line by line
 jobs        The verbs that ask something of jobs: `cancel`, `pause`, `resume`, `resubmit`
+keep        The verbs by which jobs are kept: `change`, `note`, `tag`, `star`, `archive`, `rm`, `du`, `clean`
 logs        `logs`: the output of a job, attempt after attempt, and what it goes on to print
 main        `terry-cluster`: all verbs, in `VERBS`, and how mistakes are told
 nodes       The verbs about the cluster: `init`, `up`, `down`, `nodes`, `drain`, `undrain`, `doctor`

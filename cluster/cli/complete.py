@@ -112,6 +112,16 @@ def files_and_datasets(context: click.Context, parameter: click.Parameter, incom
     return [*(_items(_settings(DatasetConfig), incomplete) if before else ()), CompletionItem(incomplete, type="file")]
 
 
+def jobs_and_settings(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Of `change`: jobs, and what can be changed of them."""
+    from terry.cluster.client.keeping import CHANGEABLE
+
+    found = [
+        item for item in settings(context, parameter, incomplete) if item.value.split(".")[0].rstrip("=") in CHANGEABLE
+    ]
+    return [*jobs(context, parameter, incomplete), *found]
+
+
 def settings(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Settings of a run as KEY=, and after `=` the values where there is a choice."""
     del context, parameter

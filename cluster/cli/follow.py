@@ -73,12 +73,12 @@ def watch_lines(current: Session, *, until_done: bool) -> ExitCode:
     reader = Reader(current.workspace)
     if until_done:
         return wait_for(
-            current, list(reader.jobs()), timeout_s=None, notify=print_notice if current.as_json else print_line
+            current, list(reader.shown()), timeout_s=None, notify=print_notice if current.as_json else print_line
         )
     follower = Follower(print_line)
     print_line(summary_line(ViewBuilder().view(reader.read()), reader.jobs()))
     while True:
         stamp = reader.stamp()
-        follower.notify(reader.jobs().values())
+        follower.notify(reader.shown().values())
         follower.summary(reader, reader.jobs())
         until_news(reader, stamp, None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
 from terry.cluster.cli.common import Session, needs_workspace, note_controller, print_json, print_line, selectors
+from terry.cluster.errors import UserError
 
 
 @click.command()
@@ -47,15 +49,39 @@ def resume(current: Session, selectors: tuple[str, ...]) -> None:
 @click.command()
 @selectors(required=True)
 @click.option("--from-scratch", is_flag=True, help="Start over; without it a job goes on from its last checkpoint.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before completed jobs are made again.")
 @click.pass_obj
-def resubmit(current: Session, selectors: tuple[str, ...], *, from_scratch: bool) -> None:
+def resubmit(current: Session, selectors: tuple[str, ...], *, from_scratch: bool, yes: bool) -> None:
     """Try failed or cancelled jobs again.
 
     They get a fresh budget of attempts; their history stays.
+    With --from-scratch also completed ones, after a question, and those that were removed.
 
     Example: terry-cluster resubmit state:failed
     """
-    _ask(current, selectors, "resubmit", from_scratch=from_scratch)
+    if from_scratch:
+        _confirm(current, selectors, yes=yes)
+    _ask(current, selectors, "resubmit-from-scratch" if from_scratch else "resubmit", from_scratch=from_scratch)
+
+
+def _confirm(current: Session, selectors: tuple[str, ...], *, yes: bool) -> None:
+    """What has been completed is not thrown away by a slip of the hand."""
+    from terry.cluster.client.reader import Reader
+    from terry.cluster.client.selectors import few
+    from terry.cluster.core.model import JobState
+    from terry.logs.format import plural
+
+    needs_workspace(current)
+    records = Reader(current.workspace).select_jobs(selectors)
+    done = [r.job.id for r in records if r.state is JobState.COMPLETED and r.marks.removed_at is None]
+    if not done or yes:
+        return
+    what = f"{plural(len(done), 'job')} completed ({few(done)}): made again from scratch, what they found is replaced"
+    if not sys.stdin.isatty() or current.as_json:
+        raise UserError(f"{what}; say --yes if that is meant")
+    print_line(what)
+    if not click.confirm("make them again?", default=False):
+        raise click.Abort
 
 
 def _ask(current: Session, selectors: tuple[str, ...], verb: str, **options: Any) -> None:
@@ -69,13 +95,21 @@ def _ask(current: Session, selectors: tuple[str, ...], verb: str, **options: Any
     reader = Reader(current.workspace)
     asked = ask_jobs(reader, verb, reader.select_jobs(selectors), **options)
     if current.as_json:
-        print_json({"request": asked.request, "verb": verb, "jobs": asked.ids, "unfitting": asked.left_out})
+        print_json(
+            {
+                "request": asked.request,
+                "verb": verb.removesuffix("-from-scratch"),
+                "jobs": asked.ids,
+                "unfitting": asked.left_out,
+            }
+        )
         return
     left = asked.left_out
+    name = verb.removesuffix("-from-scratch")
     otherwise = JOB_REQUESTS[verb].otherwise
     rest = f"; {plural(left, 'job')} {'is' if left == 1 else 'are'} {otherwise}" if left else ""
     if not asked.ids:
-        print_line(f"nothing to {verb}{rest}")
+        print_line(f"nothing to {name}{rest}")
         return
-    print_line(f"asked to {verb} {plural(len(asked.ids), 'job')}: {few(asked.ids)}{rest}")
+    print_line(f"asked to {name} {plural(len(asked.ids), 'job')}: {few(asked.ids)}{rest}")
     note_controller(reader)

@@ -13,6 +13,7 @@ from terry.cluster.core.model import DeviceKind
 from terry.cluster.errors import UserError
 
 if TYPE_CHECKING:
+    from terry.cluster.client.keeping import Kept
     from terry.jobs.submitting.submission import PlannedJob, Submission
 
 
@@ -75,8 +76,10 @@ def submit_planned(current: Session, planned: Submission) -> dict[str, Any]:
     from terry.cluster.client.submitting import ensure_controller, publish
 
     number = publish(current.workspace, planned)
+    priority = planned.asked.options.priority
+    reprioritised = None if priority is None else _reprioritise(current, planned, priority)
     if not current.as_json:
-        print_lines(_summary(current, planned))
+        print_lines([*_summary(current, planned), *_priority_words(reprioritised, priority)])
     if ensure_controller(current.workspace, planned):
         print_notice("a controller is being started in the background")
     return {
@@ -87,7 +90,25 @@ def submit_planned(current: Session, planned: Submission) -> dict[str, Any]:
         "there_already": len(planned.jobs) - planned.new,
         "jobs": [job.id for job in planned.jobs],
         "device_kind": planned.kind,
+        "reprioritised": [] if reprioritised is None else reprioritised.ids,
     }
+
+
+def _reprioritise(current: Session, planned: Submission, priority: int) -> Kept:
+    """`--priority` holds for the jobs that are there, too."""
+    from terry.cluster.client.keeping import prioritise
+    from terry.cluster.client.reader import Reader
+
+    return prioritise(Reader(current.workspace), (job.id for job in planned.jobs if not job.new), priority)
+
+
+def _priority_words(asked: Kept | None, priority: int | None) -> list[str]:
+    from terry.cluster.client.selectors import few
+
+    if asked is None:
+        return []
+    lines = [f"priority {priority} for what is there: {few(asked.ids)}"] if asked.ids else []
+    return lines + [f"priority left as it was: {few(ids)} ({why})" for why, ids in asked.left.items()]
 
 
 def _summary(current: Session, planned: Submission) -> list[str]:
@@ -97,7 +118,8 @@ def _summary(current: Session, planned: Submission) -> list[str]:
     there = len(planned.jobs) - planned.new
     lines = [f"{planned.sweep}: {plural(planned.new, 'new job')}" + (f", {there:,} there already" if there else "")]
     lines += [f"device: {_device_words(planned)}", f"workspace: {current.workspace.root}"]
-    return lines + [f"note: {notice}" for notice in (*planned.notices, planned.keeping) if notice]
+    notices = (*planned.notices, planned.keeping, planned.removed)
+    return lines + [f"note: {notice}" for notice in notices if notice]
 
 
 def _device_words(planned: Submission) -> str:

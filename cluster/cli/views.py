@@ -48,7 +48,7 @@ def status(current: Session, selectors: tuple[str, ...], *, everything: bool) ->
     if current.as_json:
         print_json(documents(reader, records))
         return
-    known = reader.read()
+    known = reader.read(records)
     view = ViewBuilder().view(known)
     wanted = {record.job.id for record in records}
     rows = None if everything else ROWS
@@ -85,7 +85,7 @@ def watch(current: Session, *, until_done: bool) -> int:
     from terry.cluster.cli.follow import watch_lines, watch_screen
 
     if has_screen() and not current.as_json:
-        return watch_screen(current, frozenset(Reader(current.workspace).jobs()) if until_done else None)
+        return watch_screen(current, frozenset(Reader(current.workspace).shown()) if until_done else None)
     return watch_lines(current, until_done=until_done)
 
 

@@ -2,11 +2,15 @@
 
 asking      What people ask of jobs and devices: requests into the workspace's inbox, for those that they fit
 doctor      `doctor`: is the workspace sound? Looks at files alone and changes nothing
+facts       What selectors ask of a job beyond its record: figures and settings, read from its files
+filters     Selectors that say what a job must be: its state, tags, settings, figures
 following   Following jobs until they have ended: reads files a few times a second, and only what changed
+keeping     What people ask of jobs that are there: other terms, notes and tags, put away
 models      What is asked of trained models: which runs are meant, where samples are kept, and the same as a job
 reader      What the command line knows of a workspace: read from its files alone, with the controller up or down
 reporting   What a report says of the selected runs: read from the workspace's files, put together as plain values
 results     What came out of runs, as plain values: a row for each, what sets them apart, their curves
+room        What jobs take up on the disk, what of it could go, and asking that it goes
 selectors   SELECTOR: how people name jobs on the command line
 setup       Making a workspace: private, or for a group
 simulating  What is simulated, and what came of it: a sweep's jobs with the durations that are known, and figures

@@ -36,6 +36,9 @@ JOB_REQUESTS: Mapping[str, JobRequest] = {
         able=frozenset({JobState.FAILED, JobState.CANCELLED}),
         otherwise="neither failed nor cancelled",
     ),
+    "resubmit-from-scratch": JobRequest(
+        message=inbox.Resubmit, able=frozenset(s for s in JobState if s.is_final), otherwise="not ended"
+    ),
 }
 
 

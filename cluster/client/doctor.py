@@ -181,7 +181,8 @@ def _is_young(folder: Path) -> bool:
 
 
 def _runs(workspace: WorkspacePaths, state: State) -> Iterator[Finding]:
-    folders = {p.name for p in workspace.runs.iterdir() if p.is_dir()} if workspace.runs.is_dir() else set()
+    there = workspace.runs.iterdir() if workspace.runs.is_dir() else ()
+    folders = {path.name for path in there if path.is_dir() and path.name[0] != "."}
     unknown = sorted(folders - state.jobs.keys())
     if unknown:
         text = (
@@ -190,23 +191,41 @@ def _runs(workspace: WorkspacePaths, state: State) -> Iterator[Finding]:
         )
         yield Finding(what="runs", good=False, text=text)
     for job_id in sorted(folders & state.jobs.keys()):
-        if other := run_folder.is_anothers(workspace.run(job_id), state.jobs[job_id].job.identity):
+        job = state.jobs[job_id].job
+        if other := run_folder.is_anothers(workspace.run(job_id), job.identity, job.former):
             text = (
                 f"{workspace.run(job_id).root} is the folder of another run ({other[:8]}) than the job {job_id} of the "
                 "queue: the job's next attempt sets it aside; to read it with its own queue, restore that from a backup"
             )
             yield Finding(what="runs", good=False, text=text)
-    completed = [job_id for job_id, record in state.jobs.items() if record.state is JobState.COMPLETED]
-    without = [job_id for job_id in completed if not workspace.run(job_id).result.is_file()]
+    completed = [
+        job_id
+        for job_id, record in state.jobs.items()
+        if record.state is JobState.COMPLETED and record.marks.removed_at is None
+    ]
+    yield from _gone(completed, folders)
+    without = [i for i in completed if i in folders and not workspace.run(i).result.is_file()]
     if without:
         text = (
             f"{plural(len(without), 'completed job')} without a result.json: {without[0]} ...; its checkpoints are "
-            "still there; to have it made again, submit the run with another seed or name"
+            "what is left; `terry-cluster resubmit --from-scratch {without[0]}` makes it again"
         )
         yield Finding(what="runs", good=False, text=text)
     yield Finding(
         what="runs", good=True, text=f"{plural(len(folders), 'folder')}, {plural(len(completed), 'job')} completed"
     )
+
+
+def _gone(completed: list[str], folders: set[str]) -> Iterator[Finding]:
+    """Completed jobs whose folder somebody has removed by hand."""
+    gone = [job_id for job_id in completed if job_id not in folders]
+    if gone:
+        text = (
+            f"{plural(len(gone), 'completed job')} without a folder: {gone[0]} ...; it was removed, and not by "
+            f"`terry-cluster rm`: `terry-cluster resubmit --from-scratch {gone[0]}` makes it again, "
+            f"`terry-cluster rm {gone[0]}` strikes it from the lists"
+        )
+        yield Finding(what="runs", good=False, text=text)
 
 
 def _results(workspace: WorkspacePaths, state: State) -> Iterator[Finding]:

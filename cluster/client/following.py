@@ -32,12 +32,14 @@ def until_ended(
     wanted = frozenset(job_ids)
     while True:
         stamp = reader.stamp()
-        records = [record for job_id, record in reader.jobs().items() if job_id in wanted]
+        # A job that was submitted again, mended, is not waited for: the one that stands for it is.
+        heirs = (reader.heir(job_id) for job_id in reader.jobs() if job_id in wanted)
+        records = list({heir.job.id: heir for heir in heirs}.values())
         follower.notify(records)
         if all(record.state.is_final for record in records):
             return records, True
         if notify is not None:
-            follower.summary(reader, wanted)
+            follower.summary(reader, frozenset(record.job.id for record in records))
         if not until_news(reader, stamp, deadline):
             return records, False
 

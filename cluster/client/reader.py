@@ -9,11 +9,12 @@ from pathlib import Path
 
 import msgspec
 
+from terry.cluster.client.filters import Facts
 from terry.cluster.client.selectors import Ensembles, select_job, select_jobs
 from terry.cluster.config.watched import watched_policy
 from terry.cluster.controller.requests import read_jobs
 from terry.cluster.core.model import DeviceUse, Job, JobRecord, JobState
-from terry.cluster.core.state import State
+from terry.cluster.core.state import State, heir
 from terry.cluster.core.state_machine import apply
 from terry.cluster.errors import InvalidTransition, JournalDamaged, UserError
 from terry.cluster.files import lease, live, origin, store
@@ -58,6 +59,9 @@ class Reader:
         self._jobs: dict[str, JobRecord] = {}
         self._outcomes: dict[str, tuple[JobRecord, JobOutcome]] = {}
         self._waits: dict[str, str] = {}
+        self._replaced: dict[str, str] = {}  # job id -> the job that stands for it now
+        self._hidden: frozenset[str] = frozenset()
+        self._shown: dict[str, JobRecord] = {}
         self._policy = watched_policy(workspace)
         self._watch: lease.Watch | None = None  # of the lease
         self._figures: tuple[object, float] | None = None  # live.json, and since when it is as it is (monotonic)
@@ -67,9 +71,14 @@ class Reader:
         held = lease.read(self.workspace)  # its heartbeat is no news, but its holder's death is
         return (self._queue_stamp(), _stat(self.workspace.live), held and (held.epoch, self._liveness(held)))
 
-    def read(self) -> ViewInputs:
-        """All that the files say, but for the figures of jobs that do not run: see `look_at`."""
-        jobs, moment = self.jobs(), self._clock()
+    def read(self, also: Iterable[JobRecord] = ()) -> ViewInputs:
+        """All that the files say, but for the figures of jobs that do not run: see `look_at`.
+
+        also: jobs that are in it though they are hidden.
+        """
+        jobs, moment = self.shown(), self._clock()
+        if more := {record.job.id: record for record in also if record.job.id in self._hidden}:
+            jobs = jobs | more
         heard = live.read(self.workspace)
         return ViewInputs(
             now=moment,
@@ -82,6 +91,7 @@ class Reader:
             device_stats=_recent(heard),
             outcomes={job_id: outcome for job_id, (_, outcome) in self._outcomes.items()},
             waits=self._waits,
+            replaced=self._replaced,
             notice=origin.note(self.workspace),
         )
 
@@ -91,8 +101,29 @@ class Reader:
         if stamp != self._stamp:
             self._catch_up()
             self._jobs = {**self.state.jobs, **{r.job.id: r for r in _not_taken(self.workspace, self.state)}}
+            self._find_hidden()
             self._stamp = stamp
         return self._jobs
+
+    def shown(self) -> dict[str, JobRecord]:
+        """The jobs that views show: not those that are put away, nor those that another one has replaced."""
+        self.jobs()
+        return self._shown
+
+    def heir(self, job_id: str) -> JobRecord:
+        """The job that stands for this one now: itself, unless it was submitted again, mended."""
+        jobs = self.jobs()
+        return jobs[self._replaced.get(job_id, job_id)]
+
+    def _find_hidden(self) -> None:
+        jobs = self._jobs
+        fresh = (record.job for job_id, record in jobs.items() if job_id not in self.state.jobs)
+        successors = self.state.successors | {job.replaces: job.id for job in fresh if job.replaces}
+        found = {old: heir(old, jobs, successors) for old in successors if old in jobs}
+        self._replaced = {old: new for old, new in found.items() if new is not None}
+        self._hidden = frozenset((*self._replaced, *(i for i, record in jobs.items() if record.marks.put_away)))
+        hidden = self._hidden
+        self._shown = {i: record for i, record in jobs.items() if i not in hidden} if hidden else jobs
 
     def _catch_up(self) -> None:
         """Bring `state` up to the journal: by its new lines, else from the beginning."""
@@ -111,11 +142,24 @@ class Reader:
     def select_jobs(self, selectors: Iterable[str]) -> list[JobRecord]:
         """The jobs that are meant; none given: all. UserError where a selector means nothing."""
         given = list(selectors)
-        return select_jobs(given, self.jobs(), self.ensembles() if given else None)
+        jobs = self.jobs()
+        ensembles = self.ensembles() if given else None
+        return select_jobs(given, jobs, ensembles, hidden=self._hidden, facts=self._facts())
 
     def select_job(self, selector: str) -> JobRecord:
         """The one job that is meant."""
-        return select_job(selector, self.jobs(), self.ensembles())
+        jobs = self.jobs()
+        return select_job(selector, jobs, self.ensembles(), hidden=self._hidden, facts=self._facts())
+
+    def _facts(self) -> Facts:
+        """What filters ask for is read from the jobs' files when they ask."""
+        from terry.cluster.client.facts import figures_of, setting_of
+
+        return Facts(
+            figures=lambda record: figures_of(self.workspace, record),
+            setting=lambda record, key: setting_of(self.workspace, record, key),
+            replaced=self._replaced,
+        )
 
     def why_waiting(self, record: JobRecord) -> str:
         """Why the job does not run now; empty where it runs or has ended."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from terry.cluster.client import facts
 from terry.cluster.client.reader import Reader
 from terry.cluster.core.model import JobRecord
 from terry.cluster.errors import UserError
@@ -111,18 +110,7 @@ def _compared(reader: Reader, record: JobRecord) -> Compared:
 
 def config_of(reader: Reader, record: JobRecord) -> dict[str, Any]:
     """The run's configuration, from the submission's line."""
-    from terry.jobs.submitting.records import JobLine
-    from terry.logs.records.values import unpack
-
-    spec, path = record.job.spec, reader.workspace.root / record.job.spec.path
-    with path.open("rb") as stream:
-        stream.seek(spec.offset)
-        line = stream.read(spec.length)
-    try:
-        config: dict[str, Any] = unpack(msgspec.json.decode(line, type=JobLine).config)
-        return config
-    except msgspec.MsgspecError as error:
-        raise UserError(f"the line of {record.job.id} cannot be read: {error}", file=path) from None
+    return facts.config_of(reader.workspace, record)
 
 
 def made_of(run: Run) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from terry.logs.view.view import JobView
 def documents(reader: Reader, records: Sequence[JobRecord]) -> list[JobView]:
     """What `status --json` prints of these jobs."""
     reader.look_at(records)
-    known = reader.read()
+    known = reader.read(records)
     return [job_view(known.jobs.get(record.job.id, record), known) for record in records]
 
 
@@ -37,8 +38,29 @@ def story_of(reader: Reader, record: JobRecord, known: ViewInputs | None = None)
         run_dir=str(run.root),
         evidence={number: _evidence(folder) for number, folder in run.attempts() if number in numbers},
         waits=reader.why_waiting(record),
+        heir=reader.heir(record.job.id).job.id,
+        submit=submit_command(reader, record),
         controller=controller.advice,
     )
+
+
+class _Info(msgspec.Struct):
+    """What of submission.json is needed here."""
+
+    file: str = ""
+    overrides: tuple[str, ...] = ()
+
+
+def submit_command(reader: Reader, record: JobRecord) -> str:
+    """The command by which the job's sweep is submitted again; empty where no file was submitted, or it is gone."""
+    path = (reader.workspace.root / record.job.spec.path).with_name("submission.json")
+    try:
+        info = msgspec.json.decode(path.read_bytes(), type=_Info)
+    except (OSError, msgspec.MsgspecError):
+        return ""
+    if not info.file or not Path(info.file).is_file():
+        return ""
+    return shlex.join(["terry-cluster", "submit", info.file, *info.overrides])
 
 
 def _evidence(folder: AttemptFolder) -> AttemptEvidence:
@@ -91,11 +113,15 @@ def story_document(story: Story) -> dict[str, Any]:
         "sweep": record.job.sweep,
         "state": record.state,
         "reason": record.reason,
+        "replaces": record.job.replaces or None,
+        "replaced_by": story.heir if story.heir not in ("", record.job.id) else None,
+        "note": record.marks.note,
+        "tags": record.marks.tags,
         "waits": story.waits,
         "labels": record.job.labels,
         "entrypoint": record.job.entrypoint,
         "run_dir": story.run_dir,
-        "advice": advice(record.job.id, ended),
+        "advice": advice(record.job.id, ended, story.submit),
         "attempts": [
             {"attempt": attempt, "evidence": story.evidence.get(attempt.number)} for attempt in record.attempts
         ],

@@ -16,12 +16,13 @@ from pathlib import Path
 
 from terry.cluster.controller import requests
 from terry.cluster.controller.reports import events_of
+from terry.cluster.controller.sweeper import Sweeper
 from terry.cluster.core import events as e
-from terry.cluster.core.events import Command, Event, Follow, JobFinished, Launch, Stop
+from terry.cluster.core.events import Command, Event, Follow, JobFinished, Launch, RemoveFiles, Stop
 from terry.cluster.core.model import DeviceKind, JobRecord, JobState
 from terry.cluster.core.state_machine import State, due, follow
 from terry.cluster.errors import InvalidTransition, LostLease
-from terry.cluster.files import inbox, lease
+from terry.cluster.files import inbox, lease, removal
 from terry.cluster.files.durable import SYSTEM, Calls, remove_temporaries
 from terry.cluster.files.inbox import Letter
 from terry.cluster.files.live import LiveWriter
@@ -92,6 +93,8 @@ class Controller:
         self._calls = calls
         self._resources = ExitStack()
         self._commands: list[Command] = []
+        self._again: list[Command] = []  # what the disk refused, for the next turn
+        self._sweeper = Sweeper(workspace)
         self._planned_seq = -1
         self._planned_by: Policy | None = None
         self._wake_at: float | None = None  # monotonic
@@ -146,9 +149,11 @@ class Controller:
         self._record(e.ControllerStarted(time=now, epoch=held.epoch, host=held.host, pid=held.pid))
         for event in due(self.state):
             self._record(event)
+        self._commands.extend(RemoveFiles(job_id=job_id) for job_id in sorted(self.state.removing))
         self._apply_policy(self._policy_now(), now)
         self._commit()
         self._perform()
+        self._sweeper.wake()
         self._pool.attach(held.epoch, held.holder)
         _log.info("controller of epoch %d: %d jobs, event %d", held.epoch, len(self.state.jobs), self.state.seq)
 
@@ -185,7 +190,7 @@ class Controller:
     # events
 
     def _take(self, found: Event | Command) -> None:
-        if isinstance(found, Launch | Stop | Follow | JobFinished):
+        if isinstance(found, Launch | Stop | Follow | JobFinished | RemoveFiles):
             self._commands.append(found)
         else:
             self._record(found)
@@ -250,14 +255,32 @@ class Controller:
     # what is done
 
     def _perform(self) -> None:
-        commands, self._commands = self._commands, []
+        commands, self._commands = [*self._again, *self._commands], []
+        self._again = []
         for command in commands:
             if isinstance(command, Launch):
                 self._launch(self.state.jobs[command.job_id], command.attempt)
             elif isinstance(command, Stop):
                 self._pool.stop(command.job_id, command.attempt, command.goal)
+            elif isinstance(command, RemoveFiles):
+                self._remove(command.job_id)
             elif isinstance(command, JobFinished) and self._hooks.finished is not None:
                 self._call(self._hooks.finished, self.state.jobs[command.job_id])
+        self._commit()  # what was removed
+
+    def _remove(self, job_id: str) -> None:
+        """Put files that are to go out of their place. Only then may the job be tried again: see transitions."""
+        leaving = self.state.jobs[job_id].marks.leaving
+        if leaving is None:
+            return
+        try:
+            removal.take_away(self._workspace, job_id, leaving, self.state.seq, self._calls)
+        except OSError as error:
+            _log.warning("files of %s cannot be removed now: %s", job_id, error)
+            self._again.append(RemoveFiles(job_id=job_id))
+            return
+        self._record(e.FilesRemoved(time=self._clock.now(), job_id=job_id))
+        self._sweeper.wake()
 
     def _launch(self, record: JobRecord, attempt: int) -> None:
         if record.allocation is None or record.attempt != attempt:

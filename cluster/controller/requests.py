@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import pwd
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 
+from terry.cluster.controller import keeping
 from terry.cluster.core import events as e
 from terry.cluster.core.events import Event
 from terry.cluster.core.model import Job, JobRecord, JobState, SpecRef, StopGoal
@@ -39,8 +40,8 @@ def answer(state: State, workspace: WorkspacePaths, letter: Letter, now: datetim
         return _drain(state, workspace, letter, message, now)
     if isinstance(message, inbox.Shutdown):
         return _nothing(_on_shutdown(state, workspace, letter, message))
-    rule, done = _RULES[type(message)]
-    return _each(state, workspace, letter, lambda record: rule(record, message, now), done)
+    rules, done = _RULES[type(message)]
+    return _each(state, workspace, letter, lambda record: rules(record, message, now), done)
 
 
 def is_shutdown(state: State, workspace: WorkspacePaths, letter: Letter) -> bool:
@@ -64,19 +65,20 @@ def _each(
     state: State,
     workspace: WorkspacePaths,
     letter: Letter,
-    rule: Callable[[JobRecord], Event | None],
+    rule: Callable[[JobRecord], Sequence[Event]],
     done: str,
 ) -> Answer:
     job_ids: tuple[str, ...] = letter.message.job_ids  # type: ignore[union-attr]
     if isinstance(letter.message, inbox.Resubmit):
         job_ids = _with_dependencies(state, job_ids)
+    _wait_for_removals(state, letter.message, job_ids)
     acted, refused = 0, 0
     for job_id in job_ids:
         record = state.jobs.get(job_id)
         if record is None or not _may(workspace, letter, record.job.owner):
             refused += 1
-        elif (event := rule(record)) is not None:
-            yield event
+        elif events := [event for event in rule(record) if keeping.is_allowed(state, event)]:
+            yield from events
             acted += 1
     rest = len(job_ids) - acted - refused
     parts = [f"{done} {acted} jobs", f"{rest} left as they were" * bool(rest), f"{refused} refused" * bool(refused)]
@@ -104,25 +106,41 @@ def _resume(record: JobRecord, _message: inbox.Resume, now: datetime) -> Event |
 
 
 def _resubmit(record: JobRecord, message: inbox.Resubmit, now: datetime) -> Event | None:
-    if record.state not in {JobState.FAILED, JobState.CANCELLED}:
+    again = message.from_scratch and record.job.id in message.job_ids
+    if record.state not in {JobState.FAILED, JobState.CANCELLED} and not (record.state.is_final and again):
         return None
     asked = record.job.id in message.job_ids  # else it is only needed by one that was asked for
     return e.Resubmitted(time=now, job_id=record.job.id, from_scratch=asked and message.from_scratch)
 
 
-def _set_priority(record: JobRecord, message: inbox.SetPriority, now: datetime) -> Event | None:
-    if record.state.is_final or record.priority == message.priority:
-        return None
-    return e.PriorityChanged(time=now, job_id=record.job.id, priority=message.priority)
+def _one(rule: Callable[[JobRecord, Any, datetime], Event | None]) -> keeping.Rule:
+    """A rule of one event at most."""
+
+    def rules(record: JobRecord, message: Any, now: datetime) -> Sequence[Event]:
+        event = rule(record, message, now)
+        return () if event is None else (event,)
+
+    return rules
 
 
-_RULES: dict[type, tuple[Callable[[JobRecord, Any, datetime], Event | None], str]] = {
-    inbox.Cancel: (_cancel, "cancelled"),
-    inbox.Pause: (_pause, "paused"),
-    inbox.Resume: (_resume, "resumed"),
-    inbox.Resubmit: (_resubmit, "resubmitted"),
-    inbox.SetPriority: (_set_priority, "changed the priority of"),
+_RULES: dict[type, tuple[keeping.Rule, str]] = {
+    inbox.Cancel: (_one(_cancel), "cancelled"),
+    inbox.Pause: (_one(_pause), "paused"),
+    inbox.Resume: (_one(_resume), "resumed"),
+    inbox.Resubmit: (_one(_resubmit), "resubmitted"),
+    inbox.SetPriority: (keeping.set_priority, "changed the priority of"),
+    inbox.Change: (keeping.change, "changed"),
+    inbox.Mark: (keeping.mark, "marked"),
+    inbox.Remove: (keeping.remove, "removed the files of"),
+    inbox.Prune: (keeping.prune, "removed checkpoints of"),
 }
+
+
+def _wait_for_removals(state: State, message: inbox.Message, job_ids: Iterable[str]) -> None:
+    """Raise OSError where files of a job are still going, and what is asked must find them gone."""
+    asked = isinstance(message, inbox.Resubmit | inbox.Remove | inbox.Prune)
+    if asked and any(job_id in state.removing for job_id in job_ids):
+        raise BlockingIOError("files of a job that it speaks of are being removed")
 
 
 def _with_dependencies(state: State, job_ids: Iterable[str]) -> tuple[str, ...]:

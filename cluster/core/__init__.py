@@ -7,6 +7,7 @@ capacity        What is free, by kind and model of device and by how much
 device_events   What events about devices do: seen, gone, blocked, drained
 events          Events: all that can happen to the queue; Commands: all that it can ask of the world
 failures        The failure table: after which end a job goes on from its checkpoint, goes elsewhere, is held, fails
+keeping_events  What events do by which people keep jobs: other terms, notes and tags, put away, removed
 model           What the runner knows: jobs, attempts, devices, nodes
 policy          What the scheduler decides by: weights, limits, patience
 profiles        What was learnt from finished jobs of a sweep

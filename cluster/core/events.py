@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from terry.cluster.core.model import Allocation, AttemptEnd, Device, Job, StopGoal
+from terry.cluster.core.model import Allocation, AttemptEnd, Device, Job, Resources, RetryPolicy, StopGoal
 
 #: Version of the journal's and the snapshot's format. All that were ever released are read for ever
 #: (tests/data/workspaces). 2: lines of a commit of several say which commit it is.
@@ -145,10 +145,17 @@ class PreemptRequested(_Event, frozen=True, kw_only=True, tag=True):
 
 
 class Resubmitted(_Event, frozen=True, kw_only=True, tag=True):
-    """A person asked for a new series of attempts of a FAILED or CANCELLED job."""
+    """A person asked for a new series of attempts of a job that has ended; of a COMPLETED one only from scratch."""
 
     job_id: str
     from_scratch: bool = False
+
+
+class Extended(_Event, frozen=True, kw_only=True, tag=True):
+    """A person asked that a job that has ended goes on under another configuration, from its last checkpoint."""
+
+    job_id: str
+    job: Job  #: of the same id; what it was stands in its `former`
 
 
 class PriorityChanged(_Event, frozen=True, kw_only=True, tag=True):
@@ -156,6 +163,40 @@ class PriorityChanged(_Event, frozen=True, kw_only=True, tag=True):
 
     job_id: str
     priority: int
+
+
+class TermsChanged(_Event, frozen=True, kw_only=True, tag=True):
+    """A person gave the job other terms: what does not decide what comes out of it. All of them, as they are now."""
+
+    job_id: str
+    resources: Resources
+    retry: RetryPolicy
+    time_limit_s: float | None
+    hang_after_s: float | None
+    threads: int | None
+
+
+class Marked(_Event, frozen=True, kw_only=True, tag=True):
+    """A person said something of the job. Note, tags, star and archive as they are now."""
+
+    job_id: str
+    note: str
+    tags: tuple[str, ...]
+    starred: bool
+    archived: bool
+
+
+class RemovalAsked(_Event, frozen=True, kw_only=True, tag=True):
+    """A person asked that files of a job that has ended are removed."""
+
+    job_id: str
+    checkpoints: tuple[str, ...] = ()  #: names of folders; none: all files of the job, which leaves the views
+
+
+class FilesRemoved(_Event, frozen=True, kw_only=True, tag=True):
+    """What was to be removed is gone."""
+
+    job_id: str
 
 
 class DeviceSeen(_Event, frozen=True, kw_only=True, tag=True):
@@ -218,7 +259,12 @@ Event: TypeAlias = (
     | PauseRequested
     | PreemptRequested
     | Resubmitted
+    | Extended
     | PriorityChanged
+    | TermsChanged
+    | Marked
+    | RemovalAsked
+    | FilesRemoved
     | DeviceSeen
     | DeviceBlocked
     | DeviceGone
@@ -259,7 +305,14 @@ class JobFinished:
     job_id: str
 
 
-Command: TypeAlias = Launch | Stop | Follow | JobFinished
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveFiles:
+    """Remove what the record's `leaving` names, then say FilesRemoved. Idempotent."""
+
+    job_id: str
+
+
+Command: TypeAlias = Launch | Stop | Follow | JobFinished | RemoveFiles
 
 
 class Entry(NamedTuple):

@@ -141,7 +141,7 @@ class SpecRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One unit of work, as submitted. Never changes."""
+    """One unit of work, as submitted. Its terms change only by `TermsChanged`, its configuration only by `Extended`."""
 
     id: str  #: unique in the workspace, a safe file name: `cells-0007`
     sweep: str
@@ -163,6 +163,24 @@ class Job:
     hang_after_s: float | None = None  #: seconds without a step that count as hung; None: the default rule
     threads: int | None = None  #: CPU threads of the process; None: from its share
     light: bool = False  #: its process needs little: it is forked from a small forkserver, which is there early
+    replaces: str = ""  #: id of the job of the same settings that was submitted before it, with other code
+    former: tuple[str, ...] = ()  #: identities that it had before it was extended, the oldest first
+
+
+class Marks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What people have said of a job. It decides nothing about how the job runs."""
+
+    note: str = ""  #: one line of text
+    tags: tuple[str, ...] = ()  #: sorted, each once
+    starred: bool = False
+    archived: bool = False  #: left out of the views; only a job that has ended
+    removed_at: datetime | None = None  #: its files were removed then; its history stays
+    leaving: tuple[str, ...] | None = None  #: checkpoints that are still to be removed; empty: the whole folder
+
+    @property
+    def put_away(self) -> bool:
+        """True where the views leave the job out."""
+        return self.archived or self.removed_at is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +289,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     changed_at: datetime | None = None  #: when the state last changed
     finished_at: datetime | None = None
+    marks: Marks = Marks()
 
     @property
     def attempt(self) -> int:

@@ -7,7 +7,7 @@ holds.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from terry.cluster.core.accounts import Ledger
@@ -18,6 +18,9 @@ from terry.cluster.core.waiting import LaneKey, Owned, Place, Waiting
 
 #: Shares are sums of floats: so much may be missing or too much.
 EPSILON = 1e-6
+
+#: States in which a job is replaced by one of the same settings that was submitted after it.
+_REPLACEABLE = frozenset({JobState.FAILED, JobState.CANCELLED})
 
 
 class Demand(NamedTuple):
@@ -65,6 +68,8 @@ class State:
         self.counts: dict[str, dict[JobState, int]] = {}  #: sweep -> jobs in each state
         self.free_capacity = FreeCapacity()  #: what is free
         self.nodes: dict[str, list[str]] = {}  #: node -> ids of its devices
+        self.successors: dict[str, str] = {}  #: job id -> the newest job that says that it replaces it
+        self.removing: set[str] = set()  #: ids of jobs whose files are still to be removed
         self._deferred = False
 
     def defer(self) -> None:
@@ -98,6 +103,9 @@ class State:
         if unmet:
             self.unmet[job.id] = unmet
         self.jobs[job.id] = record
+        if job.replaces:
+            self.successors[job.replaces] = job.id
+        self._note_removal(record)
         self._count(record)
         self._grant(record)
         if record.state is JobState.PENDING and not self._deferred:
@@ -157,8 +165,10 @@ class State:
         if old.state is not record.state:
             self.counts[record.job.sweep][old.state] -= 1
             self._count(record)
-            if record.state is JobState.COMPLETED:
-                self._meet(job_id)
+        if (met := _is_met(record)) is not _is_met(old):
+            self._meet(job_id, met=met)
+        if old.marks is not record.marks:
+            self._note_removal(record)
         if not self._deferred:
             self._requeue(old, record)
         if old.allocation is not record.allocation:
@@ -167,9 +177,9 @@ class State:
             self._grant(record, at)
 
     def is_completed(self, job_id: str) -> bool:
-        """True where the job exists and is COMPLETED."""
+        """True where the job is COMPLETED, and its files are there."""
         record = self.jobs.get(job_id)
-        return record is not None and record.state is JobState.COMPLETED
+        return record is not None and _is_met(record)
 
     def is_ready(self, job: Job) -> bool:
         """True where the job's dependencies are as it needs them. The job must have been added."""
@@ -188,9 +198,13 @@ class State:
         return broken[0] if broken and len(job.depends_on) - len(broken) < job.minimum else None
 
     def is_broken(self, job_id: str) -> bool:
-        """True where the job will not be COMPLETED unless a person does something: FAILED, CANCELLED, or unknown."""
+        """True where nothing is to come of it unless a person does something: FAILED, CANCELLED, removed, unknown."""
         record = self.jobs.get(job_id)
-        return record is None or record.state in {JobState.FAILED, JobState.CANCELLED}
+        return record is None or (record.state.is_final and not _is_met(record))
+
+    def heir(self, job_id: str) -> str | None:
+        """The job that stands for this one, which FAILED or was CANCELLED, and was submitted again; None: none does."""
+        return heir(job_id, self.jobs, self.successors)
 
     def used(self, device_id: str) -> float:
         """Share of the device that is granted."""
@@ -221,11 +235,19 @@ class State:
         """Jobs that hold a share of a device."""
         return [self.jobs[job_id] for holders in self.on_device.values() for job_id in holders]
 
-    def _meet(self, job_id: str) -> None:
+    def _meet(self, job_id: str, *, met: bool) -> None:
         for dependent in self.dependents.get(job_id, ()):
-            self.unmet[dependent] -= 1
-            if not self.unmet[dependent]:
+            unmet = self.unmet.get(dependent, 0) + (-1 if met else 1)
+            if unmet:
+                self.unmet[dependent] = unmet
+            else:
                 del self.unmet[dependent]
+
+    def _note_removal(self, record: JobRecord) -> None:
+        if record.marks.leaving is None:
+            self.removing.discard(record.job.id)
+        else:
+            self.removing.add(record.job.id)
 
     def _place(self, record: JobRecord) -> Place:
         job, rank = record.job, ALIKE
@@ -305,6 +327,23 @@ class State:
         if counts is None:
             counts = self.counts[record.job.sweep] = dict.fromkeys(JobState, 0)
         counts[record.state] += 1
+
+
+def _is_met(record: JobRecord) -> bool:
+    """True where what depends on the job may go on."""
+    return record.state is JobState.COMPLETED and record.marks.removed_at is None
+
+
+def heir(job_id: str, jobs: Mapping[str, JobRecord], successors: Mapping[str, str]) -> str | None:
+    """The last of a chain of jobs each of which replaced the one before, where this one is the beginning of one."""
+    found, seen = job_id, {job_id}
+    while jobs[found].state in _REPLACEABLE and (after := successors.get(found)) in jobs and after not in seen:
+        assert after is not None
+        if jobs[after].marks.removed_at is not None:
+            break
+        seen.add(after)
+        found = after
+    return None if found == job_id else found
 
 
 def _lane(record: JobRecord) -> LaneKey:

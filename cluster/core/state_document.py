@@ -104,7 +104,19 @@ def validate(state: State) -> None:
     for device_id, holders in state.on_device.items():
         _validate_device(state, device_id, holders)
     rebuilt = from_snapshot(to_snapshot(state))
-    for name in ("order", "pending", "dependents", "unmet", "on_device", "demands", "counts", "free_capacity", "nodes"):
+    for name in (
+        "order",
+        "pending",
+        "dependents",
+        "unmet",
+        "on_device",
+        "demands",
+        "counts",
+        "free_capacity",
+        "nodes",
+        "successors",
+        "removing",
+    ):
         assert getattr(rebuilt, name) == getattr(state, name), f"index {name} is wrong"
 
 
@@ -124,7 +136,11 @@ def _validate_job(state: State, record: JobRecord) -> None:
     if holds:
         assert record.attempts[-1].end is None, story
         assert record.attempts[-1].device == record.allocation.device, story  # type: ignore[union-attr]
-    waits = record.state in {JobState.WAITING, JobState.HELD, JobState.CANCELLED}
+    marks = record.marks
+    assert not marks.put_away or record.state.is_final, story
+    assert marks.leaving is None or record.state.is_final, story
+    # What had ended may lack what it came from: that was removed, or is done again.
+    waits = record.state.is_final or record.state in {JobState.WAITING, JobState.HELD}
     if not waits and record.job.minimum is None:
         assert record.job.id not in state.unmet, story
 

@@ -29,6 +29,7 @@ from terry.cluster.core.device_events import (
 )
 from terry.cluster.core.events import Command, Event, Follow, JobFinished, Launch, Stop
 from terry.cluster.core.failures import SUSPICIOUS, decide
+from terry.cluster.core.keeping_events import files_removed, marked, removal_asked, terms_changed
 from terry.cluster.core.model import (
     SUCCESSES,
     Attempt,
@@ -148,17 +149,7 @@ def _dependency_failed(state: State, event: e.DependencyFailed) -> Iterable[Comm
 
 
 def _resubmitted(state: State, event: e.Resubmitted) -> Iterable[Command]:
-    record = replace(
-        state.jobs[event.job_id],
-        series=state.jobs[event.job_id].series + 1,
-        budget=Budget(),
-        avoid_devices=(),
-        exclusive=False,
-        from_scratch=event.from_scratch,
-        cancelled_by="",
-        finished_at=None,
-        not_before=None,
-    )
+    record = replace(_new_series(state.jobs[event.job_id]), from_scratch=event.from_scratch)
     record = _move(state, record, P if state.is_ready(record.job) else W, event.time)
     yield from _cancel_if_broken(state, record, event.time)
     for dependent in state.dependents.get(event.job_id, ()):
@@ -166,8 +157,32 @@ def _resubmitted(state: State, event: e.Resubmitted) -> Iterable[Command]:
             yield Follow(event=e.Resubmitted(time=event.time, job_id=dependent))
 
 
+def _extended(state: State, event: e.Extended) -> Iterable[Command]:
+    record = replace(_new_series(state.jobs[event.job_id]), job=event.job)
+    record = _move(state, record, P if state.is_ready(record.job) else W, event.time)
+    return _cancel_if_broken(state, record, event.time)
+
+
+def _new_series(record: JobRecord) -> JobRecord:
+    """Another series of attempts, with a fresh budget; back in the views."""
+    return replace(
+        record,
+        series=record.series + 1,
+        budget=Budget(),
+        avoid_devices=(),
+        exclusive=False,
+        from_scratch=False,
+        cancelled_by="",
+        finished_at=None,
+        not_before=None,
+        marks=replace(record.marks, archived=False, removed_at=None) if record.marks.put_away else record.marks,
+    )
+
+
 def _may_hope_again(state: State, record: JobRecord) -> bool:
     """True for a job that was CANCELLED because of its dependencies and need not be any more."""
+    if record.marks.removed_at is not None or record.marks.leaving is not None:
+        return False
     if record.job.minimum is None or not record.cancelled_by:
         return bool(record.cancelled_by) and not state.is_broken(record.cancelled_by)
     return state.broken_dependency(record) is None
@@ -384,7 +399,12 @@ _HANDLERS: dict[type, _Handler] = {
     e.PauseRequested: _pause_requested,
     e.PreemptRequested: _preempt_requested,
     e.Resubmitted: _resubmitted,
+    e.Extended: _extended,
     e.PriorityChanged: _priority_changed,
+    e.TermsChanged: terms_changed,
+    e.Marked: marked,
+    e.RemovalAsked: removal_asked,
+    e.FilesRemoved: files_removed,
     e.DeviceSeen: device_seen,
     e.DeviceBlocked: device_blocked,
     e.DeviceGone: device_gone,

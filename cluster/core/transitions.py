@@ -44,8 +44,13 @@ TRANSITIONS: dict[type, dict[JobState, frozenset[JobState]]] = {
     },
     e.PauseRequested: {S: frozenset({T}), R: frozenset({T}), T: frozenset({T})},
     e.PreemptRequested: {S: frozenset({T}), R: frozenset({T})},
-    e.Resubmitted: {F: frozenset({P, W}), X: frozenset({P, W})},
+    e.Resubmitted: {s: frozenset({P, W}) for s in (C, F, X)},
+    e.Extended: {s: frozenset({P, W}) for s in (C, F, X)},
     e.PriorityChanged: {s: frozenset({s}) for s in (W, P, H, S, R, T)},
+    e.TermsChanged: {s: frozenset({s}) for s in (W, P, H, S, R, T, F, X)},
+    e.Marked: {s: frozenset({s}) for s in JobState},
+    e.RemovalAsked: {s: frozenset({s}) for s in (C, F, X)},
+    e.FilesRemoved: {s: frozenset({s}) for s in JobState},
 }
 
 #: Events about the attempt that a job is on.
@@ -156,6 +161,65 @@ def _check_place(state: State, event: e.Placed) -> None:
         raise InvalidTransition(f"placed on {grant.device}, which has no room for {grant.share:g}; {story(record)}")
 
 
+def _check_resubmitted(state: State, event: e.Resubmitted) -> None:
+    record = state.jobs[event.job_id]
+    _check_still(record)
+    if event.from_scratch:
+        _check_not_needed(state, record)
+    elif record.state is C or record.marks.removed_at is not None:
+        raise InvalidTransition(f"it can only be done again from scratch; {story(record)}")
+
+
+def _check_extended(state: State, event: e.Extended) -> None:
+    record, job = state.jobs[event.job_id], event.job
+    same = (job.id, job.sweep, job.kind) == (record.job.id, record.job.sweep, record.job.kind)
+    if not same or job.former != (*record.job.former, record.job.identity):
+        raise InvalidTransition(f"it is extended to another job, or from what it is no more; {story(record)}")
+    if (job.depends_on, job.minimum) != (record.job.depends_on, record.job.minimum):
+        raise InvalidTransition(f"extended, it would depend on other jobs; {story(record)}")
+    _check_still(record)
+    if record.marks.removed_at is not None:
+        raise InvalidTransition(f"its files were removed; {story(record)}")
+    _check_not_needed(state, record)
+
+
+def _check_still(record: JobRecord) -> None:
+    """What comes later must not find its files among those that go."""
+    if record.marks.leaving is not None:
+        raise InvalidTransition(f"files of it are being removed; {story(record)}")
+
+
+def _check_not_needed(state: State, record: JobRecord) -> None:
+    if record.state is C and (other := needed_by(state, record.job.id)):
+        raise InvalidTransition(f"{other} depends on it and has not ended; {story(record)}")
+
+
+def needed_by(state: State, job_id: str) -> str | None:
+    """A job that has not ended and depends on this one; None where there is none."""
+    dependents = state.dependents.get(job_id, ())
+    return next((other for other in dependents if not state.jobs[other].state.is_final), None)
+
+
+def _check_terms(state: State, event: e.TermsChanged) -> None:
+    record = state.jobs[event.job_id]
+    kept = ("resources", "time_limit_s", "hang_after_s", "threads")
+    if record.state.holds_device and any(getattr(event, name) != getattr(record.job, name) for name in kept):
+        raise InvalidTransition(f"only `retry` changes while it is on a device; {story(record)}")
+
+
+def _check_marked(state: State, event: e.Marked) -> None:
+    record = state.jobs[event.job_id]
+    if event.archived and not record.state.is_final:
+        raise InvalidTransition(f"only what has ended is archived; {story(record)}")
+
+
+def _check_removal(state: State, event: e.RemovalAsked) -> None:
+    record = state.jobs[event.job_id]
+    if record.marks.removed_at is not None or record.marks.leaving is not None:
+        raise InvalidTransition(f"its files are gone, or going; {story(record)}")
+    _check_not_needed(state, record)
+
+
 def is_of_incarnation(known: DeviceRecord, event: e.NodeLost) -> bool:
     """True where the device belongs to the life of the node that was lost: it may be back with another one already."""
     return known.device.node == event.node and known.device.node_id == event.node_id
@@ -170,6 +234,11 @@ _FURTHER: dict[type, Callable[[State, Any], None]] = {
     e.DeviceDrained: _check_device,
     e.DeviceUndrained: _check_device,
     e.Placed: _check_place,
+    e.Resubmitted: _check_resubmitted,
+    e.Extended: _check_extended,
+    e.TermsChanged: _check_terms,
+    e.Marked: _check_marked,
+    e.RemovalAsked: _check_removal,
     e.AttemptStarted: _check_attempt,
     e.LaunchFailed: _check_attempt,
     e.AttemptEnded: _check_attempt,

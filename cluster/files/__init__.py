@@ -7,6 +7,7 @@ lease       Who is the controller
 live        live.json: how far the running jobs are
 origin      Whether a workspace is the one that its files speak of: `queue/workspace.json` says where they were written
 paths       Every path of a workspace: the only place that knows file names
+removal     Files of jobs that have ended, removed: out of their place at once, from the disk later
 run_folder  Whose a run's folder is
 store       The queue on disk: the newest good snapshot and the journal after it
 """

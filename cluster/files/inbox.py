@@ -15,9 +15,10 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from terry.cluster.files.durable import SYSTEM, Calls, fsync_folder, make_folder, write_bytes
 from terry.cluster.files.paths import WorkspacePaths
@@ -75,6 +76,42 @@ class SetPriority(_Message, frozen=True, kw_only=True, tag=True):
     priority: int
 
 
+class Change(_Message, frozen=True, kw_only=True, tag=True):
+    """Other terms for these jobs: what does not decide what comes out of them. What is left out stays as it is."""
+
+    job_ids: tuple[str, ...]
+    priority: int | None = None
+    resources: dict[str, Any] = {}  #: fields of Resources
+    retry: dict[str, Any] = {}  #: fields of RetryPolicy
+    time_limit_s: float | UnsetType | None = UNSET
+    hang_after_s: float | UnsetType | None = UNSET
+    threads: int | UnsetType | None = UNSET
+
+
+class Mark(_Message, frozen=True, kw_only=True, tag=True):
+    """Say something of these jobs, or put them away. What is left out stays as it is."""
+
+    job_ids: tuple[str, ...]
+    note: str | None = None  #: one line; empty: none any more
+    add_tags: tuple[str, ...] = ()
+    drop_tags: tuple[str, ...] = ()
+    starred: bool | None = None
+    archived: bool | None = None
+
+
+class Remove(_Message, frozen=True, kw_only=True, tag=True):
+    """Remove all files of these jobs, which have ended."""
+
+    job_ids: tuple[str, ...]
+
+
+class Prune(_Message, frozen=True, kw_only=True, tag=True):
+    """Remove checkpoints of these jobs, which have ended."""
+
+    job_ids: tuple[str, ...]
+    checkpoints: dict[str, tuple[str, ...]]  #: job id -> names of their folders
+
+
 class Drain(_Message, frozen=True, kw_only=True, tag=True):
     """The device takes no new jobs; those on it move."""
 
@@ -94,7 +131,21 @@ class Shutdown(_Message, frozen=True, kw_only=True, tag=True):
     epoch: int | None = None  #: of the controller that is meant; a later one pays no heed. None: whoever reads it
 
 
-Message: TypeAlias = Submit | Cancel | Pause | Resume | Resubmit | SetPriority | Drain | Undrain | Shutdown
+Message: TypeAlias = (
+    Submit
+    | Cancel
+    | Pause
+    | Resume
+    | Resubmit
+    | SetPriority
+    | Change
+    | Mark
+    | Remove
+    | Prune
+    | Drain
+    | Undrain
+    | Shutdown
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Collection
 
 import msgspec
 
@@ -49,18 +50,21 @@ def identity_of(run: Run) -> str:
     return ""
 
 
-def is_anothers(run: Run, identity: str) -> str:
-    """The identity of the other run where this is another's folder; empty where it is this one's, or nobody's."""
+def is_anothers(run: Run, identity: str, former: Collection[str] = ()) -> str:
+    """The identity of the other run where this is another's folder; empty where it is this one's, or nobody's.
+
+    former: identities that this one had before it was extended.
+    """
     found = identity_of(run) if identity else ""
-    return found if found != identity else ""
+    return found if found != identity and found not in former else ""
 
 
-def claim(run: Run, identity: str, calls: Calls = SYSTEM) -> str:
+def claim(run: Run, identity: str, calls: Calls = SYSTEM, former: Collection[str] = ()) -> str:
     """Make sure that the folder is not another's before anything is done in it. Returns where another's was put, or "".
 
     identity: of the job that is to use it; empty: not known, and nothing is compared. Raises OSError.
     """
-    other = is_anothers(run, identity)
+    other = is_anothers(run, identity, former)
     if not other:
         return ""
     for number in range(1, 1000):

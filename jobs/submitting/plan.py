@@ -12,18 +12,20 @@ from typing import Any
 import msgspec
 
 from terry.cluster.config.words import seconds
-from terry.cluster.core.model import DeviceKind, Resources, RetryPolicy
-from terry.jobs.submitting.records import JobLine, KnownJobs, NewJob, keeping
+from terry.cluster.core.model import DeviceKind, JobState, Resources, RetryPolicy
+from terry.jobs.submitting.records import JobLine, KnownJobs, NewJob, keeping, removed
 from terry.jobs.sweeps.command import filled
 from terry.jobs.sweeps.ensembles import PlannedEnsemble
 from terry.jobs.sweeps.labels import labels
 from terry.jobs.sweeps.model_jobs import EvaluateAsked, Mixture
-from terry.jobs.sweeps.spec import EVALUATE, PREPARE, TRAIN, RunConfig
-from terry.jobs.sweeps.sweep import PlannedRun, Sweep
+from terry.jobs.sweeps.spec import EVALUATE, PREPARE, TRAIN, UNIDENTIFYING, RunConfig
+from terry.jobs.sweeps.sweep import PlannedRun, Sweep, digest, pruned
 from terry.logs.records.values import pack, unpack
 
 #: A user's own code may say nothing of its steps for so long, unless `hang_after` is given.
 OWN_CODE_HANG_S = 24 * 3600.0
+
+_DEFAULTS = msgspec.to_builtins(RunConfig())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ class Plan:
     jobs: list[PlannedJob]  #: all runs of the file and what they depend on, in the file's order
     lines: list[JobLine]  #: the new ones
     keeping: str  #: a sentence, where jobs are there already that the file now gives other terms
+    removed: str  #: a sentence, where files of jobs that are there were removed
     ensembles: dict[str, dict[str, Any]]  #: as submission.json has them
     new_ensembles: bool  #: an ensemble is new, or has other members
     is_another: bool  #: the sweep of its name has runs, and none of these
@@ -98,20 +101,27 @@ class _Planning:
         ids = {line.job.identity: line.job.id for line in lines}
         evaluations = {ensemble.name: self._ensemble_line(ensemble, ids) for ensemble in self._asked.ensembles}
         entries = {e.name: _entry(e, evaluations[e.name]) for e in self._asked.ensembles}
+        new = self._with_what_they_replace(new)
         needed = dict.fromkeys(name for line in new for name in line.inputs)
         first = [prepared[name] for name in needed if prepared[name].job.id not in known.ids]
         last = [line for line in evaluations.values() if line.job.id not in known.ids]
         added = [*first, *new, *last]
         shown = [*prepared.values(), *lines, *evaluations.values()]
-        kept = {line.job.id: names for line in lines if (old := there[line.job.id]) and (names := old.kept(line.job))}
+        said = {"priority"} if self._options.priority is not None else set()  # it is changed, not kept
+        kept = {
+            line.job.id: names
+            for line in lines
+            if (old := there[line.job.id]) and (names := [n for n in old.kept(line.job) if n not in said])
+        }
         is_new = {line.job.id for line in added}
         return Plan(
             jobs=[_row(line, new=line.job.id in is_new) for line in shown],
             lines=added,
             keeping=keeping(kept),
+            removed=removed([line.job.id for line in shown], known),
             ensembles=entries,
             new_ensembles=any(known.ensembles.get(name) != entry for name, entry in entries.items()),
-            is_another=known.has_runs and len(new) == len(runs),
+            is_another=known.has_runs and len(new) == len(runs) and not self._mends(new),
         )
 
     def _job(self, job_id: str, kind: str, identity: str, **rest: Any) -> NewJob:
@@ -140,6 +150,24 @@ class _Planning:
             candidate, number = f"{wanted}-{number}", number + 1
         return candidate
 
+    def _with_what_they_replace(self, new: list[JobLine]) -> list[JobLine]:
+        """Of a new run: the newest one before it with the same settings, which had other code or other data."""
+        before = {settings_key(config): job_id for job_id, config in self._known.earlier_runs()} if new else {}
+        return [_replacing(line, before.get(settings_key(unpack(line.config)), "")) for line in new]
+
+    def _mends(self, new: list[JobLine]) -> bool:
+        """Whether one of the runs takes the place of one that failed or was cancelled: the same, mended."""
+        before = (self._known.records.get(line.job.replaces) for line in new)
+        return any(record is not None and record.state in {JobState.FAILED, JobState.CANCELLED} for record in before)
+
+    def _before(self, wanted: str, job_id: str) -> str:
+        """The newest job that had its name from `wanted`, as this one has, and is another one."""
+        names, number = [wanted], 2
+        while names[-1] in self._known.ids:
+            names.append(f"{wanted}-{number}")
+            number += 1
+        return next((name for name in reversed(names[:-1]) if name != job_id), "")
+
     def _prepare_lines(self) -> dict[str, JobLine]:
         """A line for each data set in use, with the id it has or would get."""
         expanded = self._asked.expanded
@@ -148,10 +176,13 @@ class _Planning:
 
     def _prepare_line(self, name: str, identity: str) -> JobLine:
         expanded = self._asked.expanded
+        wanted = f"{self._sweep}-prepare-{name}"
+        job_id = self._id(wanted, identity)
         job = self._job(
-            self._id(f"{self._sweep}-prepare-{name}", identity),
+            job_id,
             "prepare",
             identity,
+            replaces=self._before(wanted, job_id),
             entrypoint=PREPARE,
             resources=Resources(cpus=1.0, at_home=True),
             priority=self._options.priority or 0,
@@ -216,10 +247,13 @@ class _Planning:
             snapshots=config.snapshots,
             average_weights=config.average_weights,
         )
+        wanted = f"{self._sweep}-ensemble-{ensemble.name}"
+        job_id = self._id(wanted, ensemble.identity)
         job = self._job(
-            self._id(f"{self._sweep}-ensemble-{ensemble.name}", ensemble.identity),
+            job_id,
             "evaluate",
             ensemble.identity,
+            replaces=self._before(wanted, job_id),
             entrypoint=EVALUATE,
             resources=typed.resources.decide(self._options.kind, at_home=True),
             priority=self._priority(typed),
@@ -232,6 +266,18 @@ class _Planning:
 
     def _priority(self, typed: RunConfig) -> int:
         return typed.priority if self._options.priority is None else self._options.priority
+
+
+def settings_key(config: dict[str, Any]) -> str:
+    """What tells runs of the same settings: all that is in a sweep file and decides what comes out of a run."""
+    settings = pruned(config, _DEFAULTS)
+    for key in UNIDENTIFYING:
+        settings.pop(key, None)
+    return digest(settings)
+
+
+def _replacing(line: JobLine, job_id: str) -> JobLine:
+    return msgspec.structs.replace(line, job=msgspec.structs.replace(line.job, replaces=job_id)) if job_id else line
 
 
 def _row(line: JobLine, *, new: bool) -> PlannedJob:

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from terry.cluster.core.model import Resources, RetryPolicy
+from terry.cluster.core.model import JobRecord, Resources, RetryPolicy
+from terry.cluster.core.state import State
 from terry.cluster.files import run_folder
 from terry.cluster.files.paths import NAME, WorkspacePaths
 from terry.cluster.files.run_folder import ASIDE
@@ -36,6 +37,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     minimum: int | None = None  #: so many of `depends_on` suffice once all have ended
     light: bool = False  #: as far as is known its code does without torch, see terry.jobs.submitting.source
+    replaces: str = ""  #: id of the job of the same settings that was there before, with other code or data
+    former: tuple[str, ...] = ()  #: identities that it had before it was extended
 
 
 class JobLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +59,7 @@ TERMS = {
     "retry": "retry",
     "threads": "threads",
     "resources": "resources",
+    "priority": "priority",
 }
 
 
@@ -68,6 +72,7 @@ class _KnownJob(msgspec.Struct, frozen=True):
     time_limit_s: float | None = None
     hang_after_s: float | None = None
     threads: int | None = None
+    priority: int = 0
 
     def kept(self, other: NewJob) -> list[str]:
         """The settings in which `other`, the same job submitted again, would be another."""
@@ -84,7 +89,17 @@ def keeping(kept: dict[str, list[str]]) -> str:
         if len(kept) == 1
         else f"{len(kept):,} jobs that are there keep"
     )
-    return f"{who} the {names} of the first submission; under another `name:` they would be new jobs"
+    return f"{who} the {names} that {'it has' if len(kept) == 1 else 'they have'}; `terry-cluster change` changes that"
+
+
+def removed(job_ids: list[str], known: KnownJobs) -> str:
+    """A sentence about those of these jobs whose files somebody has removed; empty where there are none."""
+    records = (known.records.get(job_id) for job_id in job_ids)
+    gone = [record.job.id for record in records if record is not None and record.marks.removed_at is not None]
+    if not gone:
+        return ""
+    who = f"{gone[0]} was" if len(gone) == 1 else f"{len(gone):,} jobs of it were"
+    return f"{who} removed; `terry-cluster resubmit --from-scratch {' '.join(gone[:10])}` makes that again"
 
 
 class _KnownLine(msgspec.Struct, frozen=True):
@@ -124,14 +139,15 @@ class KnownJobs:
             info = msgspec.json.decode((folder / "submission.json").read_bytes(), type=SubmissionInfo)
             self.ensembles.update(info.ensembles)
         self._files = [folder / "jobs.jsonl" for folder in folders]
+        state = read_state(workspace) if workspace.journal.is_dir() else None
+        self.records: dict[str, JobRecord] = {} if state is None else state.jobs  #: what the queue knows, by id
         for file in self._files:
             for line in decoder.decode_lines(file.read_bytes()):
                 self._add(line.job)
-        self._count(workspace, name)
+        self._count(workspace, name, state)
 
-    def _count(self, workspace: WorkspacePaths, name: str) -> None:
+    def _count(self, workspace: WorkspacePaths, name: str, state: State | None) -> None:
         """Ids of the queue and of folders: sweeps/ may have been restored from a backup, or removed."""
-        state = read_state(workspace) if workspace.journal.is_dir() else None
         queued = {r.job.id for r in state.jobs.values() if r.job.sweep == name} if state else set()
         self.submissions = state.submissions.get(name, 0) if state else 0
         folders = {path.name for path in workspace.runs.glob(f"{name}-*")}
@@ -145,6 +161,9 @@ class KnownJobs:
                 self.lost.setdefault(identity, job_id)
 
     def _add(self, job: _KnownJob) -> None:
+        if (record := self.records.get(job.id)) is not None:  # its terms may have been changed since
+            now = {field: getattr(record.job, field) for field in TERMS.values()}
+            job = msgspec.structs.replace(job, **{**now, "priority": record.priority})
         self.by_identity[job.identity] = job
         self.ids.add(job.id)
         if job.kind == "train":
@@ -157,5 +176,9 @@ class KnownJobs:
 
     def configs(self) -> list[dict[str, Any]]:
         """Configurations of all earlier runs."""
+        return [config for _, config in self.earlier_runs()]
+
+    def earlier_runs(self) -> list[tuple[str, dict[str, Any]]]:
+        """Ids and configurations of all earlier runs, the oldest first."""
         lines = [line for file in self._files for line in msgspec.json.Decoder(JobLine).decode_lines(file.read_bytes())]
-        return [unpack(line.config) for line in lines if line.job.kind == "train"]
+        return [(line.job.id, unpack(line.config)) for line in lines if line.job.kind == "train"]

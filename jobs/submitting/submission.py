@@ -72,6 +72,11 @@ class Submission:
         return self.plan.keeping
 
     @property
+    def removed(self) -> str:
+        """A sentence, where files of jobs that the file has were removed."""
+        return self.plan.removed
+
+    @property
     def kind(self) -> DeviceKind:
         """What runs get whose file leaves it open."""
         return self.asked.options.kind

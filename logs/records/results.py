@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from terry.cluster.core.model import EndReason, JobRecord, JobState
+from terry.cluster.core.model import EndReason, JobRecord, JobState, Marks
 from terry.cluster.files.paths import Run
 from terry.logs.format import Column, count, duration, figure, narrowed, short, table
 from terry.logs.records.values import as_count, as_float, decode, read_measured, unpack
@@ -101,6 +101,7 @@ class ResultRow:
     restarts: int
     end_reason: EndReason | None = None  #: of the newest attempt that ended
     kind: str = "train"  #: of job
+    marks: Marks = field(default_factory=Marks)  #: what people have said of it
 
     def flat(self) -> dict[str, Any]:
         """One mapping, as CSV, JSON and Parquet have it. A setting called like a column gets the prefix `setting.`.
@@ -113,7 +114,13 @@ class ResultRow:
         figures = {(f"result.{key}" if key in first or key in last else key): v for key, v in self.figures.items()}
         taken = {*first, *figures, *last}
         settings = {(f"setting.{key}" if key in taken else key): typed(text) for key, text in self.labels.items()}
-        return first | settings | figures | last
+        return first | settings | figures | last | self._said({*first, *settings, *figures, *last})
+
+    def _said(self, taken: set[str]) -> dict[str, Any]:
+        """Note, tags and star, where there are any."""
+        marks = self.marks
+        said = {"note": marks.note or None, "tags": " ".join(marks.tags) or None, "starred": marks.starred or None}
+        return {(f"job.{key}" if key in taken else key): value for key, value in said.items() if value}
 
 
 def result_row(record: JobRecord, result: dict[str, Any]) -> ResultRow:
@@ -139,6 +146,7 @@ def result_row(record: JobRecord, result: dict[str, Any]) -> ResultRow:
         attempts=record.attempt,
         restarts=record.restarts,
         end_reason=next((a.end.reason for a in reversed(record.attempts) if a.end), None),
+        marks=record.marks,
     )
 
 
@@ -197,6 +205,8 @@ def result_lines(rows: Sequence[ResultRow], *, width: int | None = None) -> list
     columns = [Column(title=title.upper()) for title in titles]
     columns += [Column(title=name.upper(), right=True) for name in figures]
     columns += [Column(title="DEVICE"), Column(title="RESTARTS", right=True)]
+    said = any(words_of(row.marks) for row in rows)
+    columns += [Column(title="NOTE")] if said else []
     cells = []
     for row in rows:
         first = [row.id, *([row.sweep] if several else []), *([_ended(row)] if not_all_alike else [])]
@@ -204,7 +214,8 @@ def result_lines(rows: Sequence[ResultRow], *, width: int | None = None) -> list
             *(row.labels.get(key, "-") for key in settings),
             *(figure_cell(n, row.figures.get(n)) for n in figures),
         ]
-        cells.append([*first, *middle, row.device or "-", str(row.restarts)])
+        note = [words_of(row.marks)] if said else []
+        cells.append([*first, *middle, row.device or "-", str(row.restarts), *note])
     columns, cells = narrowed(columns, cells, width, _SPARE, last=len("RESTARTS"))
     return table(columns, cells, width=width)
 
@@ -221,6 +232,11 @@ def _shown(rows: Sequence[ResultRow]) -> list[str]:
 
 def _is_number(rows: Sequence[ResultRow], name: str) -> bool:
     return all(isinstance(row.figures.get(name), int | float | None) for row in rows)
+
+
+def words_of(marks: Marks) -> str:
+    """What people have said of a job, in short: a star, tags, the note."""
+    return " ".join(["*"] * marks.starred + [f"#{tag}" for tag in marks.tags] + [marks.note] * bool(marks.note))
 
 
 def _ended(row: ResultRow) -> str:

@@ -93,7 +93,7 @@ def status_lines(
     names = {job.sweep for job in jobs}
     sweeps = [sweep for sweep in view.sweeps if sweep.name in names]
     columns, cells = narrowed(_SWEEPS, [_sweep_row(s) for s in sweeps], width, _SPARE_OF_SWEEP, last=_NOTICE)
-    lines = [head(view), "", *table(columns, cells, width=width), ""]
+    lines = [head(view), "", *([*table(columns, cells, width=width), ""] if sweeps or not jobs else [])]
     lines += job_lines(shown, width, paint)
     hidden = sorted_jobs[len(shown) :]
     if hidden:
@@ -174,16 +174,29 @@ def steps(job: JobView, *, brief: bool = False) -> str:
 
 
 def settings(job: JobView, *, brief: bool = False) -> str:
-    """What tells the job from the others of its sweep: `cell=gru lr=0.001`; brief: `gru lr=0.001`, words say enough."""
-    return " ".join(value if brief and _is_word(value) else f"{key}={value}" for key, value in job.labels.items())
+    """What tells the job from the others of its sweep, and what people have said of it: `cell=gru lr=0.001 #paper`.
+
+    brief: `gru lr=0.001`, words say enough.
+    """
+    told = (value if brief and _is_word(value) else f"{key}={value}" for key, value in job.labels.items())
+    return " ".join((*told, *marks(job)))
 
 
 def _is_word(value: str) -> bool:
     return value[:1].isalpha() and value not in {"true", "false", "null"}
 
 
+def marks(job: JobView) -> list[str]:
+    """What people have said of the job, in short: a star, tags, the note."""
+    return ["*"] * job.starred + [f"#{tag}" for tag in job.tags] + [job.note] * bool(job.note)
+
+
 def remark(job: JobView) -> str:
     """The one thing to know about the job, beyond its figures."""
+    if job.removed:
+        return f"its files were removed: `resubmit --from-scratch {job.id}` makes it again"
+    if job.replaced_by:
+        return f"replaced by {job.replaced_by}"
     if job.state in {JobState.RUNNING, JobState.COMPLETED}:
         if not job.restarts:
             return job.phase if job.state is JobState.RUNNING and job.phase != "training" else ""

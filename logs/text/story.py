@@ -16,7 +16,8 @@ _ADVICE = {
     EndReason.CRASHED: "A crash in native code: a driver, a library or the hardware. If it comes back on another "
     "device, look at the stack; if only on one, drain that device.",
     EndReason.EXCEPTION: "An error in the program or in a setting: read the last line of the traceback. "
-    "Once it is put right, submit the sweep again: other code or settings make a new run. "
+    "Once it is put right, {submit}: what you mended makes a new run, which replaces this one where the settings are "
+    "the same; `terry-cluster archive {job}` puts it out of sight where they are not. "
     "`terry-cluster resubmit {job}` tries the same once more.",
     EndReason.DEVICE_OUT_OF_MEMORY: "Make data.batch_size, data.bptt or model.hidden_size smaller, or submit "
     "it under another name with more of its device (resources.gpus: 1, resources.exclusive: true).",
@@ -33,13 +34,15 @@ _ADVICE = {
     "mount and the kernel's messages there. Terry tries again by itself; what it holds at last goes on after "
     "`terry-cluster resume {job}`.",
     EndReason.LAUNCH_ERROR: "Look at the device: is it free, does its driver answer? `terry-cluster nodes` shows all.",
-    EndReason.BAD_INPUT: "Trying again is no use: put the setting or the data right and submit the sweep again.",
+    EndReason.BAD_INPUT: "Trying again is no use: put the setting or the data right, then {submit}; "
+    "`terry-cluster archive {job}` puts this one out of sight.",
 }
 
 
 _LEFT = (
     "Something in the program ended the process: look at what it printed last (`terry-cluster logs {job} --stderr`), "
-    "and for calls of os._exit or exit. Once it is put right, submit the sweep again: other code makes a new run."
+    "and for calls of os._exit or exit. Once it is put right, {submit}: other code makes a "
+    "new run, which replaces this one."
 )
 
 
@@ -65,14 +68,16 @@ class Story:
     evidence: dict[int, AttemptEvidence]  #: by attempt number
     waits: str = ""  #: why it does not run now
     controller: str = ""  #: a sentence, where no controller lives
+    heir: str = ""  #: id of the job that stands for it now
+    submit: str = ""  #: the command by which its sweep is submitted again
 
 
-def advice(job_id: str, end: AttemptEnd | None) -> str:
-    """What a person can do about it; empty where nothing is called for."""
+def advice(job_id: str, end: AttemptEnd | None, submit: str = "") -> str:
+    """What a person can do about it; empty where nothing is called for. submit: how its sweep is submitted again."""
     if end is None:
         return ""
     text = _LEFT if left_by_itself(end) else _ADVICE.get(end.reason, "")
-    return text.format(job=job_id)
+    return text.format(job=job_id, submit=f"`{submit}`" if submit else "submit the sweep again")
 
 
 def left_by_itself(end: AttemptEnd) -> bool:
@@ -90,10 +95,31 @@ def _lines(story: Story) -> list[str]:
     lines = [f"{job.id} ({job.kind} of sweep {job.sweep}): {record.state}" + _reason(record)]
     lines += [f"  settings   {', '.join(f'{k}={printable(v)}' for k, v in job.labels.items())}"] if job.labels else []
     lines += [f"  submitted  {_clock(job.submitted_at)}" + (f" by {job.owner}" if job.owner else "")]
-    lines += [f"  entry      {job.entrypoint}", f"  folder     {story.run_dir}"]
+    lines += [f"  entry      {job.entrypoint}", f"  folder     {story.run_dir}", *_kept_lines(story)]
     for attempt in record.attempts:
         lines += ["", *_attempt_lines(attempt, story.evidence.get(attempt.number))]
     return lines + _now_lines(story)
+
+
+def _kept_lines(story: Story) -> list[str]:
+    """What became of it among others, and what people have said of it."""
+    record, marks = story.record, story.record.marks
+    lines = [f"  replaces   {record.job.replaces}"] if record.job.replaces else []
+    if _is_replaced(story):
+        lines.append(
+            f"  replaced   by {story.heir}, which has the same settings (`terry-cluster explain {story.heir}`)"
+        )
+    lines += [f"  tags       {' '.join(marks.tags)}"] if marks.tags else []
+    lines += [f"  note       {printable(marks.note)}"] if marks.note else []
+    lines += ["  archived"] if marks.archived else []
+    if marks.removed_at is not None:
+        again = f"`terry-cluster resubmit --from-scratch {record.job.id}` makes it again"
+        lines.append(f"  removed    {_clock(marks.removed_at)}: its files are gone; {again}")
+    return lines
+
+
+def _is_replaced(story: Story) -> bool:
+    return story.heir not in ("", story.record.job.id)
 
 
 def _reason(record: JobRecord) -> str:
@@ -190,7 +216,9 @@ def _now_lines(story: Story) -> list[str]:
     lines += [story.controller] if story.controller and not record.state.is_final else []
     lines = ["", *lines] if lines else []
     ended = next((a.end for a in reversed(record.attempts) if a.end), None)
+    if _is_replaced(story) or record.marks.removed_at is not None:
+        return lines
     if record.state in {JobState.FAILED, JobState.HELD} or (ended and record.restarts and not record.state.is_final):
-        text = advice(record.job.id, ended)
+        text = advice(record.job.id, ended, story.submit)
         lines += ["", f"advice: {text}"] if text else []
     return lines

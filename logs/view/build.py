@@ -47,6 +47,7 @@ class ViewInputs:
     progress: Mapping[str, Progress] = field(default_factory=dict)  #: of jobs that run, by id
     outcomes: Mapping[str, JobOutcome] = field(default_factory=dict)  #: of jobs that do not run, by id
     waits: Mapping[str, str] = field(default_factory=dict)  #: why jobs do not run, by id, where that was asked
+    replaced: Mapping[str, str] = field(default_factory=dict)  #: job id -> the job that stands for it now
     device_stats: Mapping[str, DeviceUse] = field(default_factory=dict)
     losses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     notice: str = ""
@@ -130,6 +131,12 @@ def job_view(record: JobRecord, known: ViewInputs) -> JobView:
         elapsed_s=sum(_seconds(a, known.now) for a in record.attempts) if record.attempts else None,
         changed_at=record.changed_at,
         attention=_attention(record, end.reason if end else None),
+        note=record.marks.note,
+        tags=record.marks.tags,
+        starred=record.marks.starred,
+        archived=record.marks.archived,
+        removed=record.marks.removed_at is not None,
+        replaced_by=known.replaced.get(job.id),
     )
 
 
@@ -247,6 +254,8 @@ def sweep_views(jobs: Iterable[JobView], ends: Mapping[str, Eta]) -> tuple[Sweep
     """All sweeps, in the order in which they were submitted. ends: when each ends, by name."""
     by_sweep: dict[str, list[JobView]] = {}
     for job in jobs:
+        if job.archived or job.removed or job.replaced_by:
+            continue  # shown because somebody named it
         by_sweep.setdefault(job.sweep, []).append(job)
     return tuple(
         SweepView(

@@ -57,6 +57,12 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
     changed_at: datetime | None
     attention: Attention
+    note: str = ""  #: what somebody has said of it
+    tags: tuple[str, ...] = ()
+    starred: bool = False
+    archived: bool = False
+    removed: bool = False  #: its files are gone
+    replaced_by: str | None = None  #: the job that stands for it now: submitted again, mended
 
     @property
     def fraction(self) -> float:

@@ -351,6 +351,65 @@ def _life_that_fails(workspace: WorkspacePaths, call: int) -> None:
         _life(workspace, CountedCalls(call, _fail))
 
 
+# orders of people about jobs that are there
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["fails", "killed"])
+def test_a_controller_that_ends_at_any_system_call_loses_and_doubles_no_order(kill: bool, tmp_path: Path) -> None:
+    """Marks, changed terms, removals, a new series: accepted and not done yet, done and not said yet."""
+    counted = CountedCalls()
+    _life(_with_orders(tmp_path / "whole"), counted)
+    _look_at_orders(WorkspacePaths(tmp_path / "whole"), "whole")
+    for call in range(counted.count):
+        workspace = _with_orders(tmp_path / str(call))
+        if kill:
+            with _child() as is_child:
+                if is_child:
+                    _life(workspace, CountedCalls(call, _die))
+        else:
+            _life_that_fails(workspace, call)
+        _life(workspace, CountedCalls())
+        _look_at_orders(workspace, f"call {call}")
+
+
+def _with_orders(folder: Path) -> WorkspacePaths:
+    """Four jobs that are completed, their files, and what somebody wants of them, one order after the other."""
+    workspace = WorkspacePaths(folder)
+    lines = [job_line(f"s-{i}", entrypoint="lab:succeed") for i in range(4)]
+    write_submission(workspace, "s", [*lines, job_line("s-4", entrypoint="lab:succeed", held=True)])
+    inbox.send(workspace, inbox.Submit(sweep="s"))
+    _life(workspace, CountedCalls())
+    for i in range(4):
+        for name in ("step-000000001-a0001", "step-000000002-a0001"):
+            (workspace.run(f"s-{i}").checkpoints / name).mkdir(parents=True)
+            (workspace.run(f"s-{i}").checkpoints / name / "file").write_text("x")
+    orders: list[inbox.Message] = [
+        inbox.Remove(job_ids=("s-0", "s-2")),
+        inbox.Prune(job_ids=("s-1",), checkpoints={"s-1": ("step-000000001-a0001",)}),
+        inbox.Resubmit(job_ids=("s-2",), from_scratch=True),
+        inbox.Mark(job_ids=("s-3",), note="the one", add_tags=("paper",), archived=True),
+        inbox.Change(job_ids=("s-4",), priority=3, retry={"crash": 9}),
+    ]
+    for order in orders:
+        inbox.send(workspace, order)
+    return workspace
+
+
+def _look_at_orders(workspace: WorkspacePaths, when: str) -> None:
+    state = read_state(workspace)
+    jobs, folders = state.jobs, {path.name for path in workspace.runs.iterdir() if path.name[0] != "."}
+    assert not state.removing, when
+    assert jobs["s-0"].marks.removed_at is not None, when
+    assert "s-0" not in folders, when
+    assert [path.name for path in workspace.run("s-1").checkpoints.iterdir()] == ["step-000000002-a0001"], when
+    assert (jobs["s-2"].state, jobs["s-2"].series, jobs["s-2"].attempt) == (JobState.COMPLETED, 2, 2), when
+    assert not workspace.run("s-2").checkpoints.exists(), when
+    marks = jobs["s-3"].marks
+    assert (marks.note, marks.tags, marks.archived) == ("the one", ("paper",), True), when
+    assert len(list(workspace.run("s-3").checkpoints.iterdir())) == 2, when
+    assert (jobs["s-4"].priority, jobs["s-4"].job.retry.crash) == (3, 9), when
+
+
 def _saved(tmp_path: Path) -> tuple[WorkspacePaths, bytes]:
     """A workspace whose newest snapshot has all events of the journal; and the queue as it stood."""
     _with_jobs(tmp_path)

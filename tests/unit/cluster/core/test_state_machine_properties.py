@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from hypothesis import settings
@@ -10,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from terry.cluster.core import events as e
 from terry.cluster.core.events import Event
-from terry.cluster.core.model import AttemptEnd, Device, EndReason, JobState, Resources
+from terry.cluster.core.model import AttemptEnd, Device, EndReason, Resources, RetryPolicy
 from terry.cluster.core.state_document import from_snapshot, to_snapshot, validate
 from terry.cluster.core.state_machine import State, apply, due, follow
 from terry.cluster.core.transitions import TRANSITIONS
@@ -97,6 +98,18 @@ class Life(RuleBasedStateMachine):
             "reason": "",
             "priority": number % 3,
             "dependency": (record.job.depends_on or ("?",))[0],
+            "from_scratch": number % 2 == 0,
+            "job": replace(record.job, identity=f"{number:064d}", former=(*record.job.former, record.job.identity)),
+            "resources": Resources(cpus=1 + number % 2),
+            "retry": RetryPolicy(crash=number % 5),
+            "time_limit_s": None if number % 2 else 60.0,
+            "hang_after_s": None,
+            "threads": None,
+            "note": "as in the paper" * (number % 2),
+            "tags": ("paper",) * (number % 3),
+            "starred": number % 2 == 0,
+            "archived": number % 3 == 0,
+            "checkpoints": ("step-000000010-a0001",) * (number % 2),
         }
         if kind is not e.Placed:
             self.do(kind(**{field: values[field] for field in kind.__struct_fields__ if field in values}))
@@ -144,7 +157,7 @@ class Life(RuleBasedStateMachine):
         self.twin.defer()
         assert from_snapshot(to_snapshot(self.state)).__dict__ == self.state.__dict__
         for record in self.state.jobs.values():
-            if record.state is JobState.COMPLETED:
+            if record.state.holds_device:
                 assert all(self.state.is_completed(d) for d in record.job.depends_on)
 
 

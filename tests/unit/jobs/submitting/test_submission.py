@@ -155,7 +155,7 @@ def test_a_changed_limit_of_jobs_that_are_there_is_not_passed_over_in_silence(tm
     assert planned(tmp_path, GRID, "time_limit=1 h").keeping == ""
     found = planned(tmp_path, GRID, "time_limit=2 h", "retry.crash=9")
     assert found.new == 0
-    assert found.keeping.startswith("4 jobs that are there keep the time_limit, retry of the first submission")
+    assert found.keeping.startswith("4 jobs that are there keep the time_limit, retry that they have")
 
 
 def test_a_gpu_is_meant_where_there_is_one() -> None:

@@ -6,6 +6,7 @@ evaluate     Entry point `terry.jobs.evaluate:main`: perplexity of runs and of t
 prepare      Entry point `terry.jobs.prepare:main`: make a data set, once, for all runs that read it
 sample       Entry point `terry.jobs.sample:main`: texts from a trained model, as a job
 train        Entry point `terry.jobs.train:main`: data, model and trainer put together, told of by a RunContext
+imports/     Files of other tools (W&B, Hydra, Slurm, Determined) become sweep files
 process/     Inside a job's process: its order, its context, its checkpoints, how it ends
 submitting/  From a sweep to jobs on disk: records, the user's own code, one folder published whole
 sweeps/      What a sweep file says: its settings typed, its axes expanded to runs, each run with its identity

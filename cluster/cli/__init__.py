@@ -3,6 +3,7 @@
 To add a verb: a function in the module of its group, named in `main.VERBS`; what it reads and asks goes into
 `terry.cluster.client`.
 
+bring       `import`: sweep files of what people have from other tools
 common      What the verbs of the command line share: the session, printing, colours
 complete    What the shell offers after TAB
 data        The verbs before training: `check`, `prepare`, `datasets`

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from terry.cluster.cli.bring import import_file
 from terry.cluster.cli.common import ExitCode, Session, print_notice
 from terry.cluster.cli.data import check, datasets, prepare
 from terry.cluster.cli.disk_watch import DiskWatch, disk_watch
@@ -38,7 +39,7 @@ VERBS: tuple[click.Command, ...] = (
     *(cancel, pause, resume, resubmit, change),
     *(note, tag, star, archive, unarchive, rm, du, clean),
     *(sample, evaluate, log),
-    *(check, prepare, datasets, simulate),
+    *(check, prepare, datasets, simulate, import_file),
     *(init, up, down, nodes, drain, undrain, doctor),
 )
 

@@ -16,6 +16,7 @@ PAGES = [
     "how-to/sweep.md",
     "how-to/own-training.md",
     "how-to/programs.md",
+    "how-to/import.md",
     "how-to/resume.md",
     "how-to/crash.md",
     "how-to/ensemble.md",

@@ -27,9 +27,10 @@ def read(file: Path, text: str | None = None) -> Brought:
         return hydra_line.read(line, file)
     document = _document(text, file)
     if isinstance(document, dict):
-        for tool in (wandb_sweep, determined):
-            if tool.is_one(document):
-                return tool.read(document, file)
+        if wandb_sweep.is_one(document):
+            return wandb_sweep.read(document, file)
+        if determined.is_one(document):
+            return determined.read(document, file)
     raise UserError(f"is none of the files that can be imported: {_KINDS}", file=file)
 
 

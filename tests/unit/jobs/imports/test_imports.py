@@ -68,9 +68,9 @@ def test_a_wandb_search_is_drawn_and_what_cannot_be_is_named(tmp_path: Path) -> 
     found = brought(WANDB_RANDOM)
     all_of_them = commands(tmp_path, found)
     assert len(all_of_them) == 7
-    for program, script, data, *settings in all_of_them:
+    for program, script, data, *rest in all_of_them:
         assert (program, script, data) == ("python", "main.py", "--data=wiki")
-        values = dict(word.split("=") for word in settings)
+        values = dict(word.split("=") for word in rest)
         assert list(values) == ["lr", "hidden", "dropout", "cell"]
         assert 1e-5 <= float(values["lr"]) <= 1e-1
         assert 16 <= int(values["hidden"]) <= 64

@@ -140,6 +140,16 @@ def _only(needs: str, holds: Callable[[Any], bool]) -> dict[str, Any]:
     return {"applies": (needs, holds)}
 
 
+def _must(words: str, holds: Callable[[int], bool]) -> dict[str, Any]:
+    """Metadata of a number's bounds. The sweep file's reader (terry.cluster.config.typed) knows them, too."""
+    return {"must": (words, holds)}
+
+
+_FROM_0 = _must("be at least 0", lambda v: v >= 0)
+_FROM_1 = _must("be at least 1", lambda v: v >= 1)
+_ENTRIES = _must("be 0 (no limit) or at least 5 (four are special)", lambda v: v == 0 or v >= 5)
+
+
 def _read_as(*formats: Format) -> dict[str, Any]:
     """Metadata of a setting that has an effect only on files of these formats."""
     return {"formats": formats}
@@ -238,17 +248,17 @@ class DatasetConfig:
     #: which repetitions are left out
     deduplicate: Deduplicate = Deduplicate.none
     #: shorter examples are left out; tokens, the boundary token not counted
-    min_tokens: int = 1
+    min_tokens: int = field(default=1, metadata=_FROM_1)
     #: longer examples are left out; 0 = no limit
-    max_tokens: int = 0
+    max_tokens: int = field(default=0, metadata=_FROM_0)
     #: examples of `source` to keep, all splits together; 0 = all
-    max_examples: int = 0
+    max_examples: int = field(default=0, metadata=_FROM_0)
     #: which examples `max_examples` keeps
     choose: Choose = field(default=Choose.first, metadata=_only("max_examples above 0", lambda c: c.max_examples > 0))
     #: entries of the vocabulary, the four special tokens included; 0 = all that reach min_count
-    vocabulary_size: int = 0
+    vocabulary_size: int = field(default=0, metadata=_ENTRIES)
     #: rarer words of the train split become the unknown word
-    min_count: int = 1
+    min_count: int = field(default=1, metadata=_FROM_1)
     #: name of another data set of the file, or name or folder of a prepared one, whose vocabulary is used
     vocabulary_from: str | None = None
     #: word2vec (.txt, .vec, .bin) or GloVe file with vectors for the vocabulary
@@ -363,13 +373,10 @@ def _check_dialect(config: DatasetConfig) -> None:
 
 
 def _check_numbers(config: DatasetConfig) -> None:
-    for key, least in (("min_tokens", 1), ("max_tokens", 0), ("max_examples", 0), ("min_count", 1)):
-        if getattr(config, key) < least:
-            raise DataError(f"{key} must be at least {least}, not {getattr(config, key)}")
-    if config.vocabulary_size != 0 and config.vocabulary_size < 5:
-        raise DataError(
-            f"vocabulary_size must be 0 (no limit) or at least 5, not {config.vocabulary_size}: four are special"
-        )
+    for bounded in dataclasses.fields(config):
+        words, holds = bounded.metadata.get("must", ("", lambda _: True))
+        if not holds(value := getattr(config, bounded.name)):
+            raise DataError(f"{bounded.name} must {words}, not {value}", bounded.name)
     if config.keep_empty_lines and config.min_tokens > 1:
         raise DataError(f"keep_empty_lines keeps examples without tokens, min_tokens ({config.min_tokens}) drops them")
     if config.max_tokens and config.max_tokens < config.min_tokens:

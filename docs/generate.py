@@ -13,7 +13,6 @@ be older than the program.
 
 from __future__ import annotations
 
-import ast
 import collections.abc
 import dataclasses
 import importlib
@@ -28,7 +27,8 @@ from typing import Any
 
 import click
 import msgspec
-import yaml
+
+from terry.cluster.config.described import as_yaml, default_of, field_comments
 
 _MARK = re.compile(r"^<!-- (settings|commands|api|module|screen)(?:: (.+?))? -->$", re.MULTILINE)
 _ROOT = Path(__file__).parent.parent
@@ -93,36 +93,6 @@ def settings_lines(config: type, prefix: str = "") -> list[str]:
     return lines
 
 
-def field_comments(owner: type) -> dict[str, str]:
-    """The `#:` comment of each field of a class: above it, or at the end of its line."""
-    lines = inspect.getsource(owner).splitlines()
-    indent = len(lines[0]) - len(lines[0].lstrip())
-    tree = ast.parse("\n".join(line[indent:] for line in lines))
-    found: dict[str, str] = {}
-    for node in typing.cast("ast.ClassDef", tree.body[0]).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if _assigns(node) else None
-        if isinstance(target, ast.Name):
-            found[target.id] = _comment(lines, node)
-    return found
-
-
-def _assigns(node: ast.stmt) -> typing.TypeGuard[ast.Assign]:
-    return isinstance(node, ast.Assign)
-
-
-def _comment(lines: list[str], node: ast.stmt) -> str:
-    assert node.end_lineno is not None
-    after = lines[node.end_lineno - 1].encode()[node.end_col_offset or 0 :].decode().strip()
-    if after.startswith("#:"):
-        return after.removeprefix("#:").strip()
-    above: list[str] = []
-    for line in reversed(lines[: node.lineno - 1]):
-        if not line.strip().startswith("#:"):
-            break
-        above.insert(0, line.strip().removeprefix("#:").strip())
-    return " ".join(above)
-
-
 def kind_words(kind: Any, name: str = "") -> str:
     """What may stand there, in words; settings of their own are a link to the section of that name."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
@@ -161,19 +131,13 @@ def _choices(kind: Any) -> Iterator[tuple[str, str]]:
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
-    if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+    value = default_of(field)
+    if value is dataclasses.MISSING:
         return "needed"
-    value = field.default if field.default is not dataclasses.MISSING else _made(field)
-    if dataclasses.is_dataclass(value) or value in (None, "", {}, []):
+    if dataclasses.is_dataclass(value):
         return ""
-    value = sorted(value) if isinstance(value, frozenset) else value
-    text = yaml.safe_dump(msgspec.to_builtins(value), default_flow_style=True, width=1000)
-    return f"`{text.removesuffix(chr(10)).removesuffix('...').strip()}`"
-
-
-def _made(field: dataclasses.Field[Any]) -> Any:
-    assert field.default_factory is not dataclasses.MISSING
-    return field.default_factory()
+    text = as_yaml(msgspec.to_builtins(sorted(value) if isinstance(value, frozenset) else value))
+    return f"`{text}`" if text else ""
 
 
 # the command line

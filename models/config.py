@@ -5,10 +5,11 @@ Standard library only: the command line imports this before anything heavy.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +17,7 @@ from terry.models.errors import ConfigError
 
 #: Cells that come with this package; anything else is an import path, `package.module:Class`.
 CELLS = ("rnn", "gru", "lstm")
+_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def _only(needs: str, holds: Callable[[Any], bool]) -> dict[str, Any]:
@@ -23,7 +25,35 @@ def _only(needs: str, holds: Callable[[Any], bool]) -> dict[str, Any]:
     return {"applies": (needs, holds)}
 
 
-_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+def _must(words: str, holds: Callable[[Any], bool]) -> dict[str, Any]:
+    """Metadata of what a value must be. The sweep file's reader (terry.cluster.config.typed) knows them, too."""
+    return {"must": (words, holds)}
+
+
+_FROM_0 = _must("be at least 0", lambda v: v >= 0)
+_FROM_1 = _must("be at least 1", lambda v: v >= 1)
+_ABOVE_0 = _must("be more than 0", lambda v: v > 0)
+_ABOVE_1 = _must("be more than 1", lambda v: v > 1)
+_SHARE = _must("be from 0 to below 1", lambda v: 0 <= v < 1)
+_FACTOR = _must("be between 0 and 1", lambda v: 0 < v < 1)
+_CELL = _must(
+    f"be {', '.join(CELLS)}, or your own as package.module:Class",
+    lambda v: v in CELLS or _IMPORT_PATH.fullmatch(v) is not None,
+)
+_SEED = _must("be from 0 to 2^63 - 1", lambda v: 0 <= v < 2**63)
+
+
+@functools.cache
+def _musts(kind: Any) -> list[tuple[str, str, Callable[[Any], bool]]]:
+    return [(f.name, *f.metadata["must"]) for f in fields(kind) if "must" in f.metadata]
+
+
+def _check_values(group: str, config: Any) -> None:
+    kind: Any = type(config)
+    for key, words, holds in _musts(kind):
+        value = getattr(config, key)
+        if value is not None and (not holds(value) or (isinstance(value, float) and not math.isfinite(value))):
+            raise ConfigError(f"{group}.{key} must {words}, not {value!r}")
 
 
 class Nonlinearity(StrEnum):
@@ -54,17 +84,17 @@ class ModelConfig:
     """A recurrent language model."""
 
     #: rnn, gru, lstm, or a cell of your own as `package.module:Class`
-    cell: str = "gru"
+    cell: str = field(default="gru", metadata=_CELL)
     #: units of a layer
-    hidden_size: int = 128
+    hidden_size: int = field(default=128, metadata=_FROM_1)
     #: layers, each reading the one below
-    layers: int = 1
+    layers: int = field(default=1, metadata=_FROM_1)
     #: size of a token's vector
     embedding_size: int = field(
-        default=128, metadata=_only("model.input: embedding", lambda c: c.input is Input.embedding)
+        default=128, metadata=_FROM_1 | _only("model.input: embedding", lambda c: c.input is Input.embedding)
     )
     #: units of the last layer; left out: `hidden_size`
-    last_size: int | None = None
+    last_size: int | None = field(default=None, metadata=_FROM_1)
     #: what a vanilla RNN applies
     nonlinearity: Nonlinearity = field(
         default=Nonlinearity.tanh, metadata=_only("model.cell: rnn", lambda c: c.cell == "rnn")
@@ -76,31 +106,36 @@ class ModelConfig:
     #: whether the output layer uses the embedding's weights (Press and Wolf 2017)
     tie_weights: bool = False
     #: dropout of the embedding, between layers and of the output (Zaremba et al. 2014), unless one below says otherwise
-    dropout: float = 0.0
+    dropout: float = field(default=0.0, metadata=_SHARE)
     #: dropout of what the first layer reads
-    dropout_input: float | None = None
+    dropout_input: float | None = field(default=None, metadata=_SHARE)
     #: dropout between layers
     dropout_between: float | None = field(
-        default=None, metadata=_only("model.layers of 2 or more", lambda c: c.layers > 1)
+        default=None, metadata=_SHARE | _only("model.layers of 2 or more", lambda c: c.layers > 1)
     )
     #: dropout of what the output layer reads
-    dropout_output: float | None = None
+    dropout_output: float | None = field(default=None, metadata=_SHARE)
     #: dropout of whole words in the embedding (Gal and Ghahramani 2016)
-    dropout_words: float = 0.0
+    dropout_words: float = field(default=0.0, metadata=_SHARE)
     #: whether a dropout mask stays the same over time (variational dropout, Gal and Ghahramani 2016)
     variational: bool = field(default=False, metadata=_only("a dropout above 0", lambda c: c.drops))
     #: dropout of the recurrent weights (DropConnect, Merity et al. 2017)
-    weight_drop: float = 0.0
+    weight_drop: float = field(default=0.0, metadata=_SHARE)
     #: weight of the mean square of the dropped-out output in the loss (AR, Merity et al. 2017)
-    activation_penalty: float = 0.0
+    activation_penalty: float = field(default=0.0, metadata=_FROM_0)
     #: weight of the mean square of the output's change from step to step (TAR, Merity et al. 2017)
-    slowness_penalty: float = 0.0
+    slowness_penalty: float = field(default=0.0, metadata=_FROM_0)
     #: how weights begin
     init: Init = Init.default
     #: range of `init: uniform`
-    init_range: float = field(default=0.1, metadata=_only("model.init: uniform", lambda c: c.init is Init.uniform))
+    init_range: float = field(
+        default=0.1, metadata=_ABOVE_0 | _only("model.init: uniform", lambda c: c.init is Init.uniform)
+    )
     #: added to the LSTM's forget gate at the beginning (Jozefowicz et al. 2015 advise 1)
-    forget_bias: float = field(default=0.0, metadata=_only("model.cell: lstm", lambda c: c.cell == "lstm"))
+    forget_bias: float = field(
+        default=0.0,
+        metadata=_must("be a number", math.isfinite) | _only("model.cell: lstm", lambda c: c.cell == "lstm"),
+    )
 
     def __post_init__(self) -> None:
         self.validate()
@@ -117,20 +152,7 @@ class ModelConfig:
 
     def validate(self) -> None:
         """Raise ConfigError with the key, what is wrong and what would be right."""
-        if self.cell not in CELLS and not _IMPORT_PATH.fullmatch(self.cell):
-            raise ConfigError(
-                f"model.cell must be {', '.join(CELLS)}, or your own as package.module:Class, not {self.cell!r}"
-            )
-        for key in ("hidden_size", "layers", "embedding_size"):
-            _at_least("model", self, key, 1)
-        if self.last_size is not None:
-            _at_least("model", self, "last_size", 1)
-        for key in (f for f in self.__slots__ if f.startswith("dropout") or f == "weight_drop"):
-            _share("model", self, key)
-        for key in ("activation_penalty", "slowness_penalty"):
-            _at_least("model", self, key, 0)
-        _positive("model", self, "init_range")
-        _finite("model", self, "forget_bias")
+        _check_values("model", self)
         self._check_combinations()
 
     def _check_combinations(self) -> None:
@@ -191,11 +213,11 @@ class AnnealConfig:
     """A smaller learning rate when the validation loss (without one: the training loss of the epoch) is worse."""
 
     #: the rate is multiplied by it
-    factor: float = 0.5
+    factor: float = field(default=0.5, metadata=_FACTOR)
     #: so many worse validations in a row are forgiven
-    patience: int = 0
+    patience: int = field(default=0, metadata=_FROM_0)
     #: the rate goes no lower
-    minimum: float = 0.0
+    minimum: float = field(default=0.0, metadata=_FROM_0)
     #: what a validation is compared with
     compare: Compare = Compare.best
 
@@ -204,10 +226,7 @@ class AnnealConfig:
 
     def validate(self) -> None:
         """Raise ConfigError with the key, what is wrong and what would be right."""
-        if not 0 < self.factor < 1:
-            raise ConfigError(f"optimizer.anneal.factor must be between 0 and 1, not {self.factor!r}")
-        _at_least("optimizer.anneal", self, "patience", 0)
-        _at_least("optimizer.anneal", self, "minimum", 0)
+        _check_values("optimizer.anneal", self)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -217,11 +236,11 @@ class OptimizerConfig:
     #: which rule
     name: Optimizer = Optimizer.adam
     #: learning rate
-    lr: float = 0.001
+    lr: float = field(default=0.001, metadata=_ABOVE_0)
     #: momentum of sgd and nesterov
-    momentum: float = 0.0
+    momentum: float = field(default=0.0, metadata=_SHARE)
     #: decay of the weights (L2 in the gradient; apart from it with adamw)
-    weight_decay: float = 0.0
+    weight_decay: float = field(default=0.0, metadata=_FROM_0)
     #: Adam's decay rates of the first and second moment
     betas: list[float] = field(
         default_factory=lambda: [0.9, 0.999],
@@ -229,12 +248,14 @@ class OptimizerConfig:
     )
     #: keeps Adam and RMSprop from dividing by 0
     eps: float = field(
-        default=1e-8, metadata=_only("optimizer.name: adam, adamw or rmsprop", lambda c: c.name in _DIVIDING)
+        default=1e-8, metadata=_ABOVE_0 | _only("optimizer.name: adam, adamw or rmsprop", lambda c: c.name in _DIVIDING)
     )
     #: RMSprop's decay rate
-    alpha: float = field(default=0.99, metadata=_only("optimizer.name: rmsprop", lambda c: c.name is Optimizer.rmsprop))
+    alpha: float = field(
+        default=0.99, metadata=_SHARE | _only("optimizer.name: rmsprop", lambda c: c.name is Optimizer.rmsprop)
+    )
     #: gradients longer than this, all together, are shortened to it; left out: never
-    clip_norm: float | None = None
+    clip_norm: float | None = field(default=None, metadata=_ABOVE_0)
     #: what the gradient is taken of
     loss_reduction: Reduction = Reduction.mean
     #: how the rate goes over time
@@ -243,21 +264,23 @@ class OptimizerConfig:
     anneal: AnnealConfig | None = None
     #: `divide`: by what
     divide_by: float = field(
-        default=2.0, metadata=_only("optimizer.schedule: divide", lambda c: c.schedule is Schedule.divide)
+        default=2.0, metadata=_ABOVE_1 | _only("optimizer.schedule: divide", lambda c: c.schedule is Schedule.divide)
     )
     #: `divide`: epochs at the full rate
     divide_after: int = field(
-        default=4, metadata=_only("optimizer.schedule: divide", lambda c: c.schedule is Schedule.divide)
+        default=4, metadata=_FROM_0 | _only("optimizer.schedule: divide", lambda c: c.schedule is Schedule.divide)
     )
     #: `cosine`: where it ends
-    minimum_lr: float = 0.0
+    minimum_lr: float = field(default=0.0, metadata=_FROM_0)
     #: steps in which the rate rises to `lr` along a line
-    warmup_steps: int = 0
+    warmup_steps: int = field(default=0, metadata=_FROM_0)
     #: `asgd`: averaging begins when a validation is worse than the best of all but the last so many
-    nonmonotone: int = field(default=5, metadata=_only("optimizer.name: asgd", lambda c: c.name is Optimizer.asgd))
+    nonmonotone: int = field(
+        default=5, metadata=_FROM_1 | _only("optimizer.name: asgd", lambda c: c.name is Optimizer.asgd)
+    )
     #: `asgd`: averaging begins after so many epochs whatever validation says
     average_after: int | None = field(
-        default=None, metadata=_only("optimizer.name: asgd", lambda c: c.name is Optimizer.asgd)
+        default=None, metadata=_FROM_0 | _only("optimizer.name: asgd", lambda c: c.name is Optimizer.asgd)
     )
 
     def __post_init__(self) -> None:
@@ -270,21 +293,9 @@ class OptimizerConfig:
 
     def validate(self) -> None:
         """Raise ConfigError with the key, what is wrong and what would be right."""
-        _positive("optimizer", self, "lr")
-        _positive("optimizer", self, "eps")
-        for key in ("momentum", "alpha"):
-            _share("optimizer", self, key)
-        for key in ("weight_decay", "minimum_lr", "warmup_steps", "divide_after"):
-            _at_least("optimizer", self, key, 0)
-        _at_least("optimizer", self, "nonmonotone", 1)
+        _check_values("optimizer", self)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimizer.betas must be two numbers from 0 to below 1, not {self.betas!r}")
-        if self.divide_by <= 1:
-            raise ConfigError(f"optimizer.divide_by must be more than 1, not {self.divide_by!r}")
-        if self.clip_norm is not None:
-            _positive("optimizer", self, "clip_norm")
-        if self.average_after is not None:
-            _at_least("optimizer", self, "average_after", 0)
         self._check_combinations()
 
     def _check_combinations(self) -> None:
@@ -336,18 +347,16 @@ class RollbackConfig:
     """`on_nan: rollback`."""
 
     #: the learning rate is multiplied by it, for the rest of the run
-    factor: float = 0.5
+    factor: float = field(default=0.5, metadata=_FACTOR)
     #: so many times, then the run fails
-    maximum: int = 3
+    maximum: int = field(default=3, metadata=_FROM_1)
 
     def __post_init__(self) -> None:
         self.validate()
 
     def validate(self) -> None:
         """Raise ConfigError with the key, what is wrong and what would be right."""
-        if not 0 < self.factor < 1:
-            raise ConfigError(f"training.rollback.factor must be between 0 and 1, not {self.factor!r}")
-        _at_least("training.rollback", self, "maximum", 1)
+        _check_values("training.rollback", self)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -355,17 +364,17 @@ class TrainingConfig:
     """How long, how exactly, how carefully."""
 
     #: passes over the training data
-    epochs: int = 10
+    epochs: int = field(default=10, metadata=_FROM_1)
     #: steps at most; left out: as many as the epochs have
-    max_steps: int | None = None
+    max_steps: int | None = field(default=None, metadata=_FROM_1)
     #: decides initial weights and dropout
-    seed: int = 1
+    seed: int = field(default=1, metadata=_SEED)
     #: steps between two looks at the device: records, guards
-    log_every: int = 50
+    log_every: int = field(default=50, metadata=_FROM_1)
     #: steps between two validations; left out: one at the end of each epoch
-    valid_every: int | None = None
+    valid_every: int | None = field(default=None, metadata=_FROM_1)
     #: early stopping: so many validations without a new best; left out: never
-    patience: int | None = None
+    patience: int | None = field(default=None, metadata=_FROM_1)
     #: whether a GPU computes the same bits every time (a CPU always does at one number of threads)
     deterministic: bool = True
     #: numbers of matrix products
@@ -384,7 +393,7 @@ class TrainingConfig:
     #: what computes on a CPU; `native` knows rnn, gru and lstm in float32
     kernels: Kernels = Kernels.auto
     #: CPU threads; left out: what the process was given
-    threads: int | None = None
+    threads: int | None = field(default=None, metadata=_FROM_1)
     #: whether to use torch.compile (needs a C++ compiler; pays for cells of your own on a GPU)
     compile: bool = False
 
@@ -393,13 +402,7 @@ class TrainingConfig:
 
     def validate(self) -> None:
         """Raise ConfigError with the key, what is wrong and what would be right."""
-        for key in ("epochs", "log_every"):
-            _at_least("training", self, key, 1)
-        for key in ("max_steps", "valid_every", "patience", "threads"):
-            if getattr(self, key) is not None:
-                _at_least("training", self, key, 1)
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"training.seed must be from 0 to 2^63 - 1, not {self.seed!r}")
+        _check_values("training", self)
         if self.kernels is Kernels.native and self.compile:
             raise ConfigError("training.kernels: native and training.compile contradict each other: leave one out")
         if self.kernels is Kernels.native and self.precision is not Precision.float32:
@@ -408,27 +411,3 @@ class TrainingConfig:
             )
         if self.on_nan is OnNan.rollback and not self.guards:
             raise ConfigError("training.on_nan: rollback needs training.guards: without them NaN is not noticed")
-
-
-def _at_least(group: str, config: Any, key: str, least: int) -> None:
-    value = getattr(config, key)
-    if not (value >= least and math.isfinite(value)):
-        raise ConfigError(f"{group}.{key} must be at least {least}, not {value!r}")
-
-
-def _positive(group: str, config: Any, key: str) -> None:
-    value = getattr(config, key)
-    if not (value > 0 and math.isfinite(value)):
-        raise ConfigError(f"{group}.{key} must be more than 0, not {value!r}")
-
-
-def _finite(group: str, config: Any, key: str) -> None:
-    value = getattr(config, key)
-    if not math.isfinite(value):
-        raise ConfigError(f"{group}.{key} must be a number, not {value!r}")
-
-
-def _share(group: str, config: Any, key: str) -> None:
-    value = getattr(config, key)
-    if value is not None and not 0 <= value < 1:
-        raise ConfigError(f"{group}.{key} must be from 0 to below 1, not {value!r}")

@@ -18,6 +18,7 @@ report      `report`: what a sweep came to, as a file to hand on
 results     The verbs about what came out: `results`, `compare`, `plot`
 run         `run` and `log`: a program as a job by hand, and what a shell script measures
 sample      The verbs about trained models: `sample`, `evaluate`
+settings    `settings`: what a sweep file may say
 simulate    `simulate`: how long a sweep, or a trace of jobs, would take on a cluster that need not exist
 submit      `submit`
 views       The verbs that show: `status`, `watch`, `explain`, `wait`

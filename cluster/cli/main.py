@@ -25,6 +25,7 @@ from terry.cluster.cli.results import compare, plot, results
 from terry.cluster.cli.run import log
 from terry.cluster.cli.run import run as run_program
 from terry.cluster.cli.sample import evaluate, sample
+from terry.cluster.cli.settings import settings
 from terry.cluster.cli.simulate import simulate
 from terry.cluster.cli.submit import submit
 from terry.cluster.cli.views import explain, status, wait, watch
@@ -39,7 +40,7 @@ VERBS: tuple[click.Command, ...] = (
     *(cancel, pause, resume, resubmit, change),
     *(note, tag, star, archive, unarchive, rm, du, clean),
     *(sample, evaluate, log),
-    *(check, prepare, datasets, simulate, import_file),
+    *(check, prepare, datasets, settings, simulate, import_file),
     *(init, up, down, nodes, drain, undrain, doctor),
 )
 

@@ -1,5 +1,6 @@
 """terry.yaml, read and checked.
 
+described    Every key of a file that is declared as types: what may stand there, its default, its comment
 node_values  The values of a group's keys in `nodes:` of terry.yaml, each read and checked
 nodes        `nodes:` and `head:` of terry.yaml, read and checked: where devices come from
 policy       `policy:` of terry.yaml, read and checked

@@ -1,7 +1,8 @@
 """From the values of a YAML file to typed ones: unknown keys, wrong types, impossible values, each with its key.
 
 A file is declared as dataclasses. A field's metadata may say `key` (what it is called in the file; empty: nothing that
-stands there, and `instead` says what does), `rest` (it takes all keys that begin so), `text` (words in it stay text).
+stands there, and `instead` says what does), `rest` (it takes all keys that begin so), `text` (words in it stay text),
+`must` (what a value must be, in words and as a function, where the class knows nothing of msgspec).
 A type may be `Annotated` with `Reads` or with msgspec's `Meta`. A root class may have `ALSO_CALLED`: what people write
 for a key, and the key.
 """
@@ -22,7 +23,7 @@ import msgspec
 
 from terry.cluster.config import words
 from terry.cluster.config.words import Plain
-from terry.cluster.config.yaml_file import Problem, Where, plain
+from terry.cluster.config.yaml_file import Problem, Where, dotted, plain
 from terry.cluster.errors import nearest
 
 T = TypeVar("T")
@@ -101,7 +102,8 @@ class _Typing:
             elif declared.metadata.get("text"):
                 found[declared.name] = _text(item)
             else:
-                found[declared.name] = self.value(item, _hints(kind)[declared.name], (*path, str(key)))
+                where = (*path, str(key))
+                found[declared.name] = _bounded(self.value(item, _hints(kind)[declared.name], where), declared, where)
         return found
 
     def _many(self, value: Any, kind: Any, path: Where) -> Any:
@@ -121,6 +123,13 @@ class _Typing:
         return [self.value(item, inner[0], (*path, i)) for i, item in enumerate(value)]
 
 
+def _bounded(value: Any, declared: dataclasses.Field[Any], path: Where) -> Any:
+    words, holds = declared.metadata.get("must", ("", None))
+    if holds is not None and value is not None and not is_open(value) and not holds(value):
+        raise Problem(f"must {words}, not {show(value)}", path)
+    return value
+
+
 def leaf(value: Any, kind: Any, path: Where) -> Any:
     """A single value of its type; a word without quotes becomes what the type makes of it. Raises Problem."""
     found = _word(value, kind) if isinstance(value, Plain) else value
@@ -135,6 +144,8 @@ def leaf(value: Any, kind: Any, path: Where) -> Any:
     hint = words.why_no_number(value) if isinstance(value, str) and _numeric(allowed) else ""
     if hint == "" and isinstance(value, str) and _fits(_word(Plain(value), kind), kind):
         hint = "; leave the quotes out"
+    if isinstance(value, list) and path[:1] == ("run",):
+        hint = f"; what varies stands below `sweep: grid:`, as `{dotted(path[1:])}: [...]`"
     raise Problem(f"must be {in_words(kind)}, not {show(value)}{hint}", path)
 
 
@@ -274,6 +285,11 @@ def unknown(path: Where, section: Any, root: Any, *, spelt: bool = False) -> Pro
     if called != name and called in own:
         return Problem(f"unknown key; did you mean {before + called!r}?", path)
     elsewhere = _elsewhere(root, name) or _elsewhere(root, called)
+    first, _, rest = name.partition(".")
+    if rest and first in own:
+        return Problem(f"unknown key; write `{first}:`, and `{rest}:` below it", path)
+    if "." in elsewhere and hasattr(section, "BELOW"):
+        return Problem(f"unknown key; did you mean {section.BELOW + elsewhere.partition('.')[2]!r}?", path)
     if elsewhere:
         return Problem(f"unknown key; did you mean {elsewhere!r}?", path)
     return Problem(f"unknown key{nearest(before + name, (before + key for key in own))}", path)
@@ -284,8 +300,8 @@ def _is_instead(field: dataclasses.Field[Any], name: str) -> bool:
 
 
 def _elsewhere(root: Any, name: str) -> str:
-    """The dotted key of that name anywhere in the file; empty where there is none."""
-    return next((key for key in all_keys(root) if key.rpartition(".")[2] == name), "")
+    """The dotted key that ends so anywhere in the file; empty where there is none."""
+    return next((key for key in all_keys(root) if f".{key}".endswith(f".{name}")), "")
 
 
 def all_keys(kind: Any, path: str = "", depth: int = 0) -> Iterator[str]:
@@ -299,7 +315,7 @@ def all_keys(kind: Any, path: str = "", depth: int = 0) -> Iterator[str]:
             yield from all_keys(below, f"{path}{key}." if item is None else f"{path}{key}.NAME.", depth + 1)
 
 
-_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Any: "anything"}
 
 
 def in_words(kind: Any) -> str:

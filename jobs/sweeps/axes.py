@@ -46,14 +46,10 @@ def points(sweep: SweepConfig) -> Iterator[Point]:
 
 
 def _grid(grid: dict[str, list[Any]]) -> list[list[Point]]:
-    axes: list[list[Point]] = []
-    for key, values in grid.items():
-        if not values:
-            raise Problem(
-                "an empty list means no runs at all; give at least one value or leave the key out", ("grid", key)
-            )
-        axes.append([(Setting(key, value, ("sweep", "grid", key, i)),) for i, value in enumerate(values)])
-    return axes
+    return [
+        [(Setting(key, value, ("sweep", "grid", key, i)),) for i, value in enumerate(values)]
+        for key, values in grid.items()
+    ]
 
 
 def _zip(columns: dict[str, list[Any]]) -> list[list[Point]]:
@@ -61,10 +57,6 @@ def _zip(columns: dict[str, list[Any]]) -> list[list[Point]]:
         return []
     first = next(iter(columns))
     for key, values in columns.items():
-        if not values:
-            raise Problem(
-                "an empty list means no runs at all; give at least one value or leave the key out", ("zip", key)
-            )
         if len(values) != len(columns[first]):
             raise Problem(
                 f"{len(values)} values, but {first!r} has {len(columns[first])}: they are taken together, so all lists "

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-from terry.cluster.config.typed import Reads, flatten, is_open, leaf, show, type_at, typed
+import msgspec
+
+from terry.cluster.config.typed import CountFrom1, Reads, flatten, is_open, leaf, show, type_at, typed
 from terry.cluster.config.words import seconds
 from terry.cluster.config.yaml_file import Problem, Where
 from terry.cluster.core.model import DeviceKind, Resources, RetryPolicy
@@ -67,14 +69,10 @@ class DataConfig:
     """What a run reads, and how it is batched."""
 
     dataset: str = ""  #: a name under `datasets:`; may be left out where there is just one
-    batch_size: int = 32  #: rows of a batch
+    batch_size: CountFrom1 = 32  #: rows of a batch
     #: stream: tokens of each row in a step (truncated backpropagation through time)
-    bptt: int = field(default=35, metadata=_only("data.batches: stream", lambda c: c.batches is Batches.STREAM))
+    bptt: CountFrom1 = field(default=35, metadata=_only("data.batches: stream", lambda c: c.batches is Batches.STREAM))
     batches: Batches = Batches.STREAM  #: how text becomes batches
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.bptt < 1:
-            raise ValueError("batch_size and bptt must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,29 +80,22 @@ class CheckpointConfig:
     """How much work may be lost, and how much disk is spent on it."""
 
     every: Duration = "60 s"  #: at most so much work apart: seconds, or text such as `5 min`
-    keep: int = 2  #: newest checkpoints that stay; the best one stays besides
-
-    def __post_init__(self) -> None:
-        if self.keep < 1:
-            raise ValueError("keep must be at least 1: the newest checkpoint is what a crashed run goes on from")
+    keep: CountFrom1 = 2  #: newest checkpoints that stay (a crashed run goes on from one); the best one stays besides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourcesConfig:
     """Where a run may run. Left out: a GPU where the cluster has any, else one CPU core."""
 
-    gpus: float | None = None  #: 1, or a share of one: 0.25 = four runs side by side
-    cpus: float | None = None  #: CPU cores, for a run without a GPU
+    #: 1, or a share of one: 0.25 = four runs side by side
+    gpus: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    cpus: Annotated[float, msgspec.Meta(ge=0, le=1024)] | None = None  #: CPU cores, for a run without a GPU
     node: str | None = None  #: name or label of the node; a glob: `quattro*`
     device: str | None = None  #: a part of the device's model, or a glob: `H100`
     exclusive: bool = False  #: the device to itself, whatever the share
     mps: bool = False  #: compute beside the neighbours on the GPU through NVIDIA's MPS, which must run there
 
     def __post_init__(self) -> None:
-        if self.gpus is not None and not 0 <= self.gpus <= 1:
-            raise ValueError(f"gpus must be 1, or a share between 0 and 1, not {self.gpus:g}")
-        if self.cpus is not None and not 0 <= self.cpus <= 1024:
-            raise ValueError(f"cpus cannot be {self.cpus:g}")
         if self.gpus and self.cpus:
             raise ValueError("give either gpus or cpus: a run has one device (CPU threads of a GPU run: `threads`)")
         if self.mps and not self.gpus:
@@ -140,15 +131,10 @@ class HalvingUnit(StrEnum):
 class HalvingConfig:
     """`sweep.halving`: runs that do worse than others at the same point end early (ASHA, Li et al. 2020)."""
 
-    after: float = 1.0  #: the first rung: no run is judged before
-    factor: int = 3  #: of the runs at a rung one in so many goes on; the next rung is so many times as far
+    after: Annotated[float, msgspec.Meta(gt=0)] = 1.0  #: the first rung: no run is judged before
+    #: of the runs at a rung one in so many goes on; the next rung is so many times as far
+    factor: Annotated[int, msgspec.Meta(ge=2)] = 3
     unit: HalvingUnit = HalvingUnit.epoch  #: what `after` counts
-
-    def __post_init__(self) -> None:
-        if not 0 < self.after < float("inf"):
-            raise ValueError(f"after must be more than 0, not {self.after:g}")
-        if self.factor < 2:
-            raise ValueError(f"factor must be at least 2, not {self.factor}: one run in so many goes on")
 
 
 #: What people write who come from elsewhere, and the key that they mean.
@@ -209,7 +195,8 @@ class RunConfig:
     time_limit: Duration | None = None  #: the run is ended after so long: seconds, or text such as `12 h`
     #: so long without a step is a hang; left out: 20 times the median step and 5 minutes at least; a day for own code
     hang_after: Duration | None = None
-    threads: int | None = None  #: CPU threads; left out: as many as its share of the CPU
+    #: CPU threads; left out: as many as its share of the CPU
+    threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
     priority: int = 0  #: higher goes first
     #: comes from `sweep.halving`, since it decides what comes out
     halving: HalvingConfig | None = field(
@@ -238,8 +225,6 @@ class RunConfig:
         if self.entrypoint == TRAIN:  # spelt out, it is still ours: the same run, with the same checks
             object.__setattr__(self, "entrypoint", None)
         self._check_command()
-        if self.threads is not None and not 1 <= self.threads <= 1024:
-            raise ValueError("threads must be at least 1")
 
     def _check_command(self) -> None:
         if self.command is None:
@@ -288,6 +273,8 @@ def _axis(values: Any, path: Where) -> list[Any]:
     if not isinstance(values, list):
         example = str(values)[:40] if isinstance(values, str) else "a, b"
         raise Problem(f"must be a list of values, such as [{example}], not {show(values)}", path)
+    if not values:
+        raise Problem("an empty list means no runs at all; give at least one value or leave the key out", path)
     return [_setting(value, key, (*path, i)) for i, value in enumerate(values)]
 
 
@@ -332,14 +319,10 @@ Queries = list[Annotated[dict[str, Any], Reads(_query)]]
 class RandomConfig:
     """`sweep.random`: points drawn from distributions."""
 
-    count: int = 10  #: points
+    count: CountFrom1 = 10  #: points
     seed: int = 1  #: the same seed gives the same points; a larger count only adds some
     #: key: {uniform: [low, high]}, ...
     distributions: dict[str, Annotated[dict[str, Any], Reads(_distribution)]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"count must be at least 1, not {self.count}")
 
 
 def _none() -> list[dict[str, Any]]:
@@ -357,6 +340,8 @@ class SweepConfig:
     exclude: Queries = field(default_factory=_none)  #: points that match all keys of an entry are left out
     halving: HalvingConfig | None = None  #: poor runs end early; left out: every run goes to its end
 
+    BELOW: ClassVar = "sweep.grid."  #: where a setting of the run belongs that people write right below `sweep:`
+
 
 class EvaluatedSplit(StrEnum):
     """Which part of a data set perplexity is measured on."""
@@ -372,22 +357,19 @@ class EnsembleConfig:
 
     #: settings by which runs are chosen; none = all
     members: Annotated[dict[str, Any], Reads(_query)] = field(default_factory=dict)
-    size: int | None = None  #: so many members, alike but for the key `vary`
+    size: CountFrom1 | None = None  #: so many members, alike but for the key `vary`
     vary: str = "training.seed"  #: what tells members of one configuration apart
-    best: int | None = None  #: only so many, those with the lowest validation loss, once all are done
+    best: CountFrom1 | None = None  #: only so many, those with the lowest validation loss, once all are done
     #: members that are lost for good are done without, down to so many; left out: `best`, else all are needed
-    minimum: int | None = None
+    minimum: CountFrom1 | None = None
     average: Average = Average.arithmetic  #: of the members' probabilities
     weights: Weighting = Weighting.equal  #: how much each member counts
-    snapshots: int = 1  #: so many newest checkpoints of each run take part (`checkpoint.keep` says how many there are)
+    #: so many newest checkpoints of each run take part (`checkpoint.keep` says how many there are)
+    snapshots: CountFrom1 = 1
     average_weights: bool = False  #: a run's snapshots are one member with the mean of their weights
     split: EvaluatedSplit = EvaluatedSplit.valid  #: the text that its perplexity is measured on
 
     def __post_init__(self) -> None:
-        for name in ("size", "best", "minimum", "snapshots"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
         if self.average_weights and self.snapshots < 2:
             raise ValueError("average_weights needs `snapshots:` of 2 or more to average")
 

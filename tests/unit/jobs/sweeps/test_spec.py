@@ -115,6 +115,15 @@ def test_an_override_takes_text_that_yaml_would_not(tmp_path: Path) -> None:
         ("run: {}\nsweep:\n  list: [{model.cell: [gru]}]", 7, "sweep.list[0].model.cell: must be text, not ['gru']"),
         ("run: {}\nsweep:\n  exclude: [gru]", 7, "sweep.exclude[0]: must be a mapping of settings"),
         ("run:\n\tmodel: {}", 6, "a tab in the indentation"),
+        ("run:\n  optimizer: {lr: -1}\nsweep: {grid: {optimizer.lr: [1]}}", 6, "run.optimizer.lr: must be more than 0"),
+        ("run:\n  model: {cell: lsmt}\nsweep: {grid: {model.cell: [gru]}}", 6, "package.module:Class, not 'lsmt'"),
+        ("run:\n  resources: {gpus: 2}\nsweep: {grid: {resources.gpus: [1]}}", 6, "0 or more, at most 1, not 2"),
+        ("run:\n  model: {cell: [gru, lstm]}", 6, "what varies stands below `sweep: grid:`, as `model.cell: [...]`"),
+        ("run:\n  model.cell: gru", 6, "run.model.cell: unknown key; write `model:`, and `cell:` below it"),
+        ("run: {}\nmodel.cell: gru", 6, "model.cell: unknown key; did you mean 'run.model.cell'?"),
+        ("run: {}\nsweep:\n  model.cell: [gru]", 7, "unknown key; did you mean 'sweep.grid.model.cell'?"),
+        ("run: {}\nsweep:\n  zip:\n    model.cell: []", 8, "an empty list means no runs at all"),
+        ("run: {}\nensembles:\n  all:\n    size: 0", 8, "ensembles.all.size: must be a whole number, 1 or more, not 0"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named_at_their_line(tmp_path: Path, text: str, line: int, expected: str) -> None:

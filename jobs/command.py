@@ -30,9 +30,19 @@ EXIT_AGAIN = 75
 
 _LOOK_S, _FILES_S = 0.25, 2.0
 _TAIL_BYTES = 8192
+#: As torch, JAX, TensorFlow, CUDA itself and AMD's HIP say it.
+_DEVICE_MEMORY = (
+    r"(?:CUDA|HIP) out of memory|CUDA error: out of memory|CU\w+_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation"
+    r"|CUDA_ERROR_OUT_OF_MEMORY|RESOURCE_EXHAUSTED: Out of memory|OOM when allocating tensor"
+)
+#: As Python, NumPy, torch, C++, Java, Julia and R say it.
+_HOST_MEMORY = (
+    r"MemoryError\b|OutOfMemoryError\b|std::bad_alloc|[Cc]an(?:'|no)t allocate (?:memory|vector)"
+    r"|DefaultCPUAllocator: not enough memory"
+)
 _SIGNS = (
-    (EndReason.DEVICE_OUT_OF_MEMORY, r"CUDA out of memory|CUDA error: out of memory|CU\w+_STATUS_ALLOC_FAILED"),
-    (EndReason.HOST_OUT_OF_MEMORY, r"\bMemoryError\b|std::bad_alloc|[Cc]an(?:'|no)t allocate (?:memory|vector)"),
+    (EndReason.DEVICE_OUT_OF_MEMORY, _DEVICE_MEMORY),
+    (EndReason.HOST_OUT_OF_MEMORY, _HOST_MEMORY),
     (EndReason.DISK_FULL, r"No space left on device|Disk quota exceeded"),
 )
 _ERROR = re.compile(r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt|Exit|Warning)\b.*|^(?:ERROR|Error|error|fatal)\b.*")
@@ -41,7 +51,7 @@ _ERROR = re.compile(r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt|Exit|Warning
 def main(ctx: RunContext) -> None:
     """Run the command of the run; `resume_command` where an attempt before this one has begun it."""
     config, parameters = ctx.config, ctx.parameters
-    work = ctx.run_dir / "work"
+    work = ctx.run.work
     durable.make_folder(work)
     resumed = ctx.attempt > ctx.first_attempt
     wanted = config.resume_command if resumed and config.resume_command else config.command
@@ -59,6 +69,7 @@ def main(ctx: RunContext) -> None:
         "TERRY_PARAMETERS": json.dumps(parameters),
         "TERRY_DEVICE": ctx.device,
         "PYTHONUNBUFFERED": "1",
+        **_memory(ctx),
     }
     listener = _Listener(ctx, config, work, measured)
     if resumed:
@@ -66,6 +77,16 @@ def main(ctx: RunContext) -> None:
     process = _started(arguments, folder, environment | config.environment)
     _follow(ctx, process, listener)
     _end(ctx, arguments, process.returncode)
+
+
+def _memory(ctx: RunContext) -> dict[str, str]:
+    """What of the GPU's memory is its share, where it has a share. Only MPS can hold a program of any kind to it."""
+    if not ctx.gpu_uuid or ctx.memory_share >= 1.0:
+        return {}
+    told = {"TERRY_MEMORY_SHARE": f"{ctx.memory_share:g}", "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{ctx.memory_share:g}"}
+    if ctx.gpu_memory_bytes:
+        told["TERRY_MEMORY_BYTES"] = str(int(ctx.memory_share * ctx.gpu_memory_bytes))
+    return told
 
 
 def _started(arguments: list[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -168,8 +189,8 @@ def _end(ctx: RunContext, arguments: list[str], code: int) -> None:
     if code == 0:
         ctx.finish(ctx.result_so_far)
         return
-    if code < 0:
-        _die_by(-code)
+    if code < 0 or code == 128 + signal.SIGKILL:  # so a shell says it; the kernel's counts tell who has sent it
+        _die_by(-code if code < 0 else signal.SIGKILL)
     program = Path(arguments[0]).name if len(arguments) < 2 else shlex.join([Path(arguments[0]).name, arguments[1]])
     stderr = _last_words(ctx.run.attempt(ctx.attempt).stderr)
     reason, said = reason_of_output(stderr, code)
@@ -203,6 +224,4 @@ def reason_of_output(stderr: str, code: int) -> tuple[EndReason, str]:
             return reason, said
     if code > 128 and (number := code - 128) in {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE}:
         return EndReason.CRASHED, said or signal.Signals(number).name
-    if code == 128 + signal.SIGKILL:
-        return EndReason.KILLED, said or "SIGKILL"
     return EndReason.EXCEPTION, said

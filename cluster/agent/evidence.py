@@ -118,7 +118,9 @@ def _judge_exit(evidence: Evidence, code: int) -> tuple[EndReason, str]:
     if code == EXIT_STOPPED:
         if evidence.ended_for:
             return evidence.ended_for, "left as asked"
-        return _STOPPED[evidence.goal or StopGoal.PREEMPT], "left as asked"
+        if evidence.goal is None:
+            return EndReason.PREEMPTED, f"it left with exit code {EXIT_STOPPED}, to go on later"
+        return _STOPPED[evidence.goal], "left as asked"
     if evidence.error:
         return evidence.error.reason, evidence.error.message
     if code == EXIT_DISK_FULL:

@@ -22,7 +22,6 @@ FREE = frozenset(
         EndReason.NODE_LOST,
         EndReason.AGENT_LOST,
         EndReason.DEVICE_BLOCKED,
-        EndReason.PREEMPTED,
         EndReason.PAUSED,
         EndReason.CANCELLED,
     }
@@ -112,6 +111,19 @@ def _for_free(record: JobRecord, end: AttemptEnd, now: datetime) -> Decision:
     return _again(record, end, now, _fresh(record.budget, end), count=0)
 
 
+def _put_back(record: JobRecord, end: AttemptEnd, now: datetime) -> Decision:
+    """It left by itself, to go on later. One that does so again and again without a step waits longer each time."""
+    if record.goal is not None:  # it was asked to make room
+        return _for_free(record, end, now)
+    times = 1
+    for attempt in reversed(_series(record)[:-1]):
+        before = attempt.end
+        if before is None or before.reason is not EndReason.PREEMPTED or (before.step or 0) < (end.step or 0):
+            break
+        times += 1
+    return _again(record, end, now, _fresh(record.budget, end), count=times)
+
+
 def _hold(record: JobRecord, end: AttemptEnd, _now: datetime) -> Decision:
     words = f"held: {end.message or 'the disk is full'}; make room, then `resume`"
     return Decision(
@@ -146,6 +158,7 @@ _RULES: tuple[tuple[frozenset[EndReason], _Rule], ...] = (
     (SUCCESSES, _complete),
     (CRASHES, _after_crash),
     (FREE, _for_free),
+    (frozenset({EndReason.PREEMPTED}), _put_back),
     (frozenset({EndReason.EXCEPTION}), _after_exception),
     (
         frozenset({EndReason.DEVICE_OUT_OF_MEMORY}),

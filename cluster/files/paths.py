@@ -255,6 +255,11 @@ class Run:
         return self.root / "halving.json"
 
     @property
+    def work(self) -> Path:
+        """What is the run's alone to write in, over all its attempts: `working_folder: run`, and programs."""
+        return self.root / "work"
+
+    @property
     def loss_curve(self) -> Path:
         """Picture of the loss over the steps."""
         return self.root / "loss_curve.png"

@@ -31,6 +31,8 @@ from terry.jobs.process.order import Order
 from terry.jobs.process.progress import ProgressWriter
 from terry.jobs.process.stop import StopFlag, Stopped
 from terry.jobs.submitting.records import JobLine
+from terry.jobs.sweeps.command import COMMAND
+from terry.jobs.sweeps.spec import WorkingFolder
 from terry.logs.records.values import Refused
 
 EXIT_ERROR = 1
@@ -177,7 +179,7 @@ def _set_environment(order: Order) -> None:
 
 def _limit_memory(order: Order) -> None:
     """Before anything is allocated: a job with a share of a GPU must not take its neighbours' memory."""
-    if order.gpu_uuid and order.memory_share < 1.0:
+    if order.gpu_uuid and order.memory_share < 1.0 and order.entrypoint != COMMAND:  # a program is told its share
         from terry.jobs.process.device_check import limit_memory, require_device
 
         require_device(order.device, order.gpu_uuid)
@@ -189,12 +191,16 @@ def _enter(order: Order, line: JobLine) -> None:
     source = specfile.own_source(order, line.source)
     sys.path.insert(0, str(source))
     _forget_namesakes(source)
+    folder = line.folder
+    if line.config.get("working_folder") == WorkingFolder.run:
+        durable.make_folder(order.run.work)
+        folder = str(order.run.work)
     entry = source.joinpath(*order.entrypoint.partition(":")[0].split("."))
     sys.argv = [str(entry.with_suffix(".py"))]  # not the forkserver's
     try:
-        os.chdir(line.folder)
+        os.chdir(folder)
     except OSError as error:  # another node may lack it, and the code may not need it
-        _warn(f"this job runs in {Path.cwd()}, not in {line.folder}: {error.strerror}")
+        _warn(f"this job runs in {Path.cwd()}, not in {folder}: {error.strerror}")
 
 
 def _forget_namesakes(source: Path) -> None:

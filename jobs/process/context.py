@@ -129,6 +129,8 @@ class RunContext:
         self.first_attempt = order.first_attempt  #: what attempts before this one left does not count
         self.device = order.device  #: `cpu` or `cuda:0`, as torch calls it
         self.gpu_uuid = order.gpu_uuid  #: of the GPU that was granted; empty: none
+        self.memory_share = order.memory_share  #: of the GPU's memory
+        self.gpu_memory_bytes = order.gpu_memory_bytes  #: all of the GPU's; 0: unknown
         self.threads = order.threads  #: CPU threads that the job may use
         self.workspace: WorkspacePaths = order.place
         self.run = order.run

@@ -18,7 +18,7 @@ from terry.jobs.sweeps.command import filled
 from terry.jobs.sweeps.ensembles import PlannedEnsemble
 from terry.jobs.sweeps.labels import labels
 from terry.jobs.sweeps.model_jobs import EvaluateAsked, Mixture
-from terry.jobs.sweeps.spec import EVALUATE, PREPARE, TRAIN, UNIDENTIFYING, RunConfig
+from terry.jobs.sweeps.spec import EVALUATE, PREPARE, TRAIN, UNIDENTIFYING, RunConfig, WorkingFolder
 from terry.jobs.sweeps.sweep import PlannedRun, Sweep, digest, pruned
 from terry.logs.records.values import pack, unpack
 
@@ -221,7 +221,7 @@ class _Planning:
             "train",
             run.identity,
             entrypoint=typed.main,
-            resources=typed.resources.decide(self._options.kind, at_home=bool(typed.halving or typed.command)),
+            resources=typed.resources.decide(self._options.kind, at_home=_at_home(typed)),
             priority=self._priority(typed),
             depends_on=tuple(inputs.values()),
             retry=typed.retry,
@@ -304,6 +304,11 @@ def _packed(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration as a line holds it: parameters of any shape come back as they were."""
     own = config["parameters"]
     return {**config, "parameters": pack(own, "run.parameters")} if own else config
+
+
+def _at_home(typed: RunConfig) -> bool:
+    """What reads other runs' files, or writes what only a folder of its own keeps, runs where these files are."""
+    return bool(typed.halving or typed.command) or typed.working_folder is WorkingFolder.run
 
 
 def _hang_after(config: RunConfig) -> float | None:

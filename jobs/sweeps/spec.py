@@ -190,7 +190,7 @@ class RunConfig:
     #: what stands in the program's output: patterns by name, with one group each; `step` is the step
     metrics: MetricPatterns = field(default_factory=dict)
     environment: Environment = field(default_factory=dict)  #: variables of the process, for own code and commands
-    working_folder: WorkingFolder = WorkingFolder.submission  #: where a command runs
+    working_folder: WorkingFolder = WorkingFolder.submission  #: where own code and commands run
     parameters: dict[str, Any] = field(default_factory=dict)  #: settings of your own entry point, free-form
     time_limit: Duration | None = None  #: the run is ended after so long: seconds, or text such as `12 h`
     #: so long without a step is a hang; left out: 20 times the median step and 5 minutes at least; a day for own code
@@ -228,10 +228,11 @@ class RunConfig:
 
     def _check_command(self) -> None:
         if self.command is None:
-            alone = self.working_folder is WorkingFolder.run
-            given = {"resume_command": self.resume_command, "metrics": self.metrics, "working_folder": alone}
+            given = {"resume_command": self.resume_command, "metrics": self.metrics}
             for name in (name for name, value in given.items() if value):
                 raise ValueError(f"{name} goes with `command:`, and there is none")
+            if self.working_folder is WorkingFolder.run and self.entrypoint is None:
+                raise ValueError("working_folder goes with `command:` or `entrypoint:`, and there is none")
             return
         if self.entrypoint is not None:
             raise ValueError("command and entrypoint are two ways to say what runs: keep one of them")

@@ -157,6 +157,13 @@ def test_what_it_said_before_its_attempt_was_lost_is_not_lost(tmp_path: Path, ki
         ("raise ValueError('no luck')", EndReason.EXCEPTION, "train.py left with exit code 1: ValueError: no luck"),
         ("print('CUDA out of memory', file=sys.stderr); sys.exit(2)", EndReason.DEVICE_OUT_OF_MEMORY, "exit code 2"),
         ("raise MemoryError", EndReason.HOST_OUT_OF_MEMORY, "MemoryError"),
+        ("import numpy; numpy.empty((1 << 30, 1 << 20))", EndReason.HOST_OUT_OF_MEMORY, "Unable to allocate"),
+        ("import torch; torch.empty(1 << 30, 1 << 20)", EndReason.HOST_OUT_OF_MEMORY, "memory"),
+        (
+            "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.')",
+            EndReason.DEVICE_OUT_OF_MEMORY,
+            "Tried to allocate",
+        ),
         ("raise OSError(28, 'No space left on device')", EndReason.DISK_FULL, "No space left"),
         ("sys.exit(139)", EndReason.CRASHED, "exit code 139: SIGSEGV"),
     ],
@@ -173,6 +180,25 @@ def test_how_it_failed_is_told_by_cause(tmp_path: Path, end: str, reason: EndRea
 def test_a_signal_is_passed_on(tmp_path: Path, number: signal.Signals) -> None:
     attempt = start(order(tmp_path, script(tmp_path, f"os.kill(os.getpid(), {int(number)})")))
     assert attempt.wait() == -number
+
+
+def test_what_a_shell_says_of_sigkill_is_judged_like_sigkill(tmp_path: Path) -> None:
+    attempt = start(order(tmp_path, ["sh", "-c", f"{PYTHON} -c 'import os; os.kill(os.getpid(), 9)'; exit $?"]))
+    assert attempt.wait() == -signal.SIGKILL
+
+
+def test_a_share_of_a_gpu_is_told(tmp_path: Path) -> None:
+    """It is the program's to keep: nothing but MPS could hold it to it. Nothing is allocated to find that out."""
+    names = ("TERRY_MEMORY_SHARE", "TERRY_MEMORY_BYTES", "XLA_PYTHON_CLIENT_MEM_FRACTION", "CUDA_VISIBLE_DEVICES")
+    given = order(tmp_path, script(tmp_path, f"print(*(os.environ.get(n) for n in {names!r}))"))
+    share = {"gpu_uuid": "GPU-1", "memory_share": 0.25, "gpu_memory_bytes": 1 << 32}
+    attempt = start({**given, **share})
+    assert attempt.wait() == 0, output(attempt, "stderr")
+    assert output(attempt).split() == ["0.25", str(1 << 30), "0.25", "GPU-1"]
+    attempt.run.result.unlink()
+    alone = start({**given, **share, "memory_share": 1.0}, 2)
+    assert alone.wait() == 0
+    assert output(alone).split() == ["None", "None", "None", "GPU-1"]
 
 
 def test_exit_code_75_puts_it_back(tmp_path: Path) -> None:

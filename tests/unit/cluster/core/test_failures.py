@@ -93,13 +93,23 @@ def test_a_job_that_crashes_on_different_devices_is_blamed(queue: Queue) -> None
     assert "2 different devices, so the fault is the job's own" in _end(queue, EndReason.CRASHED, "there:cpu").reason
 
 
-@pytest.mark.parametrize("reason", [EndReason.NODE_LOST, EndReason.AGENT_LOST, EndReason.PREEMPTED])
+@pytest.mark.parametrize("reason", [EndReason.NODE_LOST, EndReason.AGENT_LOST])
 def test_what_is_nobodys_fault_costs_nothing(queue: Queue, reason: EndReason) -> None:
     for _ in range(30):
         record = _end(queue, reason, checkpoint_step=5)
         assert record.state is JobState.PENDING
         assert record.not_before is None
     assert record.reason == "goes on from step 5"
+
+
+def test_a_job_that_puts_itself_back_without_a_step_waits_longer_each_time(queue: Queue) -> None:
+    waits = []
+    for step in (None, None, None, 7, 7, 8):
+        record = _end(queue, EndReason.PREEMPTED, step=step)
+        assert record.state is JobState.PENDING
+        waits.append((record.not_before - record.attempts[-1].ended_at).total_seconds() if record.not_before else 0.0)
+    assert waits == [0.0, 2.0, 4.0, 0.0, 2.0, 0.0]  # the queue's retry policy begins with 2 s
+    assert record.budget == Budget(), "it is no failure"
 
 
 def test_an_exception_before_the_first_step_is_a_bug(queue: Queue) -> None:

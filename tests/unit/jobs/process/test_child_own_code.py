@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from terry.cluster.core.model import EndReason
 from terry.cluster.errors import UserError
+from terry.jobs.submitting.submission import publish
 from terry.logs.records.metrics import read_series
 from terry.logs.records.results import read_result
-from tests.helpers.job_processes import Attempt, start
+from tests.helpers.job_processes import Attempt, orders, start
+from tests.helpers.sweep_files import BASE, planned, workspace
 from tests.unit.jobs.process.test_child import job, report
 from tests.unit.logs.records.test_values import same, values
 
@@ -313,3 +315,28 @@ def is_kept(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(is_kept, value))
     return not isinstance(value, (set, complex))
+
+
+def test_a_folder_of_its_own_lasts_over_all_attempts(tmp_path: Path) -> None:
+    code = "from pathlib import Path\n\ndef main(ctx):\n    file = Path('notes.txt')\n"
+    code += (
+        "    file.write_text((file.read_text() if file.exists() else '') + f'{ctx.attempt} ')\n    print(Path.cwd())\n"
+    )
+    (tmp_path / "writer.py").write_text(code)
+    run_settings = {"entrypoint": "writer:main", "working_folder": "run"}
+    submission = planned(tmp_path, json.dumps({"name": "own", "run": run_settings}))
+    assert submission.lines[0].job.resources.at_home, "what it writes there stays where the workspace is seen"
+    publish(workspace(tmp_path), submission)
+    given = orders(workspace(tmp_path), "own")["own-0001"]
+    for number in (1, 2):
+        attempt = start(given, number)
+        assert attempt.wait() == 0, stderr(attempt)
+        attempt.run.result.unlink()
+    assert (attempt.folder / "stdout.log").read_text() == f"{attempt.run.root / 'work'}\n"
+    assert (attempt.run.root / "work" / "notes.txt").read_text() == "1 2 "
+    assert not (tmp_path / "notes.txt").exists()
+
+
+def test_a_folder_of_its_own_is_for_code_of_ones_own(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="working_folder goes with"):
+        planned(tmp_path, BASE.replace("run:\n", "run:\n  working_folder: run\n"))

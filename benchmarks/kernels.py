@@ -1,89 +1,105 @@
-"""A whole training step by the compiled kernels beside the same by torch: one thread, CPU time, turns in one process.
+"""A whole training step by the compiled kernels beside torch, plain PyTorch, JAX and an earlier build, in turns.
 
-python -m benchmarks.kernels [--seconds 2]
+python -m benchmarks.kernels [--seconds 2] [--threads 1] [--only GRU64] [--jax PYTHON] [--before PYTHON]
+
+Every side is a process of its own (benchmarks/kernel_side.py) and is measured by its own CPU time; sides take turns, so
+that what else the computer does touches all alike; the median of the turns' ratios counts. `--jax`: the Python of an
+environment with jax and optax. `--before`: that of an environment in which an earlier build is installed. With two
+threads the clock is measured instead, the least of the turns. TERRY_KERNELS=avx2 holds the kernels (not torch) there.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
-import time
+import subprocess
+import sys
+from pathlib import Path
 
-import numpy as np
-import torch
-
-from terry.data_prep.batches import StreamBatches
-from terry.models.config import Kernels, ModelConfig, Optimizer, OptimizerConfig, TrainingConfig
-from terry.models.protocols import Hooks
-from terry.models.trainer import Trainer
-
+SIDE = Path(__file__).with_name("kernel_side.py")
 #: cell, units, vocabulary, rows, steps of a row, optimizer
 SHAPES = [
-    *((cell, 64, 65, 1, 50, Optimizer.sgd) for cell in ("rnn", "gru", "lstm")),
-    *((cell, 64, 65, 8, 50, Optimizer.adam) for cell in ("gru", "lstm")),
-    *((cell, 64, 65, 32, 50, Optimizer.adam) for cell in ("rnn", "gru", "lstm")),
-    *(("gru", units, 65, 32, 50, Optimizer.adam) for units in (128, 200)),
-    ("gru", 100, 8000, 1, 50, Optimizer.sgd),
-    ("gru", 128, 8000, 20, 35, Optimizer.adam),
+    *((cell, 64, 65, 1, 50, "sgd") for cell in ("rnn", "gru", "lstm")),
+    *((cell, 64, 65, 8, 50, "adam") for cell in ("gru", "lstm")),
+    *((cell, 64, 65, 32, 50, "adam") for cell in ("rnn", "gru", "lstm")),
+    *(("gru", units, 65, 32, 50, "adam") for units in (128, 200)),
+    ("gru", 100, 8000, 1, 50, "sgd"),
+    ("gru", 128, 8000, 20, 35, "adam"),
 ]
-
-
-class Turn(Hooks):
-    """Ends a trainer's run after so many steps, so that the other side has its turn."""
-
-    def __init__(self) -> None:
-        self.until, self.step = 0, 0
-
-    def progress(self, step: int, total_steps: int, epoch: float, loss: float | None) -> None:
-        """Count."""
-        del total_steps, epoch, loss
-        self.step = step
-
-    def should_stop(self) -> bool:
-        """Whether the turn is over."""
-        return self.step >= self.until
+#: Turns of each side.
+TURNS = 8
 
 
 class Side:
-    """A trainer that goes on by turns."""
+    """A process that trains by turns."""
 
-    def __init__(self, kernels: Kernels, shape: tuple[str, int, int, int, int, Optimizer]) -> None:
-        cell, units, vocabulary, rows, bptt, optimizer = shape
-        weights = 1 / np.arange(1, vocabulary + 1)
-        tokens = np.random.default_rng(1).choice(vocabulary, size=100_000, p=weights / weights.sum())
-        data = StreamBatches(tokens.astype(np.uint16), batch_size=rows, bptt=bptt)
-        self.turn = Turn()
-        self.trainer = Trainer(
-            ModelConfig(cell=cell, hidden_size=units, embedding_size=units),
-            OptimizerConfig(name=optimizer, lr=0.1 if optimizer is Optimizer.sgd else 1e-3),
-            TrainingConfig(epochs=10**6, threads=1, kernels=kernels), vocabulary, data, None, "cpu", self.turn,
-        )  # fmt: skip
+    def __init__(self, python: str, name: str, shape: tuple[str | int, ...], threads: int) -> None:
+        quiet = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        command = [python, "-P", str(SIDE), name, *map(str, shape), str(threads)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | quiet
+        )
 
-    def take(self, steps: int) -> float:
-        """CPU seconds of a step."""
-        self.turn.until = self.turn.step + steps
-        begin = time.process_time()
-        self.trainer.run()
-        return (time.process_time() - begin) / steps
+    def take(self, steps: int) -> tuple[float, float]:
+        """CPU seconds and seconds of a step. Raises RuntimeError where the side is gone."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline().split()
+        if not answer:
+            raise RuntimeError(f"{' '.join(map(str, self._process.args))} ended")  # type: ignore[arg-type]
+        return float(answer[0]) / steps, float(answer[1]) / steps
+
+    def end(self) -> None:
+        """Let it end."""
+        self._process.communicate()
+
+
+def measure(sides: dict[str, Side], seconds: float, *, clock: bool) -> dict[str, list[float]]:
+    """Seconds of a step, turn by turn."""
+    which = int(clock)
+    for side in sides.values():
+        side.take(2), side.take(2)
+    steps = {name: max(1, round(seconds / TURNS / side.take(3)[0])) for name, side in sides.items()}
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(TURNS):
+        for name, side in sides.items():
+            found[name].append(side.take(steps[name])[which])
+    return found
 
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="CPU seconds of each side at each shape")
-    seconds = parser.parse_args().seconds
-    print(
-        "| cell, units, vocabulary, rows | torch, ms a step | kernels, ms a step | times as fast |\n|---|---|---|---|"
-    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", default="", help="shapes whose name (as in the table, without commas) begins so")
+    for name in ("jax", "before"):
+        parser.add_argument(f"--{name}", metavar="PYTHON")
+    given = parser.parse_args()
+    pythons = {"plain": sys.executable, "torch": sys.executable, "jax": given.jax, "before": given.before}
+    others = [name for name, python in pythons.items() if python]
+    columns = ["kernels, ms a step", *(f"{name}, times as long" for name in others)]
+    print(f"| cell, units, vocabulary, rows | {' | '.join(columns)} |\n|{'---|' * (1 + len(columns))}", flush=True)
     for shape in SHAPES:
-        sides = [Side(kernels, shape) for kernels in (Kernels.torch, Kernels.native)]
-        steps = [max(1, round(seconds / 8 / max(side.take(3), side.take(3)))) for side in sides]
-        times = [[side.take(count) for side, count in zip(sides, steps, strict=True)] for _ in range(8)]
-        slow, fast = (statistics.median(column) for column in zip(*times, strict=True))
-        ratio = statistics.median(one / other for one, other in times)
-        print(f"| {', '.join(map(str, shape[:4]))} | {1e3 * slow:.3f} | {1e3 * fast:.3f} | {ratio:.2f} |", flush=True)
+        if not " ".join(map(str, shape)).startswith(given.only):
+            continue
+        sides = {"kernels": Side(sys.executable, "kernels", shape, given.threads)}
+        for name in others:  # an earlier build has torch's operators alone
+            sides[name] = Side(pythons[name], "torch" if name == "before" else name, shape, given.threads)
+        found = measure(sides, given.seconds, clock=given.threads > 1)
+        for side in sides.values():
+            side.end()
+        middle = min if given.threads > 1 else statistics.median
+        cells = [f"{1e3 * middle(found['kernels']):.3f}"]
+        for name in others:
+            ratios = [other / ours for other, ours in zip(found[name], found["kernels"], strict=True)]
+            least = min(found[name]) / min(found["kernels"])
+            cells.append(f"{least if given.threads > 1 else statistics.median(ratios):.2f}")
+        print(f"| {', '.join(map(str, shape[:4]))} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     main()

@@ -27,6 +27,7 @@ sampling_settings  How the next token of a text is chosen: settings only, read w
 schedules          The learning rate as a function of what has happened so far
 state              Everything that the next training step depends on: captured, and put back
 step               One step of training: forward, backward, update
+text_steps         What brings texts under way on by a token: the members' states, and a draw from their predictions
 torch_kernels      torch's own kernels of RNN, GRU and LSTM: which of them the device takes
 trainer            The training loop, from top to bottom
 training_state     All that the next step depends on, copied out of a running training

@@ -1,36 +1,31 @@
 """Texts drawn from a model or an ensemble: many at once, each from random numbers of its own.
 
 Every attempt at a text has a counter-based generator (Philox, Salmon et al. 2011) keyed by seed and number of the
-attempt, and takes one number a step. Probabilities are computed in float64, so that rounding, which differs between
-devices, libraries and batch sizes, practically never (about 1e-13 a token) decides which token comes next: a seed gives
-the same texts everywhere, whatever the batch. `torch.multinomial` would draw a number for every entry of the
-vocabulary; here one is looked up in the cumulative sum.
+attempt, and takes one number a step. States and probabilities are computed in float64, so that rounding, which differs
+between devices, libraries and batch sizes, practically never (about 1e-13 a token) decides which token comes next: a
+seed gives the same texts everywhere, whatever the batch. The compiled kernels take float32 for the scores where the
+number drawn is not near to a boundary between two tokens (terry.models.kernels.text_steps).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from terry.models.averages import Average
-from terry.models.cross_entropy import LogitsBuffer
-from terry.models.ensemble import Ensemble, EnsembleState
+from terry.models.ensemble import Ensemble
 from terry.models.errors import ConfigError
-from terry.models.next_token import TokenSampler
+from terry.models.kernels.laid_out import library_for
+from terry.models.kernels.text_steps import LaidOutEnsemble, NativeSteps
 from terry.models.sampling_settings import SamplingSettings
+from terry.models.text_steps import TextSteps, TorchSteps
 
 #: Random numbers of an attempt that are made at once.
 _AHEAD = 64
-
-#: Probabilities that are computed at once: 128 rows of 8,000. Of more, each pass would find the last one's result gone
-#: from the cache; of fewer, the output weights would have to be read too often.
-_AT_ONCE = 128 * 8_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +119,15 @@ class _Numbers:
 
 
 class Sampler:
-    """Draws texts from an ensemble. Makes float64 copies of its members, once."""
+    """Draws texts from an ensemble. Lays out its members' weights, or makes float64 copies of them, once."""
 
     def __init__(self, ensemble: Ensemble) -> None:
-        members = [copy.deepcopy(member).double() for member in ensemble.members]
-        self._ensemble = Ensemble(members, average=ensemble.average, weights=ensemble.weights)
+        library = library_for(ensemble)
+        if library is not None:
+            self._members: LaidOutEnsemble | Ensemble = LaidOutEnsemble(ensemble, library)
+        else:
+            members = [copy.deepcopy(member).double() for member in ensemble.members]
+            self._members = Ensemble(members, average=ensemble.average, weights=ensemble.weights)
         self.tally = Tally()
 
     @torch.no_grad()
@@ -153,27 +152,26 @@ class Sampler:
         if not 0 <= seed < 2**64:
             raise ConfigError(f"the random seed must be from 0 to 2^64 - 1, not {seed}")
         self.tally = Tally()
-        return _Drawing(self._ensemble, shape, settings or SamplingSettings(), seed, self.tally).run(
+        return _Drawing(self._steps(shape, settings or SamplingSettings()), shape, seed, self.tally).run(
             count, batch_size, max_attempts or 100 + 20 * count
         )
+
+    def _steps(self, shape: Shape, settings: SamplingSettings) -> TextSteps:
+        banned = sorted(shape.banned)
+        if isinstance(self._members, LaidOutEnsemble):
+            return NativeSteps(self._members, settings, banned, shape.prompt)
+        return TorchSteps(self._members, settings, banned, shape.prompt)
 
 
 class _Drawing:
     """One call of `draw`."""
 
-    def __init__(self, ensemble: Ensemble, shape: Shape, settings: SamplingSettings, seed: int, tally: Tally) -> None:
-        self._ensemble, self._shape, self._seed, self._tally = ensemble, shape, seed, tally
-        self._space, self._like = (LogitsBuffer(), LogitsBuffer(), LogitsBuffer()), ensemble.members[0].output_bias
-        self._sampler = TokenSampler(settings, sorted(shape.banned), ensemble.device)
+    def __init__(self, steps: TextSteps, shape: Shape, seed: int, tally: Tally) -> None:
+        self._steps, self._shape, self._seed, self._tally = steps, shape, seed, tally
         self._rows: list[_Row] = []
-        self._state: EnsembleState = ensemble.initial_state(0)
-        self._start: EnsembleState = ensemble.initial_state(1)
-        for token in shape.prompt[:-1]:
-            _, self._start = self._read([token], self._start)
         self._given = shape.prompt[len(shape.prompt) - shape.given :]
         self._given_words = sum(self._is_word(token) for token in self._given)
         self._begun = 0
-        self._chunk = max(1, _AT_ONCE // ensemble.vocabulary_size)
 
     @torch.no_grad()
     def run(self, count: int, batch_size: int, max_attempts: int) -> Iterator[Text]:
@@ -204,24 +202,13 @@ class _Drawing:
             row.seen.update(self._given)
             self._rows.append(row)
             self._begun += 1
-        self._state = tuple(
-            tuple(
-                tuple(torch.cat((old, new.expand(count, -1))) for old, new in zip(parts, fresh, strict=True))
-                for parts, fresh in zip(member, start, strict=True)
-            )
-            for member, start in zip(self._state, self._start, strict=True)
-        )
+        self._steps.begin(count)
 
     def _step(self) -> list[tuple[_Row, Text | None]]:
         """Draw a token for each row. Returns those that ended; None for what was no text."""
         last = [row.ids[-1] if row.ids else self._shape.prompt[-1] for row in self._rows]
-        hidden, self._state = self._read(last, self._state)
-        chosen: list[int] = []
-        gained: list[float] = []
-        for begin in range(0, len(last), self._chunk):
-            tokens, log_p = self._next_tokens(hidden, slice(begin, begin + self._chunk))
-            chosen += tokens
-            gained += log_p
+        numbers = [row.numbers.next() for row in self._rows]
+        chosen, gained = self._steps.draw(last, numbers, [row.seen for row in self._rows])
         ended: list[tuple[_Row, Text | None]] = []
         going = []
         for i, (row, token, gain) in enumerate(zip(self._rows, chosen, gained, strict=True)):
@@ -259,37 +246,4 @@ class _Drawing:
     def _keep(self, going: list[int]) -> None:
         """Drop the rows that ended."""
         self._rows = [self._rows[i] for i in going]
-        index = torch.tensor(going, dtype=torch.int64, device=self._ensemble.device)
-        self._state = tuple(
-            tuple(tuple(part.index_select(0, index) for part in parts) for parts in member) for member in self._state
-        )
-
-    def _next_tokens(self, hidden: list[Tensor], part: slice) -> tuple[list[int], list[float]]:
-        """The next token of some of the rows, and its log probability under the model itself."""
-        p = self._probabilities([member[part] for member in hidden])
-        rows = self._rows[part]
-        numbers = torch.tensor([row.numbers.next() for row in rows], dtype=torch.float64, device=p.device)
-        chosen = self._sampler.draw(p, numbers, [row.seen for row in rows])
-        return chosen.tolist(), p.gather(1, chosen.unsqueeze(1)).squeeze(1).log().tolist()
-
-    def _read(self, tokens: Sequence[int], state: EnsembleState) -> tuple[list[Tensor], EnsembleState]:
-        """The members' outputs after one more token a row, each (rows, its size), and the state afterwards."""
-        inputs = torch.tensor(tokens, dtype=torch.int64, device=self._ensemble.device).unsqueeze(1)
-        read = [member(inputs, before) for member, before in zip(self._ensemble.members, state, strict=True)]
-        return [hidden.squeeze(1) for hidden, _ in read], tuple(after for _, after in read)
-
-    def _probabilities(self, hidden: list[Tensor]) -> Tensor:
-        """Mean probabilities of the next token, (rows, vocabulary) float64, in memory that the next call uses again."""
-        ensemble, rows = self._ensemble, len(hidden[0])
-        arithmetic = ensemble.average is Average.arithmetic
-        scores, mine, total = (space.take(rows, ensemble.vocabulary_size, self._like) for space in self._space)
-        for i, (member, share) in enumerate(zip(ensemble.members, ensemble.weights, strict=True)):
-            member.logits(hidden[i], out=scores)
-            (torch.softmax if arithmetic else torch.log_softmax)(scores, 1, out=mine)
-            if share == 1:
-                total = mine
-            elif i == 0:
-                torch.mul(mine, share, out=total)
-            else:
-                total.add_(mine, alpha=share)
-        return total if arithmetic else torch.softmax(total, 1, out=scores)
+        self._steps.keep(going)

@@ -89,10 +89,10 @@ INLINE vf tanh_(vf x) {
     return choose(t > splat(81.f), one, x * p / q);
 }
 
-/* Natural logarithm of a positive float32, in float64 by additions, products and one division: libm's may differ
+/* Natural logarithm of a positive number, in float64 by additions, products and one division: libm's may differ
    between processors in its last bit. */
-INLINE double log_(float x) {
-    if (!(x > 0.f) || x - x != 0.f) return x == 0.f ? -INFINITY : x > 0.f ? INFINITY : NAN;
+INLINE double log_(double x) {
+    if (!(x > 0) || x - x != 0) return x == 0 ? -INFINITY : x > 0 ? INFINITY : NAN;
     int e;
     double m = frexp(x, &e);
     if (m < 0.70710678118654752) m *= 2, e--;

@@ -6,6 +6,8 @@
 #include "softmax.h"
 #include "layers.h"
 #include "elementwise.h"
+#include "lanes64.h"
+#include "draws.h"
 
 typedef int (*Operation)(const Op *, int, int);
 
@@ -15,7 +17,8 @@ static const Operation operations[] = {
     project_back,  weight_slopes,   bias_slopes,   scatter,         turn_forward,     turn_backward,  recurrence_forward,
     recurrence_backward, softmax_gather, softmax_scores, softmax_largest, softmax_exp, softmax_losses, softmax_weights,
     softmax_hidden, dropout,        add_scaled,    add_changes,     squares,          clip,           update,
-    average,
+    average,        draw_read,       draw_project,  draw_step,        draw_scores,     draw_narrow,  draw_sums,
+    draw_pick,
 };
 
 int RUN(const Op *ops, int64_t count, int part, int parts, void (*wait)(void *), void *with) {

@@ -60,6 +60,13 @@ class Code(IntEnum):
     clip = 26
     update = 27
     average = 28
+    draw_read = 29
+    draw_project = 30
+    draw_step = 31
+    draw_scores = 32
+    draw_narrow = 33
+    draw_sums = 34
+    draw_pick = 35
 
 
 class Rule(IntEnum):

@@ -130,14 +130,56 @@ static void rows_by_id(void) {
     see(x, N * Kp * 4), see(out, N * Kp * 4), see(sum, tokens * K * 4), see(turned, tokens * G * up16(H) * 4), see(dw, G * H * tokens * 4);
 }
 
+static double *wide_rows(int64_t rows, int64_t columns) {
+    double *x = doubles(rows * up16(columns));
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) x[i * up16(columns) + j] = (double)next_number() / 1073741824. - 1. + next_number() * 1e-19;
+    return x;
+}
+
+static void draws(void) {
+    int64_t rows = between(1, 20), tokens = between(1, 200), K = between(1, 40), H = between(1, 70), blocks = (tokens + 63) / 64;
+    int64_t gates[] = {1, 3, 4}, G = gates[next_number() % 3], Hp = up16(H), wide = G * Hp, Vp = up16(tokens), relu = next_number() % 2;
+    int64_t *which = ids(rows, tokens), *drawn = in_order(rows), *certain = in_order(rows), table = next_number() % 2;
+    float *words = floats(tokens * K), *w = floats(G * H * K), *u = floats(G * H * H), *o = floats(tokens * H);
+    for (int64_t i = 0; i < G * H * H; i++) u[i] *= 0.2f;
+    float *laid = floats(wide * K), *laid_u = floats(wide * H), *laid_o = floats(Vp * H), *bias = floats(blocks * 64), *may = zeros(blocks * 64);
+    double *x = doubles(rows * up16(K)), *b = wide_rows(G, H), *rest = wide_rows(1, H), *g = wide_rows(table ? tokens : rows, G * Hp);
+    double *h = wide_rows(rows, H), *c = wide_rows(rows, H), *work = doubles(rows * wide), *exact_bias = wide_rows(1, tokens), *scores = doubles(rows * Vp);
+    double *shift = doubles(2 * rows), *wrong = doubles(2 * rows), *sums = doubles(rows * 4 * blocks), shares[2] = {0.25, 0.75};
+    double *numbers = doubles(rows), *log_p = doubles(rows), warmth = next_number() % 2 ? 1 : 1.7;
+    float *narrow[2] = {floats(rows * Hp), floats(rows * Hp)};
+    for (int64_t i = 0; i < blocks * 64; i++) may[i] = i < tokens && next_number() % 9, bias[i] = i < tokens ? bias[i] : -1e30f;
+    for (int64_t i = 0; i < rows; i++) numbers[i] = (double)next_number() / 2147483648.;
+    RUN_OP(3, LIST(G, H, K), LIST(w, laid));
+    RUN_OP(3, LIST(G, H, H), LIST(u, laid_u));
+    RUN_OP(3, LIST(1, tokens, H), LIST(o, laid_o));
+    RUN_OP(29, LIST(K, up16(K)), LIST(&rows, words, which, x));
+    if (!table) RUN_OP(30, LIST(K, up16(K), G, H), LIST(&rows, x, laid, b, g));
+    RUN_OP(31, LIST(H, G, relu), LIST(&rows, g, table ? which : NULL, laid_u, rest, h, c, work));
+    RUN_OP(32, LIST(tokens, H), LIST(&rows, h, laid_o, exact_bias, scores));
+    int64_t plain = warmth == 1 && next_number() % 2;
+    Op ops[5] = {{.code = 33, .n = {H}, .p = {&rows, h, narrow[0], shift, wrong}, .f = {3, 30}}};
+    ops[1] = ops[0], ops[1].p[2] = narrow[1], ops[1].p[3] = shift + rows, ops[1].p[4] = wrong + rows;
+    for (int64_t k = 0; k < 2; k++) {
+        Op of = {.code = 34, .n = {tokens, H, k, 2, plain}, .p = {&rows, narrow[k], laid_o, bias, may, shift + k * rows, sums}, .f = {warmth}};
+        ops[2 + k] = of;
+    }
+    Op pick = {.code = 35, .n = {2, tokens, rows}, .p = {&rows, shares, numbers, wrong, drawn, log_p, certain}, .f = {1.7}};
+    ops[4] = pick;
+    if (terry_kernels_run(level, ops, 5, threads)) puts("failed"), exit(1);
+    see(x, rows * up16(K) * 8), see(h, rows * Hp * 8), see(c, rows * Hp * 8), see(scores, rows * Vp * 8), see(sums, rows * 4 * blocks * 8);
+    see(drawn, rows * 8), see(certain, rows * 8), see(log_p, rows * 8);
+}
+
 int main(int argc, char **argv) {
     if (argc != 5) return 2;
     level = atoi(argv[1]), threads = atoi(argv[4]);
     if (level > terry_kernels_level()) return 3;
     for (long i = atol(argv[2]), end = i + atol(argv[3]); i < end; i++) {
         state = (uint64_t)i * 2654435761u + 1;
-        void (*kinds[])(void) = {recurrence, softmax, updates, rows_by_id};
-        kinds[i % 4]();
+        void (*kinds[])(void) = {recurrence, softmax, updates, rows_by_id, draws};
+        kinds[i % 5]();
         while (made_count) free(made[--made_count]);
     }
     printf("%016llx\n", (unsigned long long)hash);

@@ -159,14 +159,16 @@ class Workspace:
         notify: called with a line for each thing that happens, for example `print`.
         Raises TimeoutError after `timeout_s` seconds; an interrupt of the notebook's kernel ends only the waiting.
         """
+        from terry.cluster.client.awaited import Awaited, searches_named
         from terry.cluster.client.following import until_ended
 
         wanted = [record.job.id for record in self._reader.select_jobs(selectors)]
-        records, ended = until_ended(self._reader, wanted, notify, timeout_s)
+        awaited = Awaited(self._reader, wanted, searches_named(self._reader.workspace, selectors))
+        records, ended = until_ended(self._reader, awaited, notify, timeout_s)
         if not ended:
             left = sum(not record.state.is_final for record in records)
             raise TimeoutError(f"{left} of {len(records)} jobs have not ended after {timeout_s:g} s; they go on")
-        return self.jobs(*wanted) if wanted else Jobs()
+        return self.jobs(*(record.job.id for record in records)) if records else Jobs()
 
     def explain(self, job: str) -> str:
         """The story of one job as `terry-cluster explain` tells it: why each attempt ended, and what was done."""

@@ -8,6 +8,7 @@ sample       Entry point `terry.jobs.sample:main`: texts from a trained model, a
 train        Entry point `terry.jobs.train:main`: data, model and trainer put together, told of by a RunContext
 imports/     Files of other tools (W&B, Hydra, Slurm, Determined) become sweep files
 process/     Inside a job's process: its order, its context, its checkpoints, how it ends
+search/      Which points a sweep tries next, by what came of those before
 submitting/  From a sweep to jobs on disk: records, the user's own code, one folder published whole
 sweeps/      What a sweep file says: its settings typed, its axes expanded to runs, each run with its identity
 trained/     Trained models, opened from a workspace's files

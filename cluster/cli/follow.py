@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from terry.cluster.cli.common import (
     ExitCode,
@@ -16,6 +16,7 @@ from terry.cluster.cli.common import (
     width,
 )
 from terry.cluster.client.asking import ask_job
+from terry.cluster.client.awaited import Awaited, searches_named
 from terry.cluster.client.following import Follower, any_failed, summary_line, until_ended, until_news
 from terry.cluster.client.reader import Reader
 from terry.cluster.client.views import documents
@@ -23,23 +24,23 @@ from terry.logs.text.status import in_words
 from terry.logs.view.build import ViewBuilder
 
 
-def follow(current: Session, job_ids: Collection[str], *, watch: bool) -> ExitCode:
+def follow(current: Session, awaited: Awaited, *, watch: bool) -> ExitCode:
     """Until these jobs have ended: with the dashboard where it is wanted and can be shown, else in plain lines."""
     if watch and has_screen() and not current.as_json:
-        return watch_screen(current, frozenset(job_ids))
+        return watch_screen(current, awaited)
     return wait_for(
-        current, job_ids, timeout_s=None, notify=print_line if watch and not current.as_json else print_notice
+        current, awaited, timeout_s=None, notify=print_line if watch and not current.as_json else print_notice
     )
 
 
-def wait_for(
-    current: Session, job_ids: Collection[str], *, timeout_s: float | None, notify: Callable[[str], None]
-) -> ExitCode:
+def wait_for(current: Session, awaited: Awaited, *, timeout_s: float | None, notify: Callable[[str], None]) -> ExitCode:
     """Until all these jobs have ended, or the time is over. Says what happens, line by line."""
     reader = Reader(current.workspace)
-    records, ended = until_ended(reader, job_ids, notify, timeout_s)
+    records, ended = until_ended(reader, awaited, notify, timeout_s)
     if not ended:
         print_notice(f"timeout: {in_words(Counter(r.state for r in records))}; the jobs go on")
+    for problem in awaited.problems():
+        print_notice(problem)
     if current.as_json:
         print_json(documents(reader, records))
     if not ended:
@@ -47,7 +48,7 @@ def wait_for(
     return ExitCode.FAILED if any_failed(records) else ExitCode.DONE
 
 
-def watch_screen(current: Session, until_done: Collection[str] | None) -> ExitCode:
+def watch_screen(current: Session, until_done: Awaited | None) -> ExitCode:
     """Show the dashboard. Where it waited for jobs, how they stand is printed when it has gone."""
     from terry.cluster.client.watching import WorkspaceSource
     from terry.logs.dashboard.feed import Wanted
@@ -56,14 +57,21 @@ def watch_screen(current: Session, until_done: Collection[str] | None) -> ExitCo
     from terry.logs.text.status import status_lines
 
     source = WorkspaceSource(current.workspace)
+    ids = None if until_done is None else until_done.ids
     try:
-        view = show(source, lambda request: ask_job(current.workspace, request.verb, request.job_id), until_done)
+        view = show(
+            source,
+            lambda request: ask_job(current.workspace, request.verb, request.job_id),
+            ids,
+            more_to_come=lambda: until_done is not None and not until_done.have_ended(),
+        )
     except Interrupted:
         return ExitCode.INTERRUPTED
     if view is None or until_done is None:
         return ExitCode.DONE
-    view = source.view(Wanted(visible=frozenset(until_done)))  # figures also of rows that were never on the screen
-    jobs = [job for job in view.jobs if job.id in until_done]
+    ids = until_done.ids
+    view = source.view(Wanted(visible=ids))  # figures also of rows that were never on the screen
+    jobs = [job for job in view.jobs if job.id in ids]
     print_lines(status_lines(view, jobs, width=width()))
     return ExitCode.FAILED if any_failed(jobs) else ExitCode.DONE
 
@@ -73,7 +81,10 @@ def watch_lines(current: Session, *, until_done: bool) -> ExitCode:
     reader = Reader(current.workspace)
     if until_done:
         return wait_for(
-            current, list(reader.shown()), timeout_s=None, notify=print_notice if current.as_json else print_line
+            current,
+            Awaited(reader, list(reader.shown()), searches_named(current.workspace, ())),
+            timeout_s=None,
+            notify=print_notice if current.as_json else print_line,
         )
     follower = Follower(print_line)
     print_line(summary_line(ViewBuilder().view(reader.read()), reader.jobs()))

@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from terry.cluster.cli.common import Session, needs_workspace, note_controller, print_json, print_line, selectors
+from terry.cluster.cli.common import (
+    Session,
+    needs_workspace,
+    note_controller,
+    print_json,
+    print_line,
+    print_notice,
+    selectors,
+)
 from terry.cluster.errors import UserError
 
 
@@ -17,9 +25,24 @@ from terry.cluster.errors import UserError
 def cancel(current: Session, selectors: tuple[str, ...]) -> None:
     """End jobs for good: gently, then hard.
 
+    The name of a sweep with a search ends the search, too.
+
     Example: terry-cluster cancel cells state:running
     """
+    _end_searches(current, selectors)
     _ask(current, selectors, "cancel")
+
+
+def _end_searches(current: Session, names: tuple[str, ...]) -> None:
+    """Searches of sweeps that are named as a whole ask for nothing more: before their jobs are cancelled."""
+    meant = [name for name in names if name in current.workspace.searched_sweeps()]
+    if meant:
+        from terry.cluster.host.clock import now
+        from terry.jobs.submitting.submission import close_search
+
+        for name in meant:
+            if close_search(current.workspace, name, now()):
+                print_notice(f"{name}: its search asks for nothing more; `submit` of its file opens it again")
 
 
 @click.command()

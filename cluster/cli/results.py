@@ -61,6 +61,7 @@ class TableFormat(StrEnum):
 @click.option("--by", "figure", metavar="FIGURE", help="With seeds together: what is averaged; none: the best loss.")
 @click.option("--highest", is_flag=True, help="With --by: more is better.")
 @click.option("--bootstrap", metavar="SEED", type=int, help="Intervals by the bootstrap instead of Student's.")
+@click.option("--importance", is_flag=True, help="Of a search: how much each setting explains of its trials' figures.")
 @click.pass_obj
 def results(
     current: Session,
@@ -72,6 +73,7 @@ def results(
     figure: str | None,
     highest: bool,
     bootstrap: int | None,
+    importance: bool,
 ) -> None:
     """Show what finished runs found out, the best first.
 
@@ -87,6 +89,9 @@ def results(
 
     needs_workspace(current)
     _check_folder(output)
+    if importance:
+        _importance(current, selectors)
+        return
     rows = best_first(result_rows(Reader(current.workspace), selectors))
     chosen = _format(form, output, as_json=current.as_json)
     asked = figure is not None or highest or bootstrap is not None
@@ -107,6 +112,25 @@ def results(
         print_notice(f"wrote {output}")
     if not rows:
         print_notice("no run has finished yet; `terry-cluster status` shows how they stand")
+
+
+def _importance(current: Session, sweeps: tuple[str, ...]) -> None:
+    """`--importance`."""
+    from terry.cluster.client.reader import Reader
+    from terry.cluster.client.searching import importance_rows
+    from terry.logs.format import Column, table
+
+    if len(sweeps) != 1:
+        raise UserError("--importance is about one search: name its sweep")
+    rows = importance_rows(Reader(current.workspace), sweeps[0])
+    if current.as_json:
+        print_json(rows)
+        return
+    several = len({row["study"] for row in rows}) > 1
+    titles = ([Column(title="STUDY")] if several else []) + [Column(title="SETTING"), Column(title="SHARE", right=True)]
+    cells = [[*([row["study"]] if several else []), row["setting"], f"{row['share']:.0%}"] for row in rows]
+    print_lines(table(titles, cells, width=width()))
+    print_notice(f"of what {rows[0]['objective']} varies in {rows[0]['trials']} trials, by PED-ANOVA (Optuna)")
 
 
 def ranking_text(ranked: Sequence[Ranked], name: str, others: Sequence[ResultRow], width: int | None) -> list[str]:

@@ -52,8 +52,12 @@ def submit(
     document = submit_planned(current, planned)
     if watch or wait:
         from terry.cluster.cli.follow import follow
+        from terry.cluster.client.awaited import Awaited
+        from terry.cluster.client.reader import Reader
 
-        return follow(current, [job.id for job in planned.jobs], watch=watch)
+        sweeps = [planned.sweep] if planned.search is not None else []
+        awaited = Awaited(Reader(current.workspace), [job.id for job in planned.jobs], sweeps)
+        return follow(current, awaited, watch=watch)
     if current.as_json:
         print_json(document)
     return ExitCode.DONE

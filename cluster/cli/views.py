@@ -77,6 +77,7 @@ def watch(current: Session, *, until_done: bool) -> int:
 
     Example: terry-cluster watch
     """
+    from terry.cluster.client.awaited import Awaited, searches_named
     from terry.cluster.client.reader import Reader
 
     if current.as_json and not until_done:
@@ -85,7 +86,9 @@ def watch(current: Session, *, until_done: bool) -> int:
     from terry.cluster.cli.follow import watch_lines, watch_screen
 
     if has_screen() and not current.as_json:
-        return watch_screen(current, frozenset(Reader(current.workspace).shown()) if until_done else None)
+        reader = Reader(current.workspace)
+        everything = Awaited(reader, list(reader.shown()), searches_named(current.workspace, ()))
+        return watch_screen(current, everything if until_done else None)
     return watch_lines(current, until_done=until_done)
 
 
@@ -103,11 +106,14 @@ def wait(current: Session, selectors: tuple[str, ...], *, timeout: float | None)
     Example: terry-cluster wait cells --timeout 3600
     """
     from terry.cluster.cli.follow import wait_for
+    from terry.cluster.client.awaited import Awaited, searches_named
     from terry.cluster.client.reader import Reader
 
     needs_workspace(current)
-    ids = [record.job.id for record in Reader(current.workspace).select_jobs(selectors)]
-    return wait_for(current, ids, timeout_s=timeout, notify=print_notice)
+    reader = Reader(current.workspace)
+    ids = [record.job.id for record in reader.select_jobs(selectors)]
+    awaited = Awaited(reader, ids, searches_named(current.workspace, selectors))
+    return wait_for(current, awaited, timeout_s=timeout, notify=print_notice)
 
 
 @click.command()

@@ -1,6 +1,7 @@
 """What a person's side reads and asks: no controller is needed.
 
 asking      What people ask of jobs and devices: requests into the workspace's inbox, for those that they fit
+awaited     What is waited for: jobs by id, and the trials of searches, also those still to be chosen
 doctor      `doctor`: is the workspace sound? Looks at files alone and changes nothing
 facts       What selectors ask of a job beyond its record: figures and settings, read from its files
 filters     Selectors that say what a job must be: its state, tags, settings, figures
@@ -11,6 +12,7 @@ reader      What the command line knows of a workspace: read from its files alon
 reporting   What a report says of the selected runs: read from the workspace's files, put together as plain values
 results     What came out of runs, as plain values: a row for each, what sets them apart, their curves
 room        What jobs take up on the disk, what of it could go, and asking that it goes
+searching   Asks the searches of a workspace what to try next; a process of its own
 selectors   SELECTOR: how people name jobs on the command line
 setup       Making a workspace: private, or for a group
 simulating  What is simulated, and what came of it: a sweep's jobs with the durations that are known, and figures

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
+from terry.cluster.client.awaited import Awaited
 from terry.cluster.client.reader import Reader
 from terry.cluster.core.model import JobRecord, JobState
 from terry.cluster.host.clock import now
@@ -21,7 +22,7 @@ _LOOK_S, _SUMMARY_S = 0.2, 15.0
 
 
 def until_ended(
-    reader: Reader, job_ids: Collection[str], notify: Callable[[str], None] | None, timeout_s: float | None
+    reader: Reader, awaited: Awaited, notify: Callable[[str], None] | None, timeout_s: float | None
 ) -> tuple[list[JobRecord], bool]:
     """Wait until all these jobs have ended, or the time is over. Returns how they stand, and whether all have ended.
 
@@ -29,14 +30,11 @@ def until_ended(
     """
     follower = Follower(notify or (lambda _: None))
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    wanted = frozenset(job_ids)
     while True:
         stamp = reader.stamp()
-        # A job that was submitted again, mended, is not waited for: the one that stands for it is.
-        heirs = (reader.heir(job_id) for job_id in reader.jobs() if job_id in wanted)
-        records = list({heir.job.id: heir for heir in heirs}.values())
+        records = awaited.records()
         follower.notify(records)
-        if all(record.state.is_final for record in records):
+        if awaited.have_ended():
             return records, True
         if notify is not None:
             follower.summary(reader, frozenset(record.job.id for record in records))

@@ -69,7 +69,7 @@ class Reader:
     def stamp(self) -> object:
         """Changes whenever what a view shows has changed on disk. Costs a few system calls."""
         held = lease.read(self.workspace)  # its heartbeat is no news, but its holder's death is
-        return (self._queue_stamp(), _stat(self.workspace.live), held and (held.epoch, self._liveness(held)))
+        return (self.queue_stamp(), _stat(self.workspace.live), held and (held.epoch, self._liveness(held)))
 
     def read(self, also: Iterable[JobRecord] = ()) -> ViewInputs:
         """All that the files say, but for the figures of jobs that do not run: see `look_at`.
@@ -97,7 +97,7 @@ class Reader:
 
     def jobs(self) -> dict[str, JobRecord]:
         """All jobs, also those that no controller has taken yet."""
-        stamp = self._queue_stamp()
+        stamp = self.queue_stamp()
         if stamp != self._stamp:
             self._catch_up()
             self._jobs = {**self.state.jobs, **{r.job.id: r for r in _not_taken(self.workspace, self.state)}}
@@ -248,7 +248,8 @@ class Reader:
 
         return holder(keeper_lock(self.workspace)) is not None
 
-    def _queue_stamp(self) -> object:
+    def queue_stamp(self) -> object:
+        """Changes whenever the queue has, or something was submitted."""
         ws = self.workspace
         journal = [(number, _stat(path)) for number, path in _segments(ws)[-2:]]
         return (journal, [(name, _stat(ws.sweeps / name)) for name in ws.sweep_names()])

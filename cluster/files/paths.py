@@ -117,6 +117,10 @@ class WorkspacePaths:
         """Folder about the Ray cluster that serves this workspace: head.json, token, logs of `up`."""
         return self.queue / "cluster"
 
+    def search_status(self, sweep: str) -> Path:
+        """How a sweep's search stands, for people; written by what drives it."""
+        return self.cluster / "searches" / f"{check_name(sweep, 'the sweep name')}.json"
+
     @property
     def head(self) -> Path:
         """The Ray head: host, address, session id, pids."""
@@ -194,6 +198,14 @@ class WorkspacePaths:
         folder = self.sweep(sweep)
         found = [(re.fullmatch(r"submission-(\d{4,})", p.name), p) for p in folder.glob("submission-*")]
         return sorted((int(m[1]), p) for m, p in found if m)
+
+    def search_mark(self, sweep: str) -> Path:
+        """An empty file: among the sweep's submissions is one with a search."""
+        return self.sweep(sweep) / "search"
+
+    def searched_sweeps(self) -> list[str]:
+        """Names of sweeps with a search, ended ones too."""
+        return [name for name in self.sweep_names() if self.search_mark(name).exists()]
 
     def rungs(self, sweep: str, group: str) -> Path:
         """Figures of runs that are compared with each other, one folder a rung, one file a run."""

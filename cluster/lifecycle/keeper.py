@@ -28,6 +28,7 @@ from terry.cluster.host.locks import Lock
 from terry.cluster.host.processes import Process, find, kill
 from terry.cluster.lifecycle.keeper_nodes import NodeCare
 from terry.cluster.lifecycle.providers import head_place, own_nodes
+from terry.cluster.lifecycle.searches import SearchCare
 from terry.cluster.nodes.member import head_report
 from terry.cluster.nodes.records import write_report
 from terry.cluster.ports import ClusterView
@@ -70,6 +71,7 @@ class Keeper:
         self._workspace = workspace
         self._host = host
         self._nodes = NodeCare(workspace)
+        self._searches = SearchCare(workspace)
         self._head: Head | None = None
         self._driver: _Driver | None = None
         self._failures = 0
@@ -89,6 +91,7 @@ class Keeper:
                 self._watch(head)
             except _Superseded as other:
                 _log.warning("%s serves the workspace now: ending what runs here", other)
+                self._searches.end()
                 return
             except (OSError, RuntimeError, UserError, subprocess.SubprocessError) as error:
                 self._failures += 1
@@ -169,6 +172,7 @@ class Keeper:
     def _watch(self, head: Head) -> None:
         """Return when the head's processes have died, or the controller has been silent for too long."""
         self._nodes.tend(head)
+        self._searches.tend()
         pids = [p.pid for p in head.processes]
         while all(p.alive for p in head.processes) and _first_to_end(pids, _LOOK_EVERY_S) is None:
             if head.foreign and not self._is_served(head):
@@ -176,6 +180,7 @@ class Keeper:
                 return
             self._check_place()
             self._nodes.tend(head)
+            self._searches.tend()
             silent = self._silent_controller()
             if silent is not None and self._disk_answers():
                 _log.warning("the controller has been silent for %.0f s: ending it", _SILENT_S)

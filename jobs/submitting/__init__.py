@@ -7,4 +7,5 @@ records       What stands in a submission's folder: jobs.jsonl and submission.js
 source        A user's own code behind `entrypoint:`, as it was at submission
 source_files  What of a user's folder belongs to his code
 submission    From a sweep file to jobs on disk: the file read, its code found, and one folder that is published whole
+trials        Trials of a search as runs of its sweep: those that are recorded, and those that are asked for next
 """

@@ -78,6 +78,7 @@ class Plan:
     removed: str  #: a sentence, where files of jobs that are there were removed
     ensembles: dict[str, dict[str, Any]]  #: as submission.json has them
     new_ensembles: bool  #: an ensemble is new, or has other members
+    ids: dict[str, str]  #: of the runs, by identity
     is_another: bool  #: the sweep of its name has runs, and none of these
 
 
@@ -121,7 +122,8 @@ class _Planning:
             removed=removed([line.job.id for line in shown], known),
             ensembles=entries,
             new_ensembles=any(known.ensembles.get(name) != entry for name, entry in entries.items()),
-            is_another=known.has_runs and len(new) == len(runs) and not self._mends(new),
+            ids=ids,
+            is_another=bool(runs) and known.has_runs and len(new) == len(runs) and not self._mends(new),
         )
 
     def _job(self, job_id: str, kind: str, identity: str, **rest: Any) -> NewJob:
@@ -201,10 +203,8 @@ class _Planning:
 
     def _train_lines(self, prepared: dict[str, JobLine]) -> list[JobLine]:
         runs, known = self._asked.expanded.runs, self._known
-        names = dict.fromkeys(key for run in runs for key in run.varied)
         number, lines = known.last, []
-        shown = labels(self._asked.configs, [*names, "data.dataset"], self._asked.expanded.seed_key)
-        for run, label in zip(runs, shown, strict=True):
+        for run, label in zip(runs, self._labels(runs), strict=True):
             there = known.by_identity.get(run.identity)
             job_id = there.id if there else known.lost.get(run.identity, "")
             if not job_id:
@@ -212,6 +212,13 @@ class _Planning:
                 job_id = f"{self._sweep}-{number:04d}"
             lines.append(self._train_line(run, job_id, label, prepared))
         return lines
+
+    def _labels(self, runs: list[PlannedRun]) -> list[dict[str, str]]:
+        searched = self._asked.expanded.search
+        if searched is not None:
+            return labels(self._asked.configs, searched.varied, always=searched.varied)
+        names = dict.fromkeys(key for run in runs for key in run.varied)
+        return labels(self._asked.configs, [*names, "data.dataset"], always=[self._asked.expanded.seed_key])
 
     def _train_line(self, run: PlannedRun, job_id: str, label: dict[str, str], prepared: dict[str, JobLine]) -> JobLine:
         typed, dataset = run.typed, run.config["data"]["dataset"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from terry.cluster.core.model import JobRecord, Resources, RetryPolicy
+from terry.cluster.core.model import DeviceKind, JobRecord, Resources, RetryPolicy
 from terry.cluster.core.state import State
 from terry.cluster.files import run_folder
 from terry.cluster.files.paths import NAME, WorkspacePaths
@@ -106,6 +107,44 @@ class _KnownLine(msgspec.Struct, frozen=True):
     job: _KnownJob
 
 
+class TrialRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A trial of a search, as submission.json has it: what was chosen, and the run that tries it."""
+
+    number: int  #: in its study
+    study: str  #: the grid's point that it belongs to, such as `model.cell=gru`; empty: there is no grid
+    settings: dict[str, Any]  #: chosen, packed: see terry.logs.records.values
+    job: str
+    identity: str  #: of the run
+    generation: int | None = None  #: of CMA-ES
+
+
+class CodePlace(msgspec.Struct, frozen=True, kw_only=True):
+    """The code behind an entry point, for trials that are asked for later."""
+
+    sha256: str
+    source: str  #: folder, relative to the workspace; empty: it is installed
+    light: bool = False  #: it does not import torch
+
+
+class SearchInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What submission.json says of a search: the newest one holds, with the file that stands beside it."""
+
+    begun_at: datetime  #: when its file was submitted
+    wanted: int  #: trials in all
+    asked: int = 0  #: trials so far, this submission's among them
+    timeout_s: float | None = None  #: nothing more is asked for so long after `begun_at`
+    kind: DeviceKind  #: what runs get whose file leaves it open
+    priority: int | None = None
+    closed: bool = False  #: nothing more is asked for
+    code: dict[str, CodePlace] = {}
+    trials: tuple[TrialRecord, ...] = ()  #: those of this submission
+
+    def is_open(self, now: datetime) -> bool:
+        """Whether trials are still to come."""
+        late = self.timeout_s is not None and (now - self.begun_at).total_seconds() > self.timeout_s
+        return self.asked < self.wanted and not self.closed and not late
+
+
 class SubmissionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """submission.json: who submitted what, when, from where."""
 
@@ -119,6 +158,16 @@ class SubmissionInfo(msgspec.Struct, frozen=True, kw_only=True):
     request: str  #: unique id of this submission
     jobs: int  #: lines of jobs.jsonl
     ensembles: dict[str, dict[str, Any]]
+    search: SearchInfo | None = None  #: where its file has `sweep.search`
+
+
+def newest_search(workspace: WorkspacePaths, sweep: str) -> SearchInfo | None:
+    """What the sweep's newest submission with a search says; None where it has none. Reads from the newest on."""
+    for _, folder in reversed(workspace.submissions(sweep)):
+        info = msgspec.json.decode((folder / "submission.json").read_bytes(), type=SubmissionInfo)
+        if info.search is not None:
+            return info.search
+    return None
 
 
 class KnownJobs:
@@ -134,10 +183,16 @@ class KnownJobs:
         self.lost: dict[str, str] = {}  #: identity -> id of a folder in runs/ that nobody knows any more
         self.submissions = 0  #: of this sweep, that the queue has taken
         self.ensembles: dict[str, dict[str, Any]] = {}
+        self.trials: list[TrialRecord] = []  #: of its search
+        self.search: SearchInfo | None = None  #: the newest
+        self.searched: Path | None = None  #: folder of the submission that says so
         folders = [folder for _, folder in workspace.submissions(name)]
         for folder in folders:
             info = msgspec.json.decode((folder / "submission.json").read_bytes(), type=SubmissionInfo)
             self.ensembles.update(info.ensembles)
+            if info.search is not None:
+                self.trials += info.search.trials
+                self.search, self.searched = info.search, folder
         self._files = [folder / "jobs.jsonl" for folder in folders]
         state = read_state(workspace) if workspace.journal.is_dir() else None
         self.records: dict[str, JobRecord] = {} if state is None else state.jobs  #: what the queue knows, by id
@@ -180,5 +235,9 @@ class KnownJobs:
 
     def earlier_runs(self) -> list[tuple[str, dict[str, Any]]]:
         """Ids and configurations of all earlier runs, the oldest first."""
-        lines = [line for file in self._files for line in msgspec.json.Decoder(JobLine).decode_lines(file.read_bytes())]
-        return [(line.job.id, unpack(line.config)) for line in lines if line.job.kind == "train"]
+        return [(line.job.id, unpack(line.config)) for line in self.lines() if line.job.kind == "train"]
+
+    def lines(self) -> list[JobLine]:
+        """The lines of all jobs."""
+        decoder = msgspec.json.Decoder(JobLine)
+        return [line for file in self._files for line in decoder.decode_lines(file.read_bytes())]

@@ -14,21 +14,23 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from terry.cluster.config.typed import flatten
-from terry.cluster.config.yaml_file import of_values
+from terry.cluster.config.yaml_file import of_values, parse
 from terry.cluster.core.model import DeviceKind
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable, inbox
 from terry.cluster.files.paths import WorkspacePaths
-from terry.jobs.submitting import source
+from terry.jobs.submitting import source, trials
 from terry.jobs.submitting.folder import FORMAT_VERSION, claim, write_records
 from terry.jobs.submitting.plan import Asked, Plan, PlannedJob, SubmitOptions, plan
-from terry.jobs.submitting.records import JobLine, KnownJobs, SubmissionInfo
+from terry.jobs.submitting.records import CodePlace, JobLine, KnownJobs, SearchInfo, SubmissionInfo
+from terry.jobs.submitting.trials import Chooser, Chosen, choose, first_trials
 from terry.jobs.sweeps import ensembles, sweep
 
 __all__ = ["PlannedJob", "Submission", "SubmitOptions", "prepare_submission", "publish"]
@@ -39,12 +41,35 @@ class Submission:
     """A planned submission. Nothing is on disk yet."""
 
     asked: Asked = field(repr=False)
-    plan: Plan  #: made anew where another submission comes first
+    plan: Plan = field(init=False)  #: made anew where another submission comes first
     info: SubmissionInfo
     notices: list[str]
     text: bytes = field(repr=False)  #: the sweep file
     code: dict[str, source.CodeSource] = field(repr=False)  #: entry point -> the user's own code behind it
-    taken: int  #: number of the newest submission of this sweep that the queue has taken
+    taken: int = field(init=False)  #: number of the newest submission of this sweep that the queue has taken
+    is_news: bool = field(init=False)  #: there is something to publish
+    search: SearchInfo | None = None  #: where the file has `sweep.search`; its trials are those that are added
+    placed: dict[str, CodePlace] = field(default_factory=dict)  #: code that an earlier submission has copied
+    chooser: Chooser = field(default=first_trials, repr=False)
+
+    def plan_anew(self, workspace: WorkspacePaths) -> None:
+        """Plan by what the workspace has now."""
+        asked, known = self.asked, KnownJobs(workspace, self.asked.expanded.name)
+        chosen = choose(asked.expanded, known, self.chooser) if self.search is not None else Chosen()
+        self.plan, self.taken = plan(asked, known), known.submissions
+        if self.plan.is_another and not asked.options.extend:
+            raise _another_experiment(asked, known)
+        self.is_news = bool(self.plan.lines or self.plan.new_ensembles)
+        if self.search is not None:
+            new = chosen.records(self.plan.ids)
+            self.search = msgspec.structs.replace(self.search, trials=new, asked=chosen.known + len(new))
+            self.is_news |= bool(chosen.new) or self._is_new_search(known)
+
+    def _is_new_search(self, known: KnownJobs) -> bool:
+        """Whether the newest search of the sweep has ended, or is of another file."""
+        if self.search is None or known.search is None or known.searched is None:
+            return True
+        return known.search.closed != self.search.closed or (known.searched / "sweep.yaml").read_bytes() != self.text
 
     @property
     def sweep(self) -> str:
@@ -127,8 +152,63 @@ def prepare_submission(
         ensembles={},
     )
     notices = [*expanded.notices, *source.notices(code.found.values())]
-    planned, taken = _planned(workspace, asked)
-    return Submission(asked=asked, plan=planned, info=info, notices=notices, text=text, code=code.found, taken=taken)
+    search = None
+    if expanded.search is not None:
+        asked_for = expanded.search
+        search = SearchInfo(
+            begun_at=now,
+            wanted=asked_for.settings.trials * len(asked_for.fixed),
+            timeout_s=asked_for.settings.timeout,
+            kind=options.kind,
+            priority=options.priority,
+        )
+    notices += trials.words(expanded)
+    found = Submission(asked=asked, info=info, notices=notices, text=text, code=code.found, search=search)
+    found.plan_anew(workspace)
+    return found
+
+
+def next_trials(
+    workspace: WorkspacePaths, sweep_name: str, chooser: Chooser, now: datetime, *, closed_too: bool = False
+) -> Submission | None:
+    """The submission of the trials that `chooser` asks for next, by the newest file of the sweep's search.
+
+    None where nothing more is searched. Raises UserError where the file, or what it names, is not what it was.
+    """
+    known = KnownJobs(workspace, sweep_name)
+    if known.search is None or known.searched is None or (known.search.closed and not closed_too):
+        return None
+    before, text = known.search, (known.searched / "sweep.yaml").read_bytes()
+    info = msgspec.json.decode((known.searched / "submission.json").read_bytes(), type=SubmissionInfo)
+    document = parse(text, info.file or info.sweep)
+    document.base = Path(info.folder)
+    shas = {entrypoint: place.sha256 for entrypoint, place in before.code.items()}
+    options = SubmitOptions(priority=before.priority, extend=True, kind=before.kind)
+    expanded = sweep.expand(document, info.overrides, lambda entrypoint: shas.get(entrypoint, ""), look=False)
+    asked = Asked(
+        expanded=expanded, ensembles=[], options=options, submitted_at=now, owner=info.owner, folder=info.folder
+    )
+    info = msgspec.structs.replace(info, submitted_at=now, request=secrets.token_hex(8))
+    found = Submission(
+        asked=asked, info=info, notices=[], text=text, code={}, search=before, placed=before.code, chooser=chooser
+    )
+    found.plan_anew(workspace)
+    return found
+
+
+def close_search(workspace: WorkspacePaths, sweep_name: str, now: datetime) -> bool:
+    """Let the sweep's search ask for nothing more. False where it has none, or it has ended. Raises OSError."""
+    while True:
+        found = next_trials(workspace, sweep_name, lambda _: [], now)
+        if found is None or found.search is None or not found.search.is_open(now):
+            return False
+        found.search, found.is_news = msgspec.structs.replace(found.search, closed=True), True
+        try:
+            claim(workspace, sweep_name, found.taken, partial(_write, found))
+        except FileExistsError:  # more was asked for meanwhile
+            continue
+        inbox.send(workspace, inbox.Submit(sweep=sweep_name))
+        return True
 
 
 def publish(workspace: WorkspacePaths, submission: Submission) -> int:
@@ -144,23 +224,16 @@ def publish(workspace: WorkspacePaths, submission: Submission) -> int:
 
 def _claim(workspace: WorkspacePaths, submission: Submission) -> int:
     durable.make_folder(workspace.sweep(submission.sweep))
-    while submission.lines or submission.plan.new_ensembles:
+    if submission.search is not None:
+        workspace.search_mark(submission.sweep).touch()
+    while submission.is_news:
         try:
             return claim(
                 workspace, submission.sweep, submission.taken, lambda folder, place: _write(submission, folder, place)
             )
         except FileExistsError:  # another submission came first: what is new is found anew
-            submission.plan, submission.taken = _planned(workspace, submission.asked)
+            submission.plan_anew(workspace)
     return max([submission.taken, *(number for number, _ in workspace.submissions(submission.sweep))])
-
-
-def _planned(workspace: WorkspacePaths, asked: Asked) -> tuple[Plan, int]:
-    """The plan by what the workspace has now, and the newest submission that its queue has taken."""
-    known = KnownJobs(workspace, asked.expanded.name)
-    found = plan(asked, known)
-    if found.is_another and not asked.options.extend:
-        raise _another_experiment(asked, known)
-    return found, known.submissions
 
 
 class _Code:
@@ -196,16 +269,25 @@ def _another_experiment(asked: Asked, known: KnownJobs) -> UserError:
 
 
 def _write(submission: Submission, folder: Path, relative: Path) -> None:
-    lines = submission.lines
+    places = dict(submission.placed)
     for i, found in enumerate(f for f in dict.fromkeys(submission.code.values()) if f.files):
         found.copy(folder / "source" / str(i))
         users = {entrypoint for entrypoint, code in submission.code.items() if code == found}
-        place, here, light = str(relative / "source" / str(i)), submission.info.folder, found.light
-        lines = [
-            msgspec.structs.replace(line, source=place, folder=here, job=msgspec.structs.replace(line.job, light=light))
-            if line.job.entrypoint in users
-            else line
-            for line in lines
-        ]
-    info = msgspec.structs.replace(submission.info, jobs=len(lines), ensembles=submission.plan.ensembles)
+        place = CodePlace(sha256=found.sha256, source=str(relative / "source" / str(i)), light=found.light)
+        places |= dict.fromkeys(users, place)
+    lines = [_placed(line, places, submission.info.folder) for line in submission.lines]
+    search = submission.search
+    if search is not None:
+        installed = {e: CodePlace(sha256=code.sha256, source="") for e, code in submission.code.items()}
+        search = msgspec.structs.replace(search, code=installed | places)
+    info = msgspec.structs.replace(submission.info, jobs=len(lines), ensembles=submission.plan.ensembles, search=search)
     write_records(folder, submission.text, lines, info)
+
+
+def _placed(line: JobLine, places: Mapping[str, CodePlace], folder: str) -> JobLine:
+    """The line with the folder that its code was copied to; as it is where none was."""
+    place = places.get(line.job.entrypoint)
+    if place is None or not place.source:
+        return line
+    job = msgspec.structs.replace(line.job, light=place.light)
+    return msgspec.structs.replace(line, source=place.source, folder=folder, job=job)

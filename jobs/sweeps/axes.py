@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from terry.cluster.config.typed import flatten
 from terry.cluster.config.yaml_file import Problem, Where
-from terry.cluster.errors import nearest
+from terry.jobs.sweeps import distributions
+from terry.jobs.sweeps.distributions import Distribution
 from terry.jobs.sweeps.spec import RandomConfig, SweepConfig
 
 #: More runs than this in one file are taken for a mistake.
@@ -36,13 +36,26 @@ def points(sweep: SweepConfig) -> Iterator[Point]:
 
     Raises Problem, its path relative to `sweep`, for an empty axis, a key in two parts, and too many points.
     """
-    parts = [*_grid(sweep.grid), *_zip(sweep.zip), *_list(sweep.list), *_random(sweep.random)]
-    _check_disjoint(parts)
-    total = math.prod(len(part) for part in parts)
+    parts, drawn = _fixed(sweep), space(sweep)
+    count = 1 if sweep.random is None else sweep.random.points
+    total = math.prod(len(part) for part in parts) * count
     if total > LIMIT:
         raise Problem(f"{total:,} runs are more than one sweep may have ({LIMIT:,})", ())
     for combination in itertools.product(*parts):
-        yield tuple(itertools.chain.from_iterable(combination))
+        point = tuple(itertools.chain.from_iterable(combination))
+        for number in range(count):
+            yield point if sweep.random is None else point + _random(sweep.random, drawn, point, number)
+
+
+def fixed_points(sweep: SweepConfig) -> list[Point]:
+    """The product of all parts but the distributions."""
+    return [tuple(itertools.chain.from_iterable(combination)) for combination in itertools.product(*_fixed(sweep))]
+
+
+def _fixed(sweep: SweepConfig) -> list[list[Point]]:
+    parts = [*_grid(sweep.grid), *_zip(sweep.zip), *_list(sweep.list)]
+    _check_disjoint(parts)
+    return parts
 
 
 def _grid(grid: dict[str, list[Any]]) -> list[list[Point]]:
@@ -103,79 +116,36 @@ def keys_of(setting: Setting) -> list[str]:
     return [setting.key]
 
 
-def _rounded(value: float) -> float:
-    """Six digits: readable, and the same on nodes whose exp() differs in its last bit."""
-    return float(f"{value:.6g}")
+def _random(config: RandomConfig, found: Sequence[Distribution], others: Point, number: int) -> Point:
+    """Settings of the distributions at one point."""
+    drawn = distributions.at_random(config.seed, number, found, dict(values_of(others)))
+    return tuple(Setting(key, value, ("sweep", "random", "distributions", key)) for key, value in drawn.items())
 
 
-def _uniform(low: float, high: float, u: float) -> float:
-    return _rounded(low + (high - low) * u)
-
-
-def _log_uniform(low: float, high: float, u: float) -> float:
-    return _rounded(low * (high / low) ** u)
-
-
-def _integer(low: float, high: float, u: float) -> float:
-    return int(low) + math.floor((high + 1 - low) * u)
-
-
-def _log_integer(low: float, high: float, u: float) -> float:
-    return min(int(high), math.floor(_log_uniform(low, high + 1, u)))
-
-
-_RANGES: dict[str, Callable[[float, float, float], float]] = {
-    "uniform": _uniform,
-    "log_uniform": _log_uniform,
-    "integer": _integer,
-    "log_integer": _log_integer,
-}
-
-
-def _random(config: RandomConfig | None) -> list[list[Point]]:
-    if config is None:
+def space(sweep: SweepConfig) -> list[Distribution]:
+    """The distributions of the file, checked against the rest of `sweep:`. Raises Problem, its path relative to it."""
+    if sweep.random is None:
         return []
-    if not config.distributions:
+    if not sweep.random.distributions:
         raise Problem("needs `distributions`, such as {optimizer.lr: {log_uniform: [1e-4, 1e-2]}}", ("random",))
-    draws = {key: _draw_function(key, kind) for key, kind in config.distributions.items()}
-    return [
-        [
-            tuple(
-                # A generator of its own for each draw: a larger count, or another key, leaves all others as they were.
-                Setting(
-                    key,
-                    draw(random.Random(f"{config.seed}/{key}/{i}").random()),
-                    ("sweep", "random", "distributions", key),
-                )
-                for key, draw in draws.items()
-            )
-            for i in range(config.count)
-        ]
-    ]
+    found = distributions.read(sweep.random.distributions)
+    fixed: dict[str, list[Any]] = {}
+    for part in _fixed(sweep):
+        for point in part:
+            for key, value in values_of(point):
+                fixed.setdefault(key, []).append(value)
+    distributions.check_conditions(found, fixed)
+    for part in _fixed(sweep):
+        _check_disjoint(
+            [part, [tuple(Setting(d.key, d.values[0], ("sweep", "random", "distributions", d.key)) for d in found)]]
+        )
+    return found
 
 
-def _draw_function(key: str, distribution: dict[str, Any]) -> Callable[[float], Any]:
-    place = ("random", "distributions", key)
-    names = [*_RANGES, "choice"]
-    if len(distribution) != 1:
-        raise Problem(f"must be one of {', '.join(names)} with its values, such as {{uniform: [0, 1]}}", place)
-    ((name, values),) = distribution.items()
-    if name == "choice":
-        if not isinstance(values, list) or not values:
-            raise Problem("choice needs a list of at least one value", place)
-        return lambda u: values[int(u * len(values))]
-    if name not in _RANGES:
-        raise Problem(f"unknown distribution {name!r}{nearest(name, names)}", place)
-    low, high = _bounds(name, values, place)
-    return lambda u: _RANGES[name](low, high, u)
-
-
-def _bounds(name: str, values: Any, place: tuple[str, ...]) -> tuple[float, float]:
-    numbers = isinstance(values, list) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-    if not numbers or len(values) != 2 or not values[0] < values[1]:
-        raise Problem(f"{name} needs [low, high] with low < high, not {values!r}", place)
-    if name.startswith("log") and values[0] <= 0:
-        raise Problem(f"{name} needs a low above 0, not {values[0]}", place)
-    if name.endswith("integer") and not all(isinstance(v, int) for v in values):
-        raise Problem(f"{name} needs whole numbers, not {values!r}", place)
-    return values[0], values[1]
+def values_of(point: Point) -> list[tuple[str, Any]]:
+    """Dotted keys of single settings, with their values."""
+    pairs: list[tuple[str, Any]] = []
+    for setting in point:
+        whole = isinstance(setting.value, Mapping) and setting.value
+        pairs += flatten(setting.value, f"{setting.key}.").items() if whole else [(setting.key, setting.value)]
+    return pairs

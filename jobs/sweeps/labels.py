@@ -11,11 +11,14 @@ from typing import Any
 _SPEECHLESS = frozenset({"name"})
 
 
-def labels(configs: Sequence[Mapping[str, Any]], varied: Sequence[str], always: str = "") -> list[dict[str, str]]:
-    """For each run the varied settings that tell it from the others. always: a key that is shown in any case.
+def labels(
+    configs: Sequence[Mapping[str, Any]], varied: Sequence[str], always: Sequence[str] = ()
+) -> list[dict[str, str]]:
+    """For each run the varied settings that tell it from the others. always: keys that are shown in any case.
 
     varied: dotted keys, most telling first. A key that tells no more than those before it (the learning rate that goes
     with each optimizer) is left out.
+    searched: not all runs are known yet, and any of the settings may differ.
     """
     columns: dict[str, list[str]] = {}
     rows: list[tuple[str, ...]] = [()] * len(configs)
@@ -24,7 +27,7 @@ def labels(configs: Sequence[Mapping[str, Any]], varied: Sequence[str], always: 
         column = [_text(_at(config, key)) for config in configs]
         finer = [(*row, value) for row, value in zip(rows, column, strict=True)]
         count = len(set(finer))
-        if count > distinct or key == always:
+        if count > distinct or key in always:
             columns[key], rows, distinct = column, finer, count
     names = _short(list(columns))
     return [dict(zip(names, row, strict=True)) for row in rows]

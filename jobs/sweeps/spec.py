@@ -16,6 +16,7 @@ from terry.cluster.config.yaml_file import Problem, Where
 from terry.cluster.core.model import DeviceKind, Resources, RetryPolicy
 from terry.data_prep.config import DatasetConfig
 from terry.jobs.sweeps.command import COMMAND, check_command, read_command, read_environment, read_metrics
+from terry.jobs.sweeps.search import SearchConfig
 from terry.jobs.sweeps.seed_list import read_seeds
 from terry.models.averages import Average, Weighting
 from terry.models.config import ModelConfig, OptimizerConfig, TrainingConfig
@@ -300,6 +301,8 @@ def _distribution(values: Any, path: Where) -> dict[str, Any]:
     if isinstance(given.get("choice"), list):
         key, choices = str(path[-1]), values["choice"]
         given["choice"] = [_setting(value, key, (*path, "choice", i)) for i, value in enumerate(choices)]
+    if "when" in given:
+        given["when"] = _query(values["when"], (*path, "when"))
     _kind(str(path[-1]), path)
     return given
 
@@ -320,10 +323,15 @@ Queries = list[Annotated[dict[str, Any], Reads(_query)]]
 class RandomConfig:
     """`sweep.random`: points drawn from distributions."""
 
-    count: CountFrom1 = 10  #: points
+    count: CountFrom1 | None = None  #: points; left out: 10
     seed: int = 1  #: the same seed gives the same points; a larger count only adds some
-    #: key: {uniform: [low, high]}, ...
+    #: key: {uniform: [low, high]}, ...; with `when: {other.key: value}` only beside that value
     distributions: dict[str, Annotated[dict[str, Any], Reads(_distribution)]] = field(default_factory=dict)
+
+    @property
+    def points(self) -> int:
+        """How many are drawn."""
+        return 10 if self.count is None else self.count
 
 
 def _none() -> list[dict[str, Any]]:
@@ -339,9 +347,25 @@ class SweepConfig:
     list: Points = field(default_factory=_none)  #: the points, one by one
     random: RandomConfig | None = None  #: points drawn from distributions
     exclude: Queries = field(default_factory=_none)  #: points that match all keys of an entry are left out
+    search: SearchConfig | None = None  #: points chosen by what came of earlier ones, from the same distributions
     halving: HalvingConfig | None = None  #: poor runs end early; left out: every run goes to its end
 
     BELOW: ClassVar = "sweep.grid."  #: where a setting of the run belongs that people write right below `sweep:`
+
+    def __post_init__(self) -> None:
+        if self.search is None:
+            return
+        if self.random is None or not self.random.distributions:
+            raise ValueError(
+                "search needs distributions to choose from, such as "
+                "random: {distributions: {optimizer.lr: {log_uniform: [1e-4, 1e-1]}}}"
+            )
+        if self.random.count is not None:
+            raise ValueError("random.count does nothing beside `search:`; search.trials says how many")
+        if self.random.seed != 1:
+            raise ValueError("random.seed does nothing beside `search:`; search.seed does")
+        if self.exclude:
+            raise ValueError("exclude does not go with `search:`; `when:` of a distribution leaves a setting out")
 
 
 class EvaluatedSplit(StrEnum):

@@ -28,7 +28,7 @@ from terry.cluster.errors import UserError, nearest
 from terry.cluster.files.paths import check_name
 from terry.data_prep.config import DatasetConfig
 from terry.data_prep.config import validate as validate_dataset
-from terry.jobs.sweeps import axes, inputs, rungs, seeds
+from terry.jobs.sweeps import axes, inputs, rungs, searched, seeds
 from terry.jobs.sweeps.axes import Point
 from terry.jobs.sweeps.command import code_hash
 from terry.jobs.sweeps.idle import check_idle
@@ -36,6 +36,7 @@ from terry.jobs.sweeps.interpolation import Interpolation, has_open
 from terry.jobs.sweeps.overrides import Override
 from terry.jobs.sweeps.parameters import require_plain
 from terry.jobs.sweeps.query import Exclusions, look_up
+from terry.jobs.sweeps.searched import Searched
 from terry.jobs.sweeps.spec import (
     TRAIN,
     UNIDENTIFYING,
@@ -75,6 +76,7 @@ class Sweep:
     notices: list[str] = field(default_factory=list)  #: what the author may want to know; no errors
     expander: Expander
     seed_key: str = ""  #: the setting that `seeds:` of the file sets; empty where it has none
+    search: Searched | None = None  #: its runs are chosen one after another; `runs` are those that are known
 
     def dataset_identity(self, name: str) -> str:
         """sha256 of what decides a data set's content, as far as the file says it."""
@@ -109,8 +111,17 @@ def read_sweep(path: Path) -> tuple[Document, bytes]:
     return parse(content, str(path)), content
 
 
-def expand(document: Document, overrides: Iterable[str], code_hash: Callable[[str], str] = lambda _: "") -> Sweep:
-    """The same for a sweep that was read already, or that never was a file."""
+def expand(
+    document: Document,
+    overrides: Iterable[str],
+    code_hash: Callable[[str], str] = lambda _: "",
+    *,
+    look: bool = True,
+) -> Sweep:
+    """The same for a sweep that was read already, or that never was a file.
+
+    look: whether the files that data sets are made of are there.
+    """
     if not isinstance(document.value, dict):
         raise document.error("is not a sweep file: it must be a mapping with `name:` and `run:`", ())
     given = [Override.parse(text) for text in overrides]
@@ -120,14 +131,16 @@ def expand(document: Document, overrides: Iterable[str], code_hash: Callable[[st
     errors = Errors(document, given)
     with errors.at():
         file = typed(document.value, SweepFile)
-    return _expand(document, file, errors, code_hash)
+    return _expand(document, file, errors, code_hash, look=look)
 
 
-def _expand(document: Document, file: Mapping[str, Any], errors: Errors, code_hash: Callable[[str], str]) -> Sweep:
+def _expand(
+    document: Document, file: Mapping[str, Any], errors: Errors, code_hash: Callable[[str], str], *, look: bool
+) -> Sweep:
     """Runs of a file whose values are typed."""
     name = _name(document, file.get("name"))
     interpolation = Interpolation(document)
-    datasets = _datasets(document, errors, file.get("datasets", {}), interpolation)
+    datasets = _datasets(document, errors, file.get("datasets", {}), interpolation, look=look)
     with errors.at("sweep"):
         if document.value.get("sweep") and "grid" in document.value["sweep"] and not file["sweep"]["grid"]:
             text = "an empty grid varies nothing; name a setting and its values, or leave the key out"
@@ -139,10 +152,14 @@ def _expand(document: Document, file: Mapping[str, Any], errors: Errors, code_ha
     planned = Sweep(name=name, document=document, datasets=datasets, runs=[], ensembles=asked, expander=expander)
     planned.notices += words_of_old(document)
     with errors.at("sweep"):
-        _fill(planned, _points(planned, sweep, file), sweep.exclude)
-        planned.notices += seeds.in_words(
-            file.get("seeds"), [run.point for run in planned.runs], planned.seed_key, sweep.halving
-        )
+        if sweep.search is None:
+            _fill(planned, _points(planned, sweep, file), sweep.exclude)
+            planned.notices += seeds.in_words(
+                file.get("seeds"), [run.point for run in planned.runs], planned.seed_key, sweep.halving
+            )
+        else:
+            planned.search = searched.read(sweep, sweep.search, refused_beside={"seeds", "ensembles"} & file.keys())
+            planned.runs = [expander.run(point) for point in planned.search.ends()]
         if sweep.halving is not None:
             typed_runs = [run.typed for run in planned.runs]
             planned.notices += rungs.explain(sweep.halving, typed_runs, planned.ensembles)
@@ -226,7 +243,7 @@ def _name(document: Document, name: str | None) -> str:
 
 
 def _datasets(
-    document: Document, errors: Errors, entries: Mapping[str, Any], interpolation: Interpolation
+    document: Document, errors: Errors, entries: Mapping[str, Any], interpolation: Interpolation, *, look: bool
 ) -> dict[str, DatasetConfig]:
     datasets: dict[str, DatasetConfig] = {}
     with errors.at("datasets"):
@@ -241,7 +258,8 @@ def _datasets(
                 raise
             except ValueError as error:
                 raise Problem(str(error), (name,)) from None
-            inputs.check(datasets[name], document.folder, (name,))
+            if look:
+                inputs.check(datasets[name], document.folder, (name,))
     return datasets
 
 

@@ -30,24 +30,37 @@ _FIRST_VIEW_S = 0.5
 _IDLE_S = 2.0
 
 
-def show(source: ViewSource, ask: Callable[[Request], str], until_done: Collection[str] | None = None) -> View | None:
+def show(
+    source: ViewSource,
+    ask: Callable[[Request], str],
+    until_done: Collection[str] | None = None,
+    *,
+    more_to_come: Callable[[], bool] = lambda: False,
+) -> View | None:
     """Show the dashboard until somebody leaves it, or these jobs have ended. Returns the last View.
 
     ask: sends a request that was confirmed, and says what came of it.
+    more_to_come: asked once they have ended; True where others are to be waited for.
     """
     with opened() as terminal:
         feed = Feed(source, terminal.wake)
         feed.start()
         try:
-            return _Dashboard(terminal, feed, ask, until_done).run()
+            return _Dashboard(terminal, feed, ask, until_done, more_to_come).run()
         finally:
             feed.end()
 
 
 class _Dashboard:
     def __init__(
-        self, terminal: Terminal, feed: Feed, ask: Callable[[Request], str], until_done: Collection[str] | None
+        self,
+        terminal: Terminal,
+        feed: Feed,
+        ask: Callable[[Request], str],
+        until_done: Collection[str] | None,
+        more_to_come: Callable[[], bool],
     ) -> None:
+        self._more_to_come = more_to_come
         self._terminal = terminal
         self._feed = feed
         self._ask = ask
@@ -85,7 +98,7 @@ class _Dashboard:
         if self._until_done is None:
             return False
         ends = [job.state.is_final for job in view.jobs if job.id in self._until_done]
-        return len(ends) == len(self._until_done) and all(ends)
+        return len(ends) == len(self._until_done) and all(ends) and not self._more_to_come()
 
     def _size(self) -> Size:
         return Size(*self._terminal.size)

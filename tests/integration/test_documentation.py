@@ -14,6 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [
     "first.md",
     "how-to/sweep.md",
+    "how-to/search.md",
     "how-to/own-training.md",
     "how-to/programs.md",
     "how-to/import.md",

@@ -23,7 +23,7 @@ def test_a_sweep_is_paused_frees_its_device_and_goes_on(place: UnderFire) -> Non
     running = [job["id"] for job in place.until_training("pause")]
     place.run("pause", "pause")
     place.until(lambda: all(r.state in {JobState.HELD, JobState.COMPLETED} for r in records(place, "pause")))
-    assert len(place.job_processes()) == 1, "the forkserver alone"
+    assert not place.at_work()
     assert any(place.ends(job)[-1] is EndReason.PAUSED for job in running)
     place.run("resume", "pause")
     place.finish("pause")
@@ -70,7 +70,7 @@ def test_a_full_disk_holds_jobs_and_stops_nothing_for_good(place: UnderFire, dis
     epoch = place.state().epoch
     disk.fill()
     try:
-        place.until(lambda: len(place.job_processes()) <= 1)  # no job could go on
+        place.until(lambda: not place.at_work())  # no job could go on
         place.state()  # what stands in the journal is whole
         told = place.run("cancel", "full", check=False).stderr
         assert told.startswith(f"error: {place.workspace.inbox}/tmp/"), "people are told where"

@@ -33,7 +33,7 @@ def check(place: UnderFire, name: str, reference: dict[str, str]) -> None:
     place.finish(name)
     place.assert_each_done_once(name)
     assert place.weights(name) == reference
-    place.until(lambda: len(place.job_processes()) == 1)  # the forkserver alone
+    place.until(lambda: not place.at_work())  # the forkservers alone
 
 
 def test_jobs_that_segfault_again_and_again_end_with_the_same_weights(

@@ -144,8 +144,12 @@ class UnderFire:
         """Forkservers and jobs."""
         return with_environment_prefix(AGENT_VARIABLE, f"{self.workspace.id}/")
 
+    def at_work(self) -> list[Process]:
+        """Processes of jobs: without the forkservers, and what draws pictures."""
+        return [p for p in self.job_processes() if _runs(p, "")]
+
     def forkserver(self) -> Process:
-        """The forkserver: the one whose parent is the agent."""
+        """A forkserver: one whose parent is the agent. With it the other one ends."""
         agent = self.actor("AgentActor").pid
 
         def child() -> Process | None:
@@ -234,9 +238,9 @@ def _parent(pid: int) -> int:
 
 
 def _runs(process: Process, job: str) -> bool:
-    """True for the process that runs the job: it holds the attempt's stdout.log."""
+    """True for the process that runs the job, or any: it holds the attempt's stdout.log."""
     try:
-        return f"/runs/{job}/attempts/" in str(Path(f"/proc/{process.pid}/fd/1").readlink())
+        return (f"/runs/{job}/attempts/" if job else "/attempts/") in str(Path(f"/proc/{process.pid}/fd/1").readlink())
     except OSError:
         return False
 

@@ -318,7 +318,7 @@ class _Preparation:
         files[REPORT_NAME] = write_file(folder, REPORT_NAME, encode(report))
         manifest = self._manifest(key, entries, vocabulary, written, files, rate)
         write_file(folder, MANIFEST_NAME, encode(manifest))
-        shutil.rmtree(work)
+        shutil.rmtree(work, onerror=_unless_gone)
         return manifest, report
 
     def _check_unchanged(self) -> None:
@@ -374,3 +374,10 @@ class _Preparation:
             licence=self._config.licence,
             embedding_rate=rate,
         )
+
+
+def _unless_gone(function: object, path: object, error: tuple[type[BaseException], BaseException, object]) -> None:
+    """What is gone is gone: a file server whose answer was lost is asked again, and says that it is not there."""
+    del function, path
+    if not isinstance(error[1], FileNotFoundError):
+        raise error[1]

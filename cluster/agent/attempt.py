@@ -195,8 +195,12 @@ class AgentJob:
             self._signal(signal.SIGCONT)  # a stopped process could not leave
 
     def was_away(self, away_s: float) -> None:
-        """Nobody looked after it for so long: what it has said since is not heard yet, so it has as much more time."""
+        """Nobody looked after it for so long: what it has said since is not heard yet, so it has as much more time.
+
+        Of its time limit, too: most often the whole machine stood still, and the job with it.
+        """
         self._moved += away_s
+        self._started += away_s
         if self._kill_at is not None:
             self._kill_at += away_s
 

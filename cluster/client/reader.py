@@ -18,6 +18,7 @@ from terry.cluster.core.state import State, heir
 from terry.cluster.core.state_machine import apply
 from terry.cluster.errors import InvalidTransition, JournalDamaged, UserError
 from terry.cluster.files import lease, live, origin, store
+from terry.cluster.files.durable import read_bytes
 from terry.cluster.files.journal import read, segments
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host import clock
@@ -289,7 +290,7 @@ def _waiting(job: Job) -> JobRecord:
 
 def _decode(path: Path, kind: type[_Info]) -> _Info:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(read_bytes(path), type=kind)
     except FileNotFoundError:
         return kind()
     except msgspec.MsgspecError as error:

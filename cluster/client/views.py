@@ -12,6 +12,7 @@ import msgspec
 from terry.cluster.agent import evidence
 from terry.cluster.client.reader import Reader
 from terry.cluster.core.model import AttemptEnd, JobRecord
+from terry.cluster.files.durable import read_bytes
 from terry.cluster.files.paths import AttemptFolder
 from terry.cluster.host.clock import now
 from terry.logs.text.story import AttemptEvidence, Story, advice
@@ -66,7 +67,7 @@ def submit_command(reader: Reader, record: JobRecord) -> str:
 def _evidence(folder: AttemptFolder) -> AttemptEvidence:
     """What one attempt's folder holds."""
     try:
-        end = msgspec.json.decode(folder.exit.read_bytes(), type=AttemptEnd)
+        end = msgspec.json.decode(read_bytes(folder.exit), type=AttemptEnd)
     except (FileNotFoundError, msgspec.MsgspecError):
         end = None
     error = evidence.read_error(folder)

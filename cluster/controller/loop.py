@@ -28,7 +28,7 @@ from terry.cluster.files.inbox import Letter
 from terry.cluster.files.live import LiveWriter
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.files.store import Snapshots, load
-from terry.cluster.host.clock import Pace
+from terry.cluster.host.clock import Pace, Steady
 from terry.cluster.ports import Clock, DevicePool, LaunchOrder, NodeDied
 from terry.cluster.scheduling.demand import IdleWatch
 from terry.cluster.scheduling.plan import Policy, plan
@@ -90,6 +90,7 @@ class Controller:
         self._tidies = Pace(TIDY_S)
         self._tells = Pace(TELL_NEED_S)
         self._idle = IdleWatch()
+        self._steady = Steady(self._clock.now(), self._clock.monotonic())
         self._calls = calls
         self._resources = ExitStack()
         self._commands: list[Command] = []
@@ -359,7 +360,8 @@ class Controller:
         if not self._pool.borrows or self._ending:
             return
         if self._tells.due(self._clock.monotonic()):
-            self._pool.need(self._idle.need(self.state, now, self._policy_now()))
+            steady = self._steady.at(self._clock.monotonic())
+            self._pool.need(self._idle.need(self.state, now, self._policy_now(), steady))
 
     def _silent_deaths(self) -> list[NodeDied]:
         """Nodes that died while no controller was there to hear of it, with jobs on them. Asked for now and then."""

@@ -14,6 +14,7 @@ from terry.cluster.core import events as e
 from terry.cluster.core.events import Command, Event, Launch, Stop
 from terry.cluster.core.model import AttemptEnd, EndReason, JobRecord, JobState, StopGoal
 from terry.cluster.core.state import State
+from terry.cluster.files.durable import read_bytes
 from terry.cluster.files.paths import WorkspacePaths
 
 _log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def _node_died(
 def read_end(path: Path) -> AttemptEnd | None:
     """How an attempt ended, by its agent's exit.json; None where there is none that can be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=AttemptEnd)
+        return msgspec.json.decode(read_bytes(path), type=AttemptEnd)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:

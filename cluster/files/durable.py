@@ -7,6 +7,7 @@ process between any two of them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -17,6 +18,8 @@ from typing import Any
 
 import msgspec
 
+#: A file that is replaced more often than this while it is read is given up.
+_READS = 8
 _TEMPORARY = re.compile(r"\..+\.[0-9]+-[0-9a-f]{8}\.tmp")
 
 
@@ -89,6 +92,45 @@ def opened(path: Path, flags: int, mode: int = 0o600, calls: Calls = SYSTEM) -> 
     calls.close(descriptor)
 
 
+def read_bytes(path: Path) -> bytes:
+    """All of a file that others replace at any time. On NFS one that was replaced while it is read is ESTALE: again."""
+    for _ in range(_READS):
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return path.read_bytes()
+
+
+def rename(source: Path, target: Path, calls: Calls = SYSTEM, *, content: bytes | None = None) -> None:
+    """Rename. A file server whose answer was lost is asked again, and then says ENOENT: what is done is done.
+
+    content: of the source, where the target may have been there before.
+    """
+    before = source.lstat()
+    try:
+        calls.rename(source, target)
+    except FileNotFoundError:
+        if not (_is_there(target, before) if content is None else _says(target, content)):
+            raise
+
+
+def _is_there(path: Path, wanted: os.stat_result) -> bool:
+    try:
+        with opened(path, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:  # asks the server, as stat may not
+            return os.path.samestat(os.fstat(descriptor), wanted)
+    except OSError:
+        return False
+
+
+def _says(path: Path, content: bytes) -> bool:
+    try:
+        return read_bytes(path) == content
+    except OSError:
+        return False
+
+
 def fsync_folder(folder: Path, calls: Calls = SYSTEM) -> None:
     """Make the names in `folder` durable."""
     with opened(folder, os.O_RDONLY | os.O_DIRECTORY, calls=calls) as descriptor:
@@ -115,7 +157,7 @@ def write_bytes(path: Path, data: bytes, mode: int | None = None, calls: Calls =
             write_all(descriptor, data, calls)
             if sync:
                 calls.fsync(descriptor)
-        calls.rename(temporary, path)
+        rename(temporary, path, calls, content=data)
     except BaseException as error:
         with contextlib.suppress(OSError):
             calls.unlink(temporary)
@@ -160,7 +202,7 @@ def publish_folder(temporary: Path, final: Path, calls: Calls = SYSTEM) -> None:
     """
     _fsync_tree(temporary, calls)
     try:
-        calls.rename(temporary, final)
+        rename(temporary, final, calls)
     except OSError as error:
         if final.exists():
             raise FileExistsError(f"{final} exists already") from error

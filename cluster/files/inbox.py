@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from terry.cluster.files.durable import SYSTEM, Calls, fsync_folder, make_folder, write_bytes
+from terry.cluster.files.durable import SYSTEM, Calls, fsync_folder, make_folder, rename, write_bytes
 from terry.cluster.files.paths import WorkspacePaths
 
 #: Messages that were acted on are kept so long (seconds), for people who look for what happened.
@@ -174,7 +174,7 @@ def send(workspace: WorkspacePaths, message: Message, calls: Calls = SYSTEM) -> 
     write_bytes(written, msgspec.json.encode(message), calls=calls)
     path = workspace.inbox / "new" / name
     try:
-        calls.rename(written, path)
+        rename(written, path, calls)
     except OSError:
         with contextlib.suppress(OSError):
             calls.unlink(written)

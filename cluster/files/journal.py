@@ -21,7 +21,16 @@ from pathlib import Path
 
 from terry.cluster.core.events import BadLine, Entry, Event, UnknownLine, decode_line, encode_line, read_line
 from terry.cluster.errors import JournalDamaged, WorkspaceNewer
-from terry.cluster.files.durable import SYSTEM, Calls, fsync_folder, inherited_mode, make_folder, opened, write_all
+from terry.cluster.files.durable import (
+    SYSTEM,
+    Calls,
+    fsync_folder,
+    inherited_mode,
+    make_folder,
+    opened,
+    read_bytes,
+    write_all,
+)
 
 #: A segment that has grown beyond this is closed.
 SEGMENT_BYTES = 16 * 1024 * 1024
@@ -170,7 +179,7 @@ def epoch_at(folder: Path, seq: int) -> int | None:
         if first > seq:
             continue
         with contextlib.suppress(FileNotFoundError):  # pruned meanwhile
-            for line in reversed(path.read_bytes().split(b"\n")[: seq - first + 1]):
+            for line in reversed(read_bytes(path).split(b"\n")[: seq - first + 1]):
                 with contextlib.suppress(BadLine, UnknownLine):
                     return decode_line(line).epoch
     return None
@@ -178,7 +187,7 @@ def epoch_at(folder: Path, seq: int) -> int | None:
 
 def _read_segment(path: Path, first: int, end: int | None) -> Iterator[Entry]:
     """Entries of one segment, up to `end` (not included). The newest segment has no `end` and may have a torn tail."""
-    *lines, _ = path.read_bytes().split(b"\n")
+    *lines, _ = read_bytes(path).split(b"\n")
     seq = at = first
     commit: list[Entry] = []  # of the one that is being read
     for number, text in enumerate(lines, 1):
@@ -224,7 +233,7 @@ def _repair(first: int, path: Path, calls: Calls) -> int:
     seq = first - 1
     for entry in _read_segment(path, first, None):
         seq = entry.seq
-    data = path.read_bytes()
+    data = read_bytes(path)
     torn = data.split(b"\n", seq - first + 1)[-1]
     if torn:
         _log.warning("%s: cut off a torn last commit of %d bytes: %r", path, len(torn), torn.strip(b"\0")[:200])

@@ -28,13 +28,25 @@ import msgspec
 
 from terry.cluster.errors import LostLease
 from terry.cluster.files import origin
-from terry.cluster.files.durable import SYSTEM, Calls, inherited_mode, make_folder, opened, write_all, write_json
+from terry.cluster.files.durable import (
+    SYSTEM,
+    Calls,
+    inherited_mode,
+    make_folder,
+    opened,
+    read_bytes,
+    write_all,
+    write_json,
+)
 from terry.cluster.files.paths import WorkspacePaths
 
 #: A controller of another node that was not seen to change its lease for so long (seconds) is dead.
 DEAD_AFTER_S = 20.0
 #: So many epochs are kept on disk: the newest is all that counts.
 _KEPT_EPOCHS = 3
+#: Where it is not there though there was a controller, it is looked for so often, with such pauses (seconds): SMB's
+#: clients remember for a second that a name was not there.
+_LOOKS, _LOOK_AGAIN_S = 33, 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -151,12 +163,24 @@ def read(workspace: WorkspacePaths) -> Lease | None:
 
 def _read(workspace: WorkspacePaths) -> Lease | None:
     try:
-        return msgspec.json.decode(workspace.lease.read_bytes(), type=Lease)
+        return msgspec.json.decode(_bytes(workspace), type=Lease)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:
         _log.warning("%s is unreadable and is taken as absent: %s", workspace.lease, error)
         return None
+
+
+def _bytes(workspace: WorkspacePaths) -> bytes:
+    """The file's; on SMB it is away for a moment whenever it is replaced, though a controller has run."""
+    for _ in range(_LOOKS):
+        try:
+            return read_bytes(workspace.lease)
+        except FileNotFoundError:
+            if not newest_epoch(workspace):
+                raise
+        time.sleep(_LOOK_AGAIN_S)
+    return read_bytes(workspace.lease)
 
 
 class HeldLease:

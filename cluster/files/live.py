@@ -12,8 +12,9 @@ from terry.cluster.core.model import DeviceRecord, DeviceUse, Progress
 from terry.cluster.core.policy import Policy
 from terry.cluster.core.state import State
 from terry.cluster.files import origin
-from terry.cluster.files.durable import write_json
+from terry.cluster.files.durable import read_bytes, write_json
 from terry.cluster.files.paths import WorkspacePaths
+from terry.cluster.host.clock import Steady
 from terry.cluster.scheduling.demand import DeviceLoad, IdleWatch, WaitingJobs, waiting_jobs
 
 #: Written at most so often, and at least so often even if nothing changed.
@@ -32,6 +33,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     uses: tuple[DeviceUse, ...] = ()
     waiting: tuple[WaitingJobs, ...] = ()
     loads: tuple[DeviceLoad, ...] = ()
+    steady: datetime | None = None  #: `time` by the clock of `loads`, which nobody sets; None: an earlier version's
 
 
 class LiveWriter:
@@ -45,6 +47,7 @@ class LiveWriter:
         self._written_at: float | None = None
         self._changed = True
         self._idle = IdleWatch()
+        self._steady: Steady | None = None
         self._seq = 0
 
     def update(self, progress: Progress) -> None:
@@ -74,6 +77,8 @@ class LiveWriter:
         age = LONGEST_S if self._written_at is None else monotonic - self._written_at
         if age < SHORTEST_S or (age < LONGEST_S and not self._changed):
             return
+        self._steady = self._steady or Steady(now, monotonic)
+        steady = self._steady.at(monotonic)
         live = Live(
             time=now,
             epoch=self._epoch,
@@ -81,7 +86,8 @@ class LiveWriter:
             devices=tuple(state.devices.values()),
             uses=tuple(self._uses.values()),
             waiting=waiting_jobs(state, now, policy or Policy()),
-            loads=self._idle.look(state, now),
+            loads=self._idle.look(state, steady),
+            steady=steady,
         )
         self._written_at, self._changed, self._seq = monotonic, False, state.seq
         try:
@@ -95,6 +101,6 @@ def read(workspace: WorkspacePaths) -> Live | None:
     if origin.is_copy(workspace):
         return None
     try:
-        return msgspec.json.decode(workspace.live.read_bytes(), type=Live)
+        return msgspec.json.decode(read_bytes(workspace.live), type=Live)
     except (FileNotFoundError, msgspec.DecodeError):
         return None

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from terry.cluster.files.durable import SYSTEM, Calls, write_json
+from terry.cluster.files.durable import SYSTEM, Calls, read_bytes, write_json
 from terry.cluster.files.paths import WorkspacePaths
 
 
@@ -44,7 +44,7 @@ class Standing(StrEnum):
 def read(workspace: WorkspacePaths) -> Origin | None:
     """What workspace.json says; None where there is none that can be read."""
     with contextlib.suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode(workspace.origin.read_bytes(), type=Origin)
+        return msgspec.json.decode(read_bytes(workspace.origin), type=Origin)
     return None
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from terry.cluster.files.durable import SYSTEM, Calls, fsync_folder
+from terry.cluster.files.durable import SYSTEM, Calls, fsync_folder, read_bytes, rename
 from terry.cluster.files.paths import Run
 
 _log = logging.getLogger(__name__)
@@ -35,14 +35,14 @@ class _Launch(msgspec.Struct):
 def identity_of(run: Run) -> str:
     """Identity of the run whose folder this is, by its spec.yaml, else by its attempts; empty where none tells."""
     try:
-        found = _IN_SPEC.search(run.spec.read_bytes())
+        found = _IN_SPEC.search(read_bytes(run.spec))
         if found:
             return found[1].decode()
     except (FileNotFoundError, NotADirectoryError):
         pass
     for _, attempt in reversed(run.attempts()):
         try:
-            identity = msgspec.json.decode(attempt.launch.read_bytes(), type=_Launch).order.identity
+            identity = msgspec.json.decode(read_bytes(attempt.launch), type=_Launch).order.identity
         except (FileNotFoundError, msgspec.MsgspecError):  # it died before, or an earlier version wrote it
             continue
         if identity:
@@ -71,7 +71,7 @@ def claim(run: Run, identity: str, calls: Calls = SYSTEM, former: Collection[str
         aside = run.root.with_name(f"{run.root.name}{ASIDE}{other[:8]}" + (f"-{number}" if number > 1 else ""))
         if os.path.lexists(aside):
             continue
-        calls.rename(run.root, aside)
+        rename(run.root, aside, calls)
         fsync_folder(run.root.parent, calls)
         _log.warning("%s was the folder of another run (%s) and is now %s", run.root, other[:8], aside.name)
         return str(aside)

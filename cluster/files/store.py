@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from terry.cluster.core.state_document import BadSnapshot, UnknownSnapshot, from_snapshot, to_snapshot
 from terry.cluster.core.state_machine import State, apply
 from terry.cluster.errors import JournalDamaged, UserError, WorkspaceNewer
-from terry.cluster.files.durable import SYSTEM, Calls, write_bytes
+from terry.cluster.files.durable import SYSTEM, Calls, read_bytes, write_bytes
 from terry.cluster.files.journal import Journal, epoch_at, read
 from terry.cluster.files.paths import WorkspacePaths
 
@@ -71,7 +71,7 @@ def _load(workspace: WorkspacePaths, until: int | None = None) -> State:
 def _from_snapshots(workspace: WorkspacePaths) -> State:
     for _, path in reversed(workspace.snapshots()):
         try:
-            state = from_snapshot(path.read_bytes())
+            state = from_snapshot(read_bytes(path))
         except FileNotFoundError:
             continue
         except UnknownSnapshot as error:

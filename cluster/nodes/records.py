@@ -43,7 +43,7 @@ def reports(workspace: WorkspacePaths) -> dict[str, NodeReport]:
     found = {}
     for path in sorted(workspace.node_reports.glob("*.json")):
         try:
-            report = msgspec.json.decode(path.read_bytes(), type=NodeReport)
+            report = msgspec.json.decode(durable.read_bytes(path), type=NodeReport)
         except (OSError, msgspec.MsgspecError):  # just replaced, or of another version
             continue
         found[report.name] = report
@@ -64,7 +64,7 @@ def write_members(workspace: WorkspacePaths, members: ClusterMembers) -> None:
 def read_members(workspace: WorkspacePaths, incarnation: str) -> frozenset[str] | None:
     """Names of the nodes in this life of the head; None where nothing is known of it yet."""
     try:
-        found = msgspec.json.decode(workspace.members.read_bytes(), type=ClusterMembers)
+        found = msgspec.json.decode(durable.read_bytes(workspace.members), type=ClusterMembers)
     except (OSError, msgspec.MsgspecError):
         return None
     return frozenset(node.name for node in found.nodes) if found.incarnation == incarnation else None

@@ -80,7 +80,7 @@ def read_head(workspace: WorkspacePaths) -> Head | None:
     if origin.is_copy(workspace):
         return None
     try:
-        return msgspec.json.decode(workspace.head.read_bytes(), type=Head)
+        return msgspec.json.decode(durable.read_bytes(workspace.head), type=Head)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
 

@@ -105,12 +105,13 @@ class IdleWatch:
             DeviceLoad(device_id=d.id, free=state.free(d.id), idle_since=since.get((d.id, d.node_id))) for d in online
         )
 
-    def need(self, state: State, now: datetime, policy: Policy) -> Need:
-        """What is needed now."""
+    def need(self, state: State, now: datetime, policy: Policy, steady: datetime | None = None) -> Need:
+        """What is needed now. steady: the same by a clock that nobody sets, for how long something has been idle."""
+        at = now if steady is None else steady
         return Need(
-            time=now,
+            time=at,
             devices=tuple(known.device for known in state.devices.values()),
             waiting=waiting_jobs(state, now, policy),
-            loads=self.look(state, now),
+            loads=self.look(state, at),
             held=frozenset(state.on_device),
         )

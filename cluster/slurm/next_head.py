@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from terry.cluster.files.durable import write_json
+from terry.cluster.files.durable import read_bytes, write_json
 from terry.cluster.files.paths import WorkspacePaths
 
 
@@ -18,7 +18,7 @@ class NextHead(msgspec.Struct, frozen=True, kw_only=True):
 def read(workspace: WorkspacePaths) -> NextHead | None:
     """As the head has recorded it; Slurm may know better. None where nobody is to go on."""
     try:
-        return msgspec.json.decode(workspace.next_head.read_bytes(), type=NextHead)
+        return msgspec.json.decode(read_bytes(workspace.next_head), type=NextHead)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
 
 from terry.cluster.config.nodes import SlurmGroup
 from terry.cluster.files import live
 from terry.cluster.files.paths import WorkspacePaths
+from terry.cluster.host.clock import Steady
 from terry.cluster.nodes.records import reports
 from terry.cluster.ports import ClusterView, NodeReport, NodeState
 from terry.cluster.slurm.commands import SlurmCommands, SlurmError, warning_s
@@ -39,7 +42,7 @@ class _Known:
     job: SlurmJob
     came: bool = False  # it was a node of the cluster
     unwanted: bool = False  # we have ended it, or asked it to end
-    since: datetime = field(default_factory=lambda: datetime.now(UTC))  # it was seen first
+    before: NodeReport | None = None  # what its node had said when it was seen first, in an earlier life
 
 
 @dataclass(slots=True)
@@ -70,13 +73,16 @@ class SlurmNodes:
         self._leaving: dict[str, datetime] = {}
         self._pauses = {group.name: _Pause() for group in self._groups}
         self._asked = -_ASK_EVERY_S
+        self._steady = Steady(datetime.now(UTC), time.monotonic())
+        self._shown: tuple[int, datetime] | None = None
+        self._changed_at, self._trusted = 0.0, False
         self._reported: dict[str, tuple[NodeState, str]] = {}
 
     def reconcile(self, view: ClusterView) -> tuple[NodeReport, ...]:
         """See NodeProvider. Without word from the controller nothing is asked for and nothing let go."""
-        now = datetime.now(UTC)
+        now = self._steady.at(time.monotonic())
         shown = live.read(self._workspace)
-        if shown is None or now - shown.time > _FRESH or not self._is_due(shown):
+        if shown is None or not self._is_fresh(shown) or not self._is_due(shown):
             return ()
         self._asked = time.monotonic()
         try:
@@ -86,7 +92,7 @@ class SlurmNodes:
             self._cancel([*strangers(self._groups, jobs), *self._overdue(now)])
         except SlurmError as error:
             return self._news([self._silent(str(error))])
-        seen = self._seen(jobs, there, shown)
+        seen = self._seen(jobs, there, shown, now)
         for group in self._groups:
             found += self._tend(group, seen, now)
         return self._news(found)
@@ -112,6 +118,14 @@ class SlurmNodes:
     def _is_ours(self, name: str) -> bool:
         return any(in_group(group, name) for group in self._groups)
 
+    def _is_fresh(self, shown: live.Live) -> bool:
+        """It is seen to change. At first its own time must do, which is that of this host's clock."""
+        stamp, monotonic = (shown.epoch, shown.time), time.monotonic()
+        if stamp != self._shown:
+            self._trusted = self._shown is not None or abs(datetime.now(UTC) - shown.time) <= _FRESH
+            self._shown, self._changed_at = stamp, monotonic
+        return self._trusted and monotonic - self._changed_at <= _FRESH.total_seconds()
+
     def _is_due(self, shown: live.Live) -> bool:
         needed = bool(shown.waiting) or bool(self._known) or any(group.least for group in self._groups)
         return needed or time.monotonic() - self._asked >= _ASK_EVERY_S
@@ -121,10 +135,11 @@ class SlurmNodes:
     def _take_in(self, jobs: Sequence[SlurmJob], there: frozenset[str], now: datetime) -> list[NodeReport]:
         """Remember what there is; say what is gone."""
         before, self._known = self._known, {}
+        said = reports(self._workspace)
         for job in jobs:
-            known = before.pop(job.id, None) or _Known(job)
+            known = before.pop(job.id, None) or _Known(job, before=said.get(job.node))
             came = known.came or (job.phase is Phase.RUNNING and job.node in there)
-            self._known[job.id] = _Known(job, came, known.unwanted, known.since)
+            self._known[job.id] = _Known(job, came, known.unwanted, known.before)
             if came:
                 self._pause_of(job.node).length_s = _PAUSE_S
         absent = [job.id for job in jobs if job.phase is Phase.RUNNING and job.node not in there]
@@ -163,12 +178,14 @@ class SlurmNodes:
                 found.append(job_id)
         return found
 
-    def _seen(self, jobs: Sequence[SlurmJob], there: frozenset[str], shown: live.Live) -> Seen:
+    def _seen(self, jobs: Sequence[SlurmJob], there: frozenset[str], shown: live.Live, now: datetime) -> Seen:
+        ahead = now - (shown.steady or shown.time)  # our clock, of the controller's
+        loads = [replace(load, idle_since=load.idle_since and load.idle_since + ahead) for load in shown.loads]
         return Seen(
             jobs=tuple(jobs),
             members=there,
             devices=tuple(known.device for known in shown.devices),
-            loads=shown.loads,
+            loads=tuple(loads),
             waiting=shown.waiting,
             leaving=frozenset(self._leaving),
             absent_since=self._absent_since,
@@ -196,7 +213,7 @@ class SlurmNodes:
     def _coming(self, found: Iterable[_Known]) -> list[NodeReport]:
         """What is said of those that are no nodes yet, but for those that have said themselves that they are."""
         said = reports(self._workspace)
-        silent = [k for k in found if not ((r := said.get(k.job.node)) and r.is_in and r.time and r.time > k.since)]
+        silent = [k for k in found if not ((r := said.get(k.job.node)) and r.is_in and r != k.before)]
         return [_coming(known.job) for known in silent]
 
     def _submit(self, group: SlurmGroup, plan: GroupPlan) -> list[NodeReport]:
@@ -206,7 +223,7 @@ class SlurmNodes:
         for node in plan.submit:
             job = SlurmJob(id=self._slurm.submit(group, node), node=node, phase=Phase.PENDING, state="PENDING")
             _log.info("node %s: asked for, Slurm job %s", node, job.id)
-            self._known[job.id] = _Known(job)
+            self._known[job.id] = _Known(job, before=reports(self._workspace).get(node))
             found.append(_coming(job))
         return found
 

@@ -217,7 +217,7 @@ class Halving:
         assert self._siblings is not None
         for path in sorted((self._folder / "stops" / self._siblings.configuration).glob("[!.]*.json")):
             try:
-                stop = msgspec.json.decode(path.read_bytes(), type=Stop)
+                stop = msgspec.json.decode(durable.read_bytes(path), type=Stop)
             except (FileNotFoundError, msgspec.MsgspecError):
                 continue
             mark = self._marks(stop.verdict.rung).get(path.stem)
@@ -262,7 +262,7 @@ class Halving:
 
     def _read(self, first_attempt: int) -> Decided:
         try:
-            found = msgspec.json.decode(self._file.read_bytes(), type=Decided)
+            found = msgspec.json.decode(durable.read_bytes(self._file), type=Decided)
         except (FileNotFoundError, msgspec.MsgspecError):
             found = None
         return found if found and found.first_attempt >= first_attempt else Decided(first_attempt=first_attempt)
@@ -271,6 +271,6 @@ class Halving:
 def _mark(path: Path) -> Mark | None:
     """None where there is no file, or something else of that name."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Mark)
+        return msgspec.json.decode(durable.read_bytes(path), type=Mark)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None

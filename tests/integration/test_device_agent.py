@@ -248,6 +248,25 @@ def test_another_controller_of_the_same_number_is_not_obeyed(harness: Harness) -
     harness.agent.hello(6, "yesterday's")
 
 
+def test_a_time_limit_does_not_count_while_the_machine_stands_still(harness: Harness) -> None:
+    harness.launch("wait", time_limit_s=60.0)
+    harness.until_step()
+    job, woke = harness.agent._outbox.job(("job-1", 1)), threading.Event()
+    assert job is not None
+
+    def pass_95_s(*, also_for_us: bool) -> None:
+        job._started -= 95.0
+        harness.agent._checked -= 95.0 if also_for_us else 0.0
+        woke.set()
+
+    harness.agent._post(lambda: pass_95_s(also_for_us=True))
+    assert woke.wait(30.0)
+    harness.agent.poll(1, harness.incarnation, 0, 10**9, 1.0)
+    assert job._ended_for is None
+    harness.agent._post(lambda: pass_95_s(also_for_us=False))
+    assert harness.ended().reason is EndReason.TIME_LIMIT, "the machine ran: that is its time"
+
+
 def test_an_agent_that_was_away_itself_does_not_call_its_jobs_hung(harness: Harness) -> None:
     """Both were frozen for 95 s (or the node was in a snapshot): the job has said nothing, and could not."""
     harness.launch("wait", hang_after_s=30.0)

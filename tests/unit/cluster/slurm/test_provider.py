@@ -34,6 +34,7 @@ class World:
         self.slurm = FakeSlurm()
         self.nodes = SlurmNodes(self.workspace, [GROUP], self.slurm)
         self.waiting = 0
+        self.step_s = 0.0  # by which the wall clock was set
         self.idle: dict[str, float | None] = {}  # node -> seconds for which it has been idle; None: busy
 
     def round(self, *, age_s: float = 0.0) -> dict[str, NodeReport]:
@@ -41,7 +42,8 @@ class World:
         now = datetime.now(UTC)
         devices = [Device(id=f"{n}:0", node=n, node_id="x", kind=DeviceKind.GPU, capacity=1.0) for n in self.idle]
         shown = Live(
-            time=now - timedelta(seconds=age_s),
+            time=now - timedelta(seconds=age_s) + timedelta(seconds=self.step_s),
+            steady=now - timedelta(seconds=age_s),
             epoch=1,
             devices=tuple(DeviceRecord(device=device) for device in devices),
             waiting=(WaitingJobs(kind=DeviceKind.GPU, share=1.0, count=self.waiting),) if self.waiting else (),
@@ -117,6 +119,38 @@ def test_old_word_of_the_controller_counts_for_nothing(world: World) -> None:
     world.waiting = 5
     assert world.round(age_s=60.0) == {}
     assert world.asked_for() == []
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, -25.0, 25.0, 3600.0])
+def test_a_clock_that_is_set_lets_no_node_go_and_keeps_none(
+    world: World, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    """The controller's file is by the new time; how long a node was idle is by a clock that nobody sets."""
+    world.slurm.put(SlurmJob(id="8", node="queue-1", phase=Phase.RUNNING))
+    world.idle = {"queue-1": 30.0}
+    world.round()
+    world.step_s = step_s
+    world.round()
+    assert world.slurm.released == []
+    world.idle = {"queue-1": 61.0}
+    world.round()
+    assert world.slurm.released == ["8"]
+
+
+def test_word_that_does_not_change_any_more_counts_for_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(slurm_nodes.time, "monotonic", lambda: clock[0])
+    world.round()
+    stands = world.workspace.live.read_bytes()
+    world.waiting = 1
+    clock[0] += 31.0
+    world.workspace.live.write_bytes(
+        stands.replace(b'"waiting":[]', b'"waiting":[{"kind":"gpu","share":1.0,"count":1}]')
+    )
+    assert world.nodes.reconcile(ClusterView(key=KEY, members=frozenset())) == ()
+    assert world.asked_for() == []
+    world.round()
+    assert world.asked_for() == ["queue-1"]
 
 
 def test_what_slurm_refuses_is_said_and_not_asked_again_at_once(world: World) -> None:

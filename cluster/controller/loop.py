@@ -28,9 +28,9 @@ from terry.cluster.files.inbox import Letter
 from terry.cluster.files.live import LiveWriter
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.files.store import Snapshots, load
-from terry.cluster.host.clock import Pace, Steady
+from terry.cluster.host.clock import Pace
 from terry.cluster.ports import Clock, DevicePool, LaunchOrder, NodeDied
-from terry.cluster.scheduling.demand import IdleWatch
+from terry.cluster.scheduling.demand import IdleWatch, Steady
 from terry.cluster.scheduling.plan import Policy, plan
 
 #: A turn of the loop waits so long (seconds) for reports before it looks into the inbox again.

@@ -14,8 +14,7 @@ from terry.cluster.core.state import State
 from terry.cluster.files import origin
 from terry.cluster.files.durable import read_bytes, write_json
 from terry.cluster.files.paths import WorkspacePaths
-from terry.cluster.host.clock import Steady
-from terry.cluster.scheduling.demand import DeviceLoad, IdleWatch, WaitingJobs, waiting_jobs
+from terry.cluster.scheduling.demand import DeviceLoad, IdleWatch, Steady, WaitingJobs, waiting_jobs
 
 #: Written at most so often, and at least so often even if nothing changed.
 SHORTEST_S, LONGEST_S = 1.0, 5.0

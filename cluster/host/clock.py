@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 
 def now() -> datetime:
@@ -14,17 +14,6 @@ def now() -> datetime:
 def monotonic() -> float:
     """Seconds since some moment, by a clock that nobody sets."""
     return time.monotonic()
-
-
-class Steady:
-    """Times that nobody sets, to be compared with each other: when it was made, and what has passed since."""
-
-    def __init__(self, now: datetime, monotonic: float) -> None:
-        self._zero = now - timedelta(seconds=monotonic)
-
-    def at(self, monotonic: float) -> datetime:
-        """The time of a moment of the monotonic clock (seconds)."""
-        return self._zero + timedelta(seconds=monotonic)
 
 
 class Pace:

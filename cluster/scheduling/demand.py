@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -84,6 +84,17 @@ def _startable(shares: Shares, policy: Policy, demand: Demand, whose: tuple[str,
         shares.place(demand, owner, sweep)
         count += 1
     return count
+
+
+class Steady:
+    """Times that nobody sets, to be compared with each other: when it was made, and what has passed since."""
+
+    def __init__(self, now: datetime, monotonic: float) -> None:
+        self._zero = now - timedelta(seconds=monotonic)
+
+    def at(self, monotonic: float) -> datetime:
+        """The time of a moment of the monotonic clock (seconds)."""
+        return self._zero + timedelta(seconds=monotonic)
 
 
 class IdleWatch:

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from terry.cluster.config.nodes import SlurmGroup
 from terry.cluster.files import live
 from terry.cluster.files.paths import WorkspacePaths
-from terry.cluster.host.clock import Steady
 from terry.cluster.nodes.records import reports
 from terry.cluster.ports import ClusterView, NodeReport, NodeState
+from terry.cluster.scheduling.demand import Steady
 from terry.cluster.slurm.commands import SlurmCommands, SlurmError, warning_s
 from terry.cluster.slurm.plan import HEAD_NODE, GroupPlan, Phase, Seen, SlurmJob, in_group, plan_group, strangers
 

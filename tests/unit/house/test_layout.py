@@ -14,13 +14,11 @@ import pytest
 ROOT = Path(__file__).parents[3]
 UNIT = ROOT / "tests" / "unit"
 THEMES = {
-    "models/kernels/test_levels.py": "the kernels' bits at every level, on 64-bit Arm, under sanitizers",
     "cluster/cli/test_errors.py": "every verb: a mistake is one line and exit code 2",
     "data_prep/test_large_texts.py": "all of data preparation, on large texts",
     "data_prep/test_words.py": "from text to tokens and back: tokens, segment, lexicon, vocabulary",
     "jobs/test_examples.py": "the files in examples/",
     "models/test_first_release.py": "checkpoints that the first release wrote",
-    "models/test_published.py": "settings and figures of papers",
 }
 
 

@@ -71,6 +71,7 @@ class Trainer:
         self._best_saved = -1  # step of the newest one given away as the best
         self._checked = -1  # step at which all was found to be finite
         self._judged, self._pruned = -1, False  # step at which `Hooks.prune` was asked, and its answer
+        self._first_loss: float | None = None  #: of the first step, where this trainer has taken it
         self._utilisation = Utilisation(self.device)
         self._clock, self._clock_tokens = time.perf_counter(), 0
 
@@ -131,9 +132,10 @@ class Trainer:
     def _after_step(self) -> None:
         """Records, validation, checkpoints."""
         progress = self._now.progress
-        self._hooks.progress(progress.step, self.total_steps, self._epochs(), progress.train_loss)
-        if progress.step == 1 and self._config.guards:
-            self._judge_first_loss()
+        if progress.step == 1:
+            self._look_at_first_loss()
+        known = self._first_loss if progress.train_loss is None else progress.train_loss
+        self._hooks.progress(progress.step, self.total_steps, self._epochs(), known)
         logs = progress.step % self._config.log_every == 0
         if logs:
             self._check()
@@ -213,10 +215,13 @@ class Trainer:
             progress.epoch_tokens += count
         self._clock_tokens += sum(tokens)
 
-    def _judge_first_loss(self) -> None:
+    def _look_at_first_loss(self) -> None:
+        """What whoever watches sees until the first record, which can be minutes away."""
         total, count = self._stepper.pending[0]
-        for text in self._now.guard.first_loss(float(total) / count):
-            self._hooks.warn(text)
+        self._first_loss = float(total) / max(count, 1)
+        if self._config.guards:
+            for text in self._now.guard.first_loss(self._first_loss):
+                self._hooks.warn(text)
 
     def _record(self) -> None:
         """Tell what happened since the last record."""

@@ -287,3 +287,25 @@ def test_half_precision_products_train_too() -> None:
     training = TrainingConfig(epochs=20, log_every=7, precision=Precision.bf16)
     toy.trainer(optimizer=OptimizerConfig(lr=0.02), training=training, hooks=hooks).run()
     assert hooks.records[-1].loss < hooks.records[0].loss - 0.1
+
+
+class Watcher(toy.Recorder):
+    """Remembers what is told at each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[float | None] = []
+
+    def progress(self, step: int, total_steps: int, epoch: float, loss: float | None) -> None:
+        super().progress(step, total_steps, epoch, loss)
+        self.told.append(loss)
+
+
+@pytest.mark.parametrize("guards", [True, False])
+def test_whoever_watches_sees_a_loss_from_the_first_step_on(guards: bool) -> None:
+    """That of the first step, until the first record; with `log_every: 50` that can take minutes."""
+    often, seldom = Watcher(), Watcher()
+    toy.trainer(training=TrainingConfig(max_steps=6, log_every=1, guards=guards), hooks=often).run()
+    toy.trainer(training=TrainingConfig(max_steps=6, log_every=4, guards=guards), hooks=seldom).run()
+    assert seldom.told[:4] == [often.records[0].loss] * 4
+    assert seldom.told[4:] == [seldom.records[0].loss] * 2

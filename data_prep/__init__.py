@@ -24,6 +24,7 @@ looks             What a file that is read as plain text looks like: a table, a 
 manifest          `manifest.json`: what a prepared data set says about itself
 mixing            Random orders and choices that stay the same for ever
 pairs             How tokens stand that only their neighbours explain: single quotation marks, asterisks, dashes
+pieces            Numbers for pieces of text, looked up by whole columns
 prepare           From text files to a data set on disk: named by its content, made once, published whole
 publish           Publishing a folder whole: built beside its place, synced, then renamed
 readers           Any source file as a stream of blocks of text, in bounded memory

@@ -19,6 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from terry.data_prep.config import Tokenizer
+from terry.data_prep.pieces import Pieces, codes
 from terry.data_prep.tokens import MARKS, PATTERNS
 
 #: Words held in memory; about 100 MB.
@@ -74,7 +75,9 @@ class WordLexicon:
         self._hashing, self._hashes = hashing, [np.arange(len(MARKS), dtype=np.uint64)]
         self._runs: list[Path] = []
         self._words = _Ids(len(MARKS))
-        self._sorted: list[str] = []
+        self._sorted: tuple[list[str], NDArray[np.uint32]] = [], np.zeros(0, dtype=np.uint32)
+        self._pieces = Pieces()
+        self._forget()
 
     @property
     def size(self) -> int:
@@ -83,18 +86,34 @@ class WordLexicon:
 
     def encode(self, texts: list[str]) -> NDArray[np.uint32]:
         """Provisional ids of all tokens. No token reaches over a blank, so that only what stands between blanks is
-        tokenised, and each such piece once; only the distinct tokens of each call are looked up one by one.
+        tokenised, and each such piece once while it is remembered.
         """
         pieces = pl.Series([self._spaced(text) for text in texts], dtype=pl.String).str.split(" ").explode()
-        pieces = pieces.filter(pieces != "")
-        if pieces.is_empty():
-            return np.empty(0, dtype=np.uint32)
-        distinct = pieces.unique(maintain_order=True)
-        tokens = distinct.str.extract_all(PATTERNS[self._tokenizer])
-        return _expanded(_codes(pieces, distinct), tokens.list.len().to_numpy(), self._of_tokens(tokens.explode()))
+        if self._pieces.full:
+            self._forget()
+        numbers, fresh = self._pieces.numbers(pieces)
+        self._learn(fresh)
+        return _expanded(numbers, self._starts, self._lengths, self._items)
+
+    def _forget(self) -> None:
+        self._pieces.clear()
+        self._starts, self._lengths, self._items = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint32)
+
+    def _learn(self, fresh: pl.Series) -> None:
+        """Tokenise pieces that were not met before, and remember the ids of their tokens."""
+        if fresh.is_empty():
+            return
+        tokens = fresh.str.extract_all(PATTERNS[self._tokenizer])
+        lengths = tokens.list.len().to_numpy().astype(np.int64)
+        self._starts = np.concatenate([self._starts, len(self._items) + np.cumsum(lengths) - lengths])
+        self._lengths = np.concatenate([self._lengths, lengths])
+        self._items = np.concatenate([self._items, self._of_tokens(tokens.explode())])
 
     def _spaced(self, text: str) -> str:
-        """The text with blanks around marks and for line breaks, which tokens do not reach over either."""
+        """The text with blanks around marks and for line breaks, which tokens do not reach over either.
+
+        Texts stay apart: one character of another alphabet makes the whole of a string slower to handle.
+        """
         text = (text.lower() if self._lowercase else text).replace("\n", " ")
         for mark in MARKS:
             if mark in text:
@@ -107,7 +126,7 @@ class WordLexicon:
         if tokens.is_empty():
             return np.empty(0, dtype=np.uint32)
         distinct = tokens.unique(maintain_order=True)
-        return self._ids(distinct)[_codes(tokens, distinct)]
+        return self._ids(distinct)[codes(tokens, distinct)]
 
     def _ids(self, distinct: pl.Series) -> NDArray[np.uint32]:
         words, before = self._words, self._words.next
@@ -127,18 +146,22 @@ class WordLexicon:
         with path.open("w", encoding="utf-8") as file:
             file.writelines(f"{token} {ids[0]}\n" for token, ids in self._in_memory() if ids[0] >= stay)
         self._runs.append(path)
-        self._words, self._sorted = _Ids(words.next), []
+        self._words, self._sorted = _Ids(words.next), ([], np.zeros(0, dtype=np.uint32))
         self._words.update(item for item in words.items() if item[1] < stay)
 
-    def _in_order(self) -> list[str]:
-        """The words in memory, in order; the marks are not among them, though they would come first."""
-        if len(self._sorted) != len(self._words) - len(MARKS):
-            self._sorted = sorted(self._words)[len(MARKS) :]
+    def _in_order(self) -> tuple[list[str], NDArray[np.uint32]]:
+        """The words in memory, in order, and their ids; the marks are not among them, though they would come first."""
+        words = self._words
+        if len(self._sorted[0]) != len(words) - len(MARKS):
+            ids = np.fromiter(words.values(), dtype=np.uint32, count=len(words))
+            tokens = pl.Series(list(words), dtype=pl.String).filter(ids >= len(MARKS))
+            order = tokens.arg_sort()  # by their bytes in UTF-8, which is the order of their code points
+            self._sorted = tokens.gather(order).to_list(), ids[ids >= len(MARKS)][order.to_numpy()]
         return self._sorted
 
     def _in_memory(self) -> Iterator[Group]:
-        words = self._words
-        return ((token, [words[token]]) for token in self._in_order())
+        tokens, ids = self._in_order()
+        return ((token, [i]) for token, i in zip(tokens, ids.tolist(), strict=True))
 
     def hashes(self) -> NDArray[np.uint64]:
         """A 64-bit hash of each id's token."""
@@ -159,8 +182,7 @@ class WordLexicon:
         """All tokens and their ids, in the order of the tokens, unless some were written to disk."""
         if self._runs:
             return None
-        tokens = self._in_order()
-        return tokens, np.fromiter(map(self._words.__getitem__, tokens), dtype=np.uint32, count=len(tokens))
+        return self._in_order()
 
     def names(self, ids: Collection[int]) -> dict[int, str]:
         """The tokens of some ids; without merging, so quicker than `groups`."""
@@ -175,18 +197,13 @@ def _read_run(path: Path) -> Iterator[Group]:
             yield token, [int(number)]
 
 
-def _codes(values: pl.Series, distinct: pl.Series) -> NDArray[np.uint32]:
-    """The place of each value among the distinct ones."""
-    codes: NDArray[np.uint32] = values.cast(pl.Enum(distinct)).to_physical().to_numpy()
-    return codes
-
-
-def _expanded(codes: NDArray[np.uint32], lengths: NDArray[np.uint32], items: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """The items of each code one after another; those of code i are the next `lengths[i]` of `items`."""
-    starts = np.cumsum(lengths, dtype=np.int64) - lengths
-    each = lengths[codes]
-    ends = np.cumsum(each, dtype=np.int64)
-    places = np.repeat(starts[codes] - (ends - each), each) + np.arange(ends[-1], dtype=np.int64)
+def _expanded(
+    numbers: NDArray[np.uint32], starts: NDArray[np.int64], lengths: NDArray[np.int64], items: NDArray[np.uint32]
+) -> NDArray[np.uint32]:
+    """The items of each number one after another; those of number i are `lengths[i]` of `items` from `starts[i]`."""
+    each = lengths[numbers]
+    ends = np.cumsum(each)
+    places = np.repeat(starts[numbers] - (ends - each), each) + np.arange(each.sum())
     out: NDArray[np.uint32] = items[places]
     return out
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from html.entities import html5
 from typing import Final
 
 #: Close before, close behind.
@@ -20,6 +21,9 @@ _TIGHT: Final[Sides] = (True, True)
 
 _WORD: Final = re.compile(r"\w[\w'’-]*")
 _LATIN: Final = re.compile(r"[A-Za-z\u00c0-\u024f][\w'’-]*")
+_ABBREVIATION: Final = re.compile(r"(?:[A-Za-z]\.){2,}")
+_LETTERED: Final = re.compile(r"[A-Za-z]\d{1,3}")
+_THOUSANDS: Final = re.compile(r"\d{3}(?:,\d{3})*")
 _STARS: Final = re.compile(r"\*+")
 _ENDS: Final = frozenset({".", ",", "!", "?", ";", ":", "...", "…", "--", "—", "-", ")"})
 #: What drops its beginning, so that an apostrophe stands before it, and what drops its end.
@@ -32,6 +36,10 @@ _CLIPPED: Final = frozenset(
             "twill",
             "twould",
             "tween",
+            "twixt",
+            "scape",
+            "scaped",
+            "s",
             "em",
             "n",
             "til",
@@ -58,7 +66,11 @@ _CLIPPED: Final = frozenset(
         ],
     ]
 )
-_CUT_SHORT: Final = frozenset(["o", "i", "th", "wi", "ha", "a", "an", "ol", "d", "ye", "po", "mo", "tho", "thro"])
+#: Those of them that are words as they stand: `the rivals' way`.
+_ALSO_WHOLE: Final = frozenset(["way", "round", "fore", "till", "cause", "stead"])
+_CUT_SHORT: Final = frozenset(["o", "i", "th", "t", "wi", "ha", "a", "an", "ol", "d", "ye", "po", "mo", "tho", "thro"])
+#: What a reference to a footnote stands behind.
+_MARKED: Final = frozenset({".", ",", ";", ":", "!", "?", '"', "”", "’", ")"})
 #: So far an asterisk looks for its partner.
 _REACH: Final = 60
 
@@ -100,12 +112,18 @@ def _quotation_marks(tokens: Sequence[str], found: dict[int, Sides]) -> None:
     is_open = False
     for i in [i for i, token in enumerate(tokens) if token == _MARK]:
         before, behind = _at(tokens, i - 1), _at(tokens, i + 1)
-        if not is_open and (behind.lower() in _CLIPPED or (behind[:1].isdigit() and behind.endswith("s"))):
+        if _ABBREVIATION.fullmatch(before) and behind == "s":
+            found[i] = _TIGHT  # the U.S.'s
+        elif before.lower() in ("nor", "sou") and behind.lower() in ("west", "east"):
+            found[i] = _CLOSES
+        elif _is_clipped(before, behind, is_open=is_open):
             found[i] = _OPENS
             if behind.lower() == "n" and _at(tokens, i + 2) == _MARK:
                 found[i + 2] = _CLOSES
         elif i in found:
             continue
+        elif behind == "-" and _is_word(tokens, i - 1) and _is_word(tokens, i + 2):
+            found[i], found[i + 1] = _TIGHT, _TIGHT  # nor'-west
         elif _WORD.fullmatch(behind) and (before.lower() in _CUT_SHORT or before.lower().endswith("in")):
             found[i] = _CLOSES
         elif is_open and not (_WORD.fullmatch(before) and _more_behind(tokens, i)):
@@ -113,7 +131,24 @@ def _quotation_marks(tokens: Sequence[str], found: dict[int, Sides]) -> None:
         elif not is_open and behind and _opens_here(tokens, i):
             found[i], is_open = _OPENS, True
         else:
-            found[i] = _CLOSES
+            found[i] = _CLOSES if is_open or not _clips(before, behind) else _OPENS
+
+
+def _clips(before: str, behind: str) -> bool:
+    """Whether a mark between two words drops the beginning of the second: they would be one token without a blank."""
+    return bool(_WORD.fullmatch(before) and _WORD.fullmatch(behind)) and not before.lower().endswith("s")
+
+
+def _is_clipped(before: str, behind: str, *, is_open: bool) -> bool:
+    """Whether the word behind a mark has lost its beginning, or the digits of its century: `'tis`, `'90s`.
+
+    In an open quotation only where it would be no word otherwise: `way` may also stand behind the mark that closes.
+    """
+    word = behind.lower()
+    if word in _CLIPPED - _ALSO_WHOLE and _WORD.fullmatch(before):
+        return True
+    plural = word in _ALSO_WHOLE and before.lower().endswith("s")  # the rivals' way
+    return not is_open and not plural and (word in _CLIPPED or (word[:1].isdigit() and word.endswith("s")))
 
 
 def _more_behind(tokens: Sequence[str], i: int) -> bool:
@@ -157,7 +192,8 @@ def _address(tokens: Sequence[str], i: int, found: dict[int, Sides]) -> None:
 def _entity(tokens: Sequence[str], i: int, found: dict[int, Sides]) -> None:
     """What HTML calls a character reference: `&amp;`, `&#128514;`."""
     numeric = _at(tokens, i + 1) == "#"
-    if _is_word(tokens, i + 1 + numeric) and _at(tokens, i + 2 + numeric) == ";":
+    named = _at(tokens, i + 1) + ";" in html5
+    if (named or (numeric and _is_word(tokens, i + 2))) and _at(tokens, i + 2 + numeric) == ";":
         found[i] = _OPENS
         if numeric:
             found[i + 1] = _TIGHT
@@ -178,8 +214,34 @@ def _emphasis(tokens: Sequence[str], i: int, found: dict[int, Sides]) -> None:
     if _at(tokens, i - 1)[:1].isdigit() and _at(tokens, i + 1)[:1].isdigit():
         return
     partner = next((k for k in range(i + 2, min(i + _REACH, len(tokens))) if tokens[k] == tokens[i]), None)
-    if partner is not None:
+    before = _at(tokens, i - 1)
+    if i == 0 and tokens[i] == "*" and (partner is None or tokens[partner - 1] in _MARKED):
+        found[i] = _OPENS  # a footnote
+    elif before in _MARKED and _is_footnote(tokens, i):
+        found[i] = _CLOSES
+    elif partner is not None:
         found[i], found[partner] = _OPENS, _CLOSES
 
 
-_LOOK: Final = {"—": _dash, "--": _dash, "@": _address, "&": _entity, "(": _bracket}
+def _is_footnote(tokens: Sequence[str], i: int) -> bool:
+    """Whether an asterisk behind a mark leads to a footnote: no other one follows that could close what it opens."""
+    return tokens[i] == "*" and all(k in (i, 0) or tokens[k - 1] in _MARKED for k in _places(tokens, "*"))
+
+
+def _places(tokens: Sequence[str], token: str) -> list[int]:
+    return [i for i, each in enumerate(tokens) if each == token]
+
+
+def _comma(tokens: Sequence[str], i: int, found: dict[int, Sides]) -> None:
+    """A comma inside a number that begins with a letter, as `L1,000,000` for pounds."""
+    if _LETTERED.fullmatch(_at(tokens, i - 1)) and _THOUSANDS.fullmatch(_at(tokens, i + 1)):
+        found[i] = _TIGHT
+
+
+def _hyphen(tokens: Sequence[str], i: int, found: dict[int, Sides]) -> None:
+    """A hyphen behind an abbreviation: `U.S.-Soviet`. Between other words it would be part of their token."""
+    if _ABBREVIATION.fullmatch(_at(tokens, i - 1)) and _is_word(tokens, i + 1):
+        found[i] = _TIGHT
+
+
+_LOOK: Final = {",": _comma, "-": _hyphen, "—": _dash, "--": _dash, "@": _address, "&": _entity, "(": _bracket}

@@ -185,14 +185,14 @@ class KnownJobs:
         self.ensembles: dict[str, dict[str, Any]] = {}
         self.trials: list[TrialRecord] = []  #: of its search
         self.search: SearchInfo | None = None  #: the newest
-        self.searched: Path | None = None  #: folder of the submission that says so
+        self.searched: tuple[Path, SubmissionInfo] | None = None  #: the submission that says so
         folders = [folder for _, folder in workspace.submissions(name)]
         for folder in folders:
             info = msgspec.json.decode((folder / "submission.json").read_bytes(), type=SubmissionInfo)
             self.ensembles.update(info.ensembles)
             if info.search is not None:
                 self.trials += info.search.trials
-                self.search, self.searched = info.search, folder
+                self.search, self.searched = info.search, (folder, info)
         self._files = [folder / "jobs.jsonl" for folder in folders]
         state = read_state(workspace) if workspace.journal.is_dir() else None
         self.records: dict[str, JobRecord] = {} if state is None else state.jobs  #: what the queue knows, by id

@@ -69,7 +69,9 @@ class Submission:
         """Whether the newest search of the sweep has ended, or is of another file."""
         if self.search is None or known.search is None or known.searched is None:
             return True
-        return known.search.closed != self.search.closed or (known.searched / "sweep.yaml").read_bytes() != self.text
+        folder, info = known.searched
+        same = info.overrides == self.info.overrides and (folder / "sweep.yaml").read_bytes() == self.text
+        return not same or known.search.closed != self.search.closed
 
     @property
     def sweep(self) -> str:
@@ -178,8 +180,8 @@ def next_trials(
     known = KnownJobs(workspace, sweep_name)
     if known.search is None or known.searched is None or (known.search.closed and not closed_too):
         return None
-    before, text = known.search, (known.searched / "sweep.yaml").read_bytes()
-    info = msgspec.json.decode((known.searched / "submission.json").read_bytes(), type=SubmissionInfo)
+    before, (folder, info) = known.search, known.searched
+    text = (folder / "sweep.yaml").read_bytes()
     document = parse(text, info.file or info.sweep)
     document.base = Path(info.folder)
     shas = {entrypoint: place.sha256 for entrypoint, place in before.code.items()}

@@ -161,6 +161,22 @@ def test_more_trials_go_on_where_it_ended(tmp_path: Path) -> None:
     assert hunt.trials() == whole.trials()
 
 
+def test_more_trials_by_an_override_go_on_as_well(tmp_path: Path) -> None:
+    hunt = Hunt(tmp_path, SEARCH.replace("trials: 30", "trials: 3"))
+    hunt.drive()
+    planned = prepare_submission(
+        hunt.world.workspace,
+        tmp_path / "hunt.yaml",
+        ["sweep.search.trials=5"],
+        SubmitOptions(),
+        hunt.world.clock.now(),
+        "ahab",
+    )
+    publish(hunt.world.workspace, planned)
+    hunt.drive()
+    assert [number for number, _, _ in hunt.trials()] == list(range(5))
+
+
 def test_without_a_number_it_uses_what_the_policy_gives(tmp_path: Path) -> None:
     hunt = Hunt(tmp_path, SEARCH.replace(", parallel: 1", ""), cores=3.0)
     for _ in range(20):

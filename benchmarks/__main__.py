@@ -49,6 +49,7 @@ BENCHMARKS = {
     "eta": Benchmark(title="ETA", module="eta"),
     "seeds": Benchmark(title="Error bars", module="seeds"),
     "peers": Benchmark(title="Many short trainings, beside what people use instead", module="peers"),
+    "small-jobs": Benchmark(title="The first seconds, and small jobs", module="small_jobs"),
     "recovery": Benchmark(title="Recovery, beside Ray Tune", module="recovery"),
     "data-prep": Benchmark(title="Data preparation", module="data_prep"),
     "data-prep-memory": Benchmark(

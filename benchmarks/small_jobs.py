@@ -134,6 +134,7 @@ def rounds_of_terry(checkout: Path, given: argparse.Namespace, found: dict[str, 
             if given.python_jobs:
                 one = measured(lambda: terry.run(given.python_jobs, PYTHON))
                 found.setdefault(f"{name}: {given.python_jobs} Python jobs", []).append(one)
+                found.setdefault(f"{name}: and what it does when idle", []).append(measured(_settle))
             if given.jobs and checkout == ROOT:  # earlier ones know no programs
                 one = measured(lambda: terry.run(given.jobs, TRUE))
                 found.setdefault(f"{name}: {given.jobs} times `true`", []).append(one)

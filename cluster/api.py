@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import polars as pl
     import torch
 
+    from terry.cluster.core.model import JobRecord
     from terry.jobs.submitting.submission import PlannedJob, Submission
     from terry.jobs.trained.library import Trained
 
@@ -76,8 +77,8 @@ class Workspace:
     """A workspace: one folder with all that a cluster of runs knows.
 
     Methods that take selectors understand what the command line does: a job's id or its unique beginning, the name of
-    a sweep or an ensemble, a glob (`"cells-*"`), `"state:failed"`. A mistake of the caller raises
-    terry.cluster.errors.UserError, a ValueError, with the line that the command line would print.
+    a sweep or an ensemble, a glob (`"cells-*"`), `"state:failed"`, `"tag:paper"`, `"loss<4.5"`. A mistake of the caller
+    raises terry.cluster.errors.UserError, a ValueError, with the line that the command line would print.
     """
 
     def __init__(self, paths: WorkspacePaths) -> None:
@@ -133,15 +134,121 @@ class Workspace:
         return self._ask("cancel", selectors)
 
     def resubmit(self, *selectors: str, from_scratch: bool = False) -> list[str]:
-        """Ask that failed or cancelled jobs are tried again, from their last checkpoint unless `from_scratch`."""
-        return self._ask("resubmit", selectors, from_scratch=from_scratch)
+        """Ask that failed or cancelled jobs are tried again, from their last checkpoint unless `from_scratch`.
+
+        With `from_scratch` completed ones are made again, too, and those that were removed.
+        """
+        verb = "resubmit-from-scratch" if from_scratch else "resubmit"
+        return self._ask(verb, selectors, from_scratch=from_scratch)
+
+    def pause(self, *selectors: str) -> list[str]:
+        """Ask that jobs are held; running ones write a checkpoint and free their device. Returns the ids."""
+        return self._ask("pause", selectors)
+
+    def resume(self, *selectors: str) -> list[str]:
+        """Ask that held jobs go on, from their last checkpoint. Returns the ids."""
+        return self._ask("resume", selectors)
+
+    def change(self, *selectors: str, settings: Mapping[str, Any]) -> list[str]:
+        """Ask that jobs have other terms: {"priority": 9, "resources.gpus": 0.5, "time_limit": "2h"}, as `change` does.
+
+        Returns the ids of those it was asked for. Raises UserError for a setting that cannot be changed so.
+        """
+        from terry.cluster.client import keeping
+
+        asked = [_override(key, value) for key, value in settings.items()]
+        return keeping.change(self._reader, self._meant(selectors), asked).ids
+
+    def extend(self, *selectors: str, settings: Mapping[str, Any], whatever_the_bits: bool = False) -> list[str]:
+        """Let trainings that have ended go on for longer: {"training.epochs": 20}; see `terry-cluster extend`.
+
+        Returns the ids of those that go on. Raises UserError where the bits would not be those of a run that was as
+        long from the beginning (a cosine schedule, say), unless `whatever_the_bits`.
+        """
+        from terry.cluster.client import extending
+
+        asked = [_override(key, value) for key, value in settings.items()]
+        found = extending.plan(self._reader, self._meant(selectors), asked)
+        if found.warnings and not whatever_the_bits:
+            raise UserError(f"{next(iter(found.warnings))}; whatever_the_bits=True lets it go on all the same")
+        if found.runs:
+            extending.carry_out(self._reader, found)
+        return found.ids
+
+    def note(self, *selectors: str, text: str) -> list[str]:
+        """Say in a line what jobs are about; an empty text takes the note away. Returns the ids."""
+        from terry.cluster.client import keeping
+
+        return keeping.mark(self._reader, self._meant(selectors), note=text).ids
+
+    def tag(self, *selectors: str, add: Sequence[str] = (), remove: Sequence[str] = ()) -> list[str]:
+        """Give jobs tags, and take tags away. Returns the ids."""
+        from terry.cluster.client import keeping
+
+        return keeping.mark(self._reader, self._meant(selectors), add_tags=tuple(add), drop_tags=tuple(remove)).ids
+
+    def star(self, *selectors: str, starred: bool = True) -> list[str]:
+        """Give jobs a star, or take it away. Returns the ids."""
+        from terry.cluster.client import keeping
+
+        return keeping.mark(self._reader, self._meant(selectors), starred=starred).ids
+
+    def archive(self, *selectors: str, archived: bool = True) -> list[str]:
+        """Put jobs that have ended out of sight, or bring them back. Returns the ids."""
+        from terry.cluster.client import keeping
+
+        return keeping.mark(self._reader, self._meant(selectors), archived=archived).ids
+
+    def rm(self, *selectors: str) -> list[str]:
+        """Remove jobs that have ended, with their files, without a question. Returns the ids; what is needed stays."""
+        from terry.cluster.client import room
+
+        removal = room.plan_rm(self._reader, self._meant(selectors))
+        room.carry_out(self._reader, removal)
+        return removal.ids
+
+    def clean(
+        self,
+        *selectors: str,
+        older_than_s: float,
+        keep: Literal["best", "last", "results", "nothing"] = "best",
+        dry_run: bool = True,
+    ) -> dict[str, Any]:
+        """What `terry-cluster clean` would remove: jobs, checkpoints by job, bytes. It goes unless `dry_run`."""
+        from terry.cluster.client import room
+
+        given = selectors if any(s.startswith("is:") for s in selectors) else (*selectors, "is:any")
+        removal = room.plan_clean(self._reader, self._reader.select_jobs(given), older_than_s, room.Keep(keep))
+        if not dry_run:
+            room.carry_out(self._reader, removal)
+        return {"jobs": removal.whole, "checkpoints": removal.checkpoints, "bytes": removal.size.bytes}
+
+    def du(self, *selectors: str, frame: Frame = "polars") -> Any:
+        """What jobs take up on the disk, the largest first: bytes and files. No selector: all, put away or not."""
+        from terry.cluster.client import room
+
+        rows = [
+            {
+                "id": each.id,
+                "sweep": each.sweep,
+                "state": str(each.state),
+                "bytes": each.total.bytes,
+                "checkpoint_bytes": each.checkpoints.bytes,
+                "files": each.total.files,
+            }
+            for each in room.room_of(self._reader, self._reader.select_jobs(selectors or ("is:any",)))
+        ]
+        return _table(rows, ("id", "sweep", "state", "bytes", "checkpoint_bytes", "files"), frame)
+
+    def _meant(self, selectors: Sequence[str]) -> list[JobRecord]:
+        if not selectors:
+            raise UserError("name the jobs that are meant: ids, a sweep, a glob, 'state:running'")
+        return self._reader.select_jobs(selectors)
 
     def _ask(self, verb: str, selectors: Sequence[str], **options: bool) -> list[str]:
         from terry.cluster.client.asking import ask_jobs
 
-        if not selectors:
-            raise UserError("name the jobs that are meant: ids, a sweep, a glob, 'state:running'")
-        return list(ask_jobs(self._reader, verb, self._reader.select_jobs(selectors), **options).ids)
+        return list(ask_jobs(self._reader, verb, self._meant(selectors), **options).ids)
 
     # looking
 
@@ -176,6 +283,33 @@ class Workspace:
         from terry.logs.text.story import story_lines
 
         return "\n".join(story_lines(story_of(self._reader, self._reader.select_job(job))))
+
+    def compare(self, *selectors: str) -> dict[str, Any]:
+        """Runs side by side: what `terry-cluster compare --each --json` prints: settings that differ, figures."""
+        import msgspec
+
+        from terry.cluster.client.results import compared
+        from terry.logs.text.compare import compare
+
+        found: dict[str, Any] = msgspec.to_builtins(compare(compared(self._reader, selectors)))
+        return found
+
+    def plot(self, *selectors: str, file: Path | str, by: str | None = None, smoothing: float = 0.0) -> Path:
+        """Draw the loss curves of runs into a file: .png, .svg or .pdf. Returns its path.
+
+        by: one colour for each value of this setting. smoothing: 0 to 0.99. Raises UserError where none has a curve.
+        """
+        from terry.cluster.client import results
+        from terry.logs.plots import draw
+
+        target = Path(file).expanduser().absolute()
+        if target.suffix.lower() not in {".png", ".svg", ".pdf"}:
+            raise UserError(f"{target} must end with .png, .svg or .pdf")
+        records = [record for record in self._reader.select_jobs(selectors) if record.job.kind != "prepare"]
+        curves = results.curves(self._reader, records)
+        groups = results.groups(self._reader, records, by)
+        draw(curves, target, title=" ".join(selectors), smoothing=smoothing, group_of=groups)
+        return target
 
     # what came out
 
@@ -216,8 +350,10 @@ class Workspace:
         rows: list[dict[str, Any]] = []
         for record in self._reader.select_jobs(selectors):
             series = read_series(self.paths.run(record.job.id), record.first_attempt) if record.attempts else []
+            # Not by row: a measured `lr` that some rows lack must never stand in one column with the setting.
+            names = {"id", "step", "lr", *(key for row in series for key in row)}
             for row in series:
-                labels = {f"setting.{key}" if key in row else key: typed(v) for key, v in record.job.labels.items()}
+                labels = {f"setting.{key}" if key in names else key: typed(v) for key, v in record.job.labels.items()}
                 rows.append({"id": record.job.id, **labels, **row})
         return _table(rows, list(dict.fromkeys(key for row in rows for key in row)), frame)
 

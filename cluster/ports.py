@@ -48,6 +48,8 @@ class LaunchOrder:
     mps: bool = False  #: through NVIDIA's MPS
     first_attempt: int = 1  #: checkpoints and metrics of attempts before this one are ignored (--from-scratch)
     identity: str = ""  #: of the job: the run's folder must not be that of another one
+    former: tuple[str, ...] = ()  #: identities that it had before it was extended
+    result_from: int = 0  #: results that attempts before this one handed in are not the end; 0: as `first_attempt`
     time_limit_s: float | None = None
     hang_after_s: float | None = None
     light: bool = False  #: forked from the small forkserver

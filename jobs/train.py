@@ -59,7 +59,8 @@ def _resume(ctx: RunContext, trainer: Trainer, hooks: RunHooks) -> None:
     if checkpoint is None:
         return
     saved = checkpoint.state.get("made_of")
-    if saved != hooks.made_of:
+    shorter = [{**hooks.made_of, "identity": identity} for identity in ctx.former]  # before it was extended
+    if saved not in (hooks.made_of, *shorter):
         raise UserError(
             f"{checkpoint.path} is of another run or other data ({saved}, here {hooks.made_of}); "
             "`resubmit --from-scratch` begins anew"

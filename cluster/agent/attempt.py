@@ -83,7 +83,7 @@ class AgentJob:
         """
         if not self._workspace.exists:  # an empty mount point: nothing must be made in it
             raise OSError(errno.ESTALE, "the workspace is not there; is its file system mounted?")
-        run_folder.claim(self.run, self.order.identity)
+        run_folder.claim(self.run, self.order.identity, former=self.order.former)
         if self.folder.launch.exists():
             return f"attempt {self.order.attempt} was started before"
         durable.make_folder(self.folder.root)

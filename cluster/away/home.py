@@ -107,7 +107,7 @@ class Home:
         """See WorkspaceHome."""
         run = self._workspace.run(order.job_id)
         with self._lock:
-            run_folder.claim(run, order.identity)
+            run_folder.claim(run, order.identity, former=order.former)
         own = [run.spec, run.source, run.checkpoints, *(folder.metrics for _, folder in run.attempts())]
         lasting = [self._need(path, lasting=True) for path in self._needed(str(self._workspace.root), order)]
         return lasting + [

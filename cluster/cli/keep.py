@@ -1,4 +1,4 @@
-"""The verbs by which jobs are kept: `change`, `note`, `tag`, `star`, `archive`, `unarchive`, `rm`, `du`, `clean`."""
+"""The verbs by which jobs are kept: `change`, `extend`, `note`, `tag`, `star`, `archive`, `rm`, `du`, `clean`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from terry.cluster.cli.common import (
     print_json,
     print_line,
     print_lines,
+    print_notice,
     selectors,
     width,
 )
@@ -43,16 +44,71 @@ def change(current: Session, words: tuple[str, ...]) -> None:
     While a job is on a device only priority and retry can change.
     Example: terry-cluster change cells priority=9 resources.gpus=0.5
     """
-    from terry.cluster.client.filters import is_filter
     from terry.cluster.client.keeping import change as ask
+
+    reader, names, settings = _names_and_settings(current, words, "change cells-0007 priority=9")
+    _tell(current, reader, "change", ask(reader, reader.select_jobs(names), settings))
+
+
+@click.command()
+@click.argument(
+    "words", metavar="SELECTOR... KEY=VALUE...", nargs=-1, required=True, shell_complete=completed("jobs_and_settings")
+)
+@_YES
+@click.pass_obj
+def extend(current: Session, words: tuple[str, ...], *, yes: bool) -> int:
+    """Let trainings that have ended go on for longer.
+
+    \b
+    KEY: training.epochs, training.max_steps
+    They go on from their last checkpoint, bit for bit as if so much had been
+    asked for at first; where that cannot be (a cosine schedule) it asks.
+    Example: terry-cluster extend cells-0007 training.epochs=20
+    """
+    from terry.cluster.client import extending
+
+    reader, names, settings = _names_and_settings(current, words, "extend cells-0007 training.epochs=20")
+    found = extending.plan(reader, reader.select_jobs(names), settings)
+    doubtful = found.warnings
+    if current.as_json:
+        if doubtful and not yes:
+            raise UserError(f"{next(iter(doubtful))}; say --yes if that is meant")
+        if found.runs:
+            extending.carry_out(reader, found)
+        print_json({"verb": "extend", "jobs": found.ids, "left": found.left, "warnings": doubtful})
+        return ExitCode.DONE if found.runs else ExitCode.USAGE
+    print_lines(_left(found.left))
+    if not found.runs:
+        print_line("nothing to extend")
+        return ExitCode.USAGE
+    for why, ids in doubtful.items():
+        print_line(f"{_few(ids)}: {why}")
+    if doubtful and not yes and not _agreed("let them go on all the same?"):
+        print_line("nothing was asked")
+        return ExitCode.DONE
+    starting = extending.carry_out(reader, found)
+    same = "" if doubtful else ", bit for bit as if that had been asked for at first"
+    print_line(f"{_few(found.ids)}: {'goes' if len(found.ids) == 1 else 'go'} on with {' '.join(settings)}{same}")
+    if starting:
+        print_notice("a controller is being started in the background")
+    return ExitCode.DONE
+
+
+def _few(ids: list[str]) -> str:
+    from terry.cluster.client.selectors import few
+
+    return few(ids)
+
+
+def _names_and_settings(current: Session, words: tuple[str, ...], example: str) -> tuple[Reader, list[str], list[str]]:
+    from terry.cluster.client.filters import is_filter
 
     settings = [word for word in words if "=" in word and not is_filter(word)]
     names = [word for word in words if word not in settings]
     if not names or not settings:
-        raise UserError("say which jobs and what: `terry-cluster change cells-0007 priority=9`")
+        raise UserError(f"say which jobs and what: `terry-cluster {example}`")
     needs_workspace(current)
-    reader = _reader(current)
-    _tell(current, reader, "change", ask(reader, reader.select_jobs(names), settings))
+    return _reader(current), names, settings
 
 
 @click.command()
@@ -316,7 +372,7 @@ def _remove(current: Session, reader: Reader, removal: Removal, *, yes: bool) ->
     return ExitCode.DONE
 
 
-def _agreed() -> bool:
+def _agreed(question: str = "remove?") -> bool:
     if not sys.stdin.isatty():
         raise UserError("nobody is there to be asked: say --yes")
-    return click.confirm("remove?", default=False)
+    return click.confirm(question, default=False)

@@ -17,7 +17,7 @@ from terry.cluster.cli.common import ExitCode, Session, print_notice
 from terry.cluster.cli.data import check, datasets, prepare
 from terry.cluster.cli.disk_watch import DiskWatch, disk_watch
 from terry.cluster.cli.jobs import cancel, pause, resubmit, resume
-from terry.cluster.cli.keep import archive, change, clean, du, note, rm, star, tag, unarchive
+from terry.cluster.cli.keep import archive, change, clean, du, extend, note, rm, star, tag, unarchive
 from terry.cluster.cli.logs import logs
 from terry.cluster.cli.nodes import doctor, down, drain, init, nodes, undrain, up
 from terry.cluster.cli.report import report
@@ -37,7 +37,7 @@ PROGRAM = "terry-cluster"
 #: In the order in which the help lists them.
 VERBS: tuple[click.Command, ...] = (
     *(submit, run_program, watch, status, logs, explain, wait, results, compare, plot, report),
-    *(cancel, pause, resume, resubmit, change),
+    *(cancel, pause, resume, resubmit, change, extend),
     *(note, tag, star, archive, unarchive, rm, du, clean),
     *(sample, evaluate, log),
     *(check, prepare, datasets, settings, simulate, import_file),

@@ -122,7 +122,7 @@ def _summary(current: Session, planned: Submission) -> list[str]:
     there = len(planned.jobs) - planned.new
     lines = [f"{planned.sweep}: {plural(planned.new, 'new job')}" + (f", {there:,} there already" if there else "")]
     lines += [f"device: {_device_words(planned)}", f"workspace: {current.workspace.root}"]
-    notices = (*planned.notices, planned.keeping, planned.removed)
+    notices = (*planned.notices, planned.keeping, planned.removed, planned.longer)
     return lines + [f"note: {notice}" for notice in notices if notice]
 
 

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from terry.cluster.client.filters import Facts
 from terry.cluster.client.selectors import Ensembles, select_job, select_jobs
 from terry.cluster.config.watched import watched_policy
 from terry.cluster.controller.requests import read_jobs
-from terry.cluster.core.model import DeviceUse, Job, JobRecord, JobState
+from terry.cluster.core.model import DeviceUse, Job, JobRecord, JobState, Marks
 from terry.cluster.core.state import State, heir
 from terry.cluster.core.state_machine import apply
 from terry.cluster.errors import InvalidTransition, JournalDamaged, UserError
@@ -280,7 +281,12 @@ def _not_taken(workspace: WorkspacePaths, state: State) -> Iterator[JobRecord]:
         taken = state.submissions.get(sweep, 0)
         for number, folder in workspace.submissions(sweep):
             if number > taken:
-                yield from (_waiting(job) for job in read_jobs(workspace, folder) if job.id not in state.jobs)
+                for job in read_jobs(workspace, folder):
+                    known = state.jobs.get(job.id)
+                    if known is None:
+                        yield _waiting(job)
+                    elif known.state.is_final and known.job.identity in job.former[-1:]:  # it is to go on
+                        yield replace(known, job=job, state=JobState.PENDING, finished_at=None, marks=Marks())
 
 
 def _waiting(job: Job) -> JobRecord:

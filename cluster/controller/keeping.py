@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -10,12 +13,12 @@ import msgspec
 
 from terry.cluster.core import events as e
 from terry.cluster.core.events import Event
-from terry.cluster.core.model import JobRecord, Resources, RetryPolicy
+from terry.cluster.core.model import Job, JobRecord, Resources, RetryPolicy
 from terry.cluster.core.state import State
 from terry.cluster.core.transitions import check
 from terry.cluster.errors import InvalidTransition
 from terry.cluster.files import inbox
-from terry.cluster.files.paths import NAME, checkpoint_key
+from terry.cluster.files.paths import NAME, WorkspacePaths, checkpoint_key
 
 #: A job's record, what is asked of it, when -> the events by which it is done; none where it does not fit.
 Rule: TypeAlias = Callable[[JobRecord, Any, datetime], Sequence[Event]]
@@ -95,6 +98,30 @@ def mark(record: JobRecord, message: inbox.Mark, now: datetime) -> Sequence[Even
     event = e.Marked(time=now, job_id=record.job.id, note=note, tags=tags, starred=starred, archived=archived)
     same = (note, tags, starred, archived) == (had.note, had.tags, had.starred, had.archived)
     return () if same else (event,)
+
+
+def extension(state: State, workspace: WorkspacePaths, job: Job, now: datetime) -> e.Extended | None:
+    """The event by which a job that has ended goes on as `job`; None where that is not what is asked for.
+
+    Raises OSError where files of it are still being removed.
+    """
+    known = state.jobs[job.id]
+    if not job.former or job.identity == known.job.identity or known.job.identity in job.former[:-1]:
+        return None
+    if job.id in state.removing:
+        raise BlockingIOError(f"files of {job.id} are being removed")
+    mine = known.job.owner
+    if job.owner not in {mine, _name(workspace.root.stat().st_uid), _name(os.getuid()), _name(0)}:
+        return None
+    event = e.Extended(time=now, job_id=job.id, job=replace(job, owner=mine, priority=known.job.priority, held=False))
+    return event if is_allowed(state, event) else None
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def remove(record: JobRecord, _message: inbox.Remove, now: datetime) -> Sequence[Event]:

@@ -305,6 +305,8 @@ class Controller:
                 mps=job.resources.mps,
                 first_attempt=record.first_attempt,
                 identity=job.identity,
+                former=job.former,
+                result_from=_result_from(record),
                 time_limit_s=job.time_limit_s,
                 hang_after_s=job.hang_after_s,
                 light=job.light,
@@ -392,6 +394,13 @@ class Controller:
 
 
 __all__ = ["Controller", "ControllerHooks", "LostLease"]
+
+
+def _result_from(record: JobRecord) -> int:
+    """The first attempt whose result is the end of the job: of one that was extended, of the present series."""
+    if not record.job.former:
+        return 0
+    return min((a.number for a in record.attempts if a.series == record.series), default=0)
 
 
 def _left_out(event: Event, error: InvalidTransition | None) -> None:

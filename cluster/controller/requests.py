@@ -200,7 +200,7 @@ def _submit(state: State, workspace: WorkspacePaths, message: inbox.Submit, now:
         check_name(message.sweep, "the sweep name")
     except UserError as error:
         return f"refused: {error}"
-    added, there, notes = 0, _names(workspace.runs), []
+    added, extending, there, notes = 0, 0, _names(workspace.runs), []
     for number, folder in workspace.submissions(message.sweep):
         if number <= state.submissions.get(message.sweep, 0):
             continue
@@ -211,7 +211,11 @@ def _submit(state: State, workspace: WorkspacePaths, message: inbox.Submit, now:
             jobs = []
         for job in jobs:
             known = state.jobs.get(job.id)
-            if known is not None and known.job.identity != job.identity:
+            if known is not None and (extended := keeping.extension(state, workspace, job, now)) is not None:
+                extending += 1
+                yield extended
+                continue
+            if known is not None and known.job.identity != job.identity and known.job.identity not in job.former:
                 _log.error("%s is left out: the queue has another job of this id", job.id)
                 notes.append(f"; {job.id} is left out, for the queue has another job of this id")
             if known is not None:
@@ -222,7 +226,7 @@ def _submit(state: State, workspace: WorkspacePaths, message: inbox.Submit, now:
             earlier = _newest_attempt(workspace, job.id) if job.id in there else 0
             yield e.Submitted(time=now, job=job, earlier_attempts=earlier)
         yield e.SubmissionTaken(time=now, sweep=message.sweep, number=number, request=message.request)
-    return f"added {added} jobs{''.join(notes)}"
+    return f"added {added} jobs{f', {extending} go on' * bool(extending)}{''.join(notes)}"
 
 
 def _names(folder: Path) -> frozenset[str]:

@@ -136,6 +136,8 @@ class RunContext:
         self.run = order.run
         self.run_dir: Path = order.run.root
         self.identity = line.job.identity  #: hash of all that decides what comes out
+        self.former = line.job.former  #: what that was before the run was made longer
+        self._result_from = order.result_from or order.first_attempt
         self.settings: dict[str, Any] = unpack(line.config)  #: the configuration as plain values
         self.step = 0  #: the last step that was told with `log` or `progress`
         self.finished = False
@@ -213,7 +215,7 @@ class RunContext:
         """The earlier attempt that wrote a result, and whose end nobody has seen; None where there is none."""
         found = read_result(self.run)
         attempt = as_count(found.get("attempt"))
-        counts = attempt is not None and self.first_attempt <= attempt < self.attempt
+        counts = attempt is not None and self._result_from <= attempt < self.attempt
         return attempt if counts and "stopped_early" not in found else None
 
     def _early(self) -> ErrorReport:

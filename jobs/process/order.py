@@ -27,6 +27,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
     first_attempt: int = 1  #: checkpoints and metrics of earlier attempts do not count
     identity: str = ""  #: of the job; empty: an agent of an earlier version has not told
+    result_from: int = 0  #: results of attempts before this one are not the end; 0: as `first_attempt`
     device_id: str = ""
     gpu_uuid: str = ""  #: empty: no GPU
     gpu_memory_bytes: int = 0  #: all of the GPU's memory; 0: unknown

@@ -26,9 +26,13 @@ _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def write_once(context: RunContext, line: JobLine) -> None:
-    """Write spec.yaml unless it is there. Raises OSError."""
+    """Write spec.yaml unless it is there. Of a run that goes on for longer the old one is kept. Raises OSError."""
     if context.run.spec.exists():
-        return
+        before = run_folder.identity_of(context.run) if line.job.former else ""
+        if before not in line.job.former:
+            return
+        kept = context.run.spec.with_name(f"spec-{before[:8]}.yaml")
+        durable.write_bytes(kept, context.run.spec.read_bytes())
     content = {
         "job": context.job_id,
         "sweep": context.sweep,
@@ -49,7 +53,7 @@ def write_once(context: RunContext, line: JobLine) -> None:
 
 def require_own(run: Run, line: JobLine) -> None:
     """Raise UserError in the folder of another run: its checkpoints are not ours to go on from."""
-    if other := run_folder.is_anothers(run, line.job.identity):
+    if other := run_folder.is_anothers(run, line.job.identity, line.job.former):
         raise UserError(f"{run.root} is the folder of another run ({other[:8]}): move it away")
 
 

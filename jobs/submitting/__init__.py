@@ -1,6 +1,7 @@
 """From a sweep to jobs on disk: records, the user's own code, one folder published whole.
 
 extra         One more job for a sweep, without a sweep file: an evaluation or a sampling, submitted as all jobs are
+extension     Trainings that have ended, asked to go on for longer
 folder        A submission's folder: filled beside its place, then renamed into it whole
 plan          What a submission adds to its sweep: which jobs are new, which are there already, under which ids
 records       What stands in a submission's folder: jobs.jsonl and submission.json, as types

@@ -13,13 +13,14 @@ import msgspec
 
 from terry.cluster.config.words import seconds
 from terry.cluster.core.model import DeviceKind, JobState, Resources, RetryPolicy
+from terry.jobs.submitting.extension import offer, without_length
 from terry.jobs.submitting.records import JobLine, KnownJobs, NewJob, keeping, removed
 from terry.jobs.sweeps.command import filled
 from terry.jobs.sweeps.ensembles import PlannedEnsemble
 from terry.jobs.sweeps.labels import labels
 from terry.jobs.sweeps.model_jobs import EvaluateAsked, Mixture
-from terry.jobs.sweeps.spec import EVALUATE, PREPARE, TRAIN, UNIDENTIFYING, RunConfig, WorkingFolder
-from terry.jobs.sweeps.sweep import PlannedRun, Sweep, digest, pruned
+from terry.jobs.sweeps.spec import EVALUATE, PREPARE, TRAIN, RunConfig, WorkingFolder
+from terry.jobs.sweeps.sweep import PlannedRun, Sweep, run_identity
 from terry.logs.records.values import pack, unpack
 
 #: A user's own code may say nothing of its steps for so long, unless `hang_after` is given.
@@ -75,6 +76,7 @@ class Plan:
     jobs: list[PlannedJob]  #: all runs of the file and what they depend on, in the file's order
     lines: list[JobLine]  #: the new ones
     keeping: str  #: a sentence, where jobs are there already that the file now gives other terms
+    longer: str  #: a sentence, where new runs are known ones made longer
     removed: str  #: a sentence, where files of jobs that are there were removed
     ensembles: dict[str, dict[str, Any]]  #: as submission.json has them
     new_ensembles: bool  #: an ensemble is new, or has other members
@@ -119,6 +121,7 @@ class _Planning:
             jobs=[_row(line, new=line.job.id in is_new) for line in shown],
             lines=added,
             keeping=keeping(kept),
+            longer=offer([(without_length(config), config) for config in map(_config, new)], known),
             removed=removed([line.job.id for line in shown], known),
             ensembles=entries,
             new_ensembles=any(known.ensembles.get(name) != entry for name, entry in entries.items()),
@@ -275,12 +278,14 @@ class _Planning:
         return typed.priority if self._options.priority is None else self._options.priority
 
 
+def _config(line: JobLine) -> dict[str, Any]:
+    found: dict[str, Any] = unpack(line.config)
+    return found
+
+
 def settings_key(config: dict[str, Any]) -> str:
     """What tells runs of the same settings: all that is in a sweep file and decides what comes out of a run."""
-    settings = pruned(config, _DEFAULTS)
-    for key in UNIDENTIFYING:
-        settings.pop(key, None)
-    return digest(settings)
+    return run_identity(config, _DEFAULTS, None, None)
 
 
 def _replacing(line: JobLine, job_id: str) -> JobLine:

@@ -58,7 +58,7 @@ class Submission:
         chosen = choose(asked.expanded, known, self.chooser) if self.search is not None else Chosen()
         self.plan, self.taken = plan(asked, known), known.submissions
         if self.plan.is_another and not asked.options.extend:
-            raise _another_experiment(asked, known)
+            raise _another_experiment(asked, known, self.plan.longer)
         self.is_news = bool(self.plan.lines or self.plan.new_ensembles)
         if self.search is not None:
             new = chosen.records(self.plan.ids)
@@ -97,6 +97,11 @@ class Submission:
     def keeping(self) -> str:
         """A sentence, where jobs are there already that the file now gives other terms."""
         return self.plan.keeping
+
+    @property
+    def longer(self) -> str:
+        """A sentence, where new runs are known ones made longer, which could go on instead."""
+        return self.plan.longer
 
     @property
     def removed(self) -> str:
@@ -252,7 +257,7 @@ class _Code:
         return self.found[entrypoint].sha256
 
 
-def _another_experiment(asked: Asked, known: KnownJobs) -> UserError:
+def _another_experiment(asked: Asked, known: KnownJobs, longer: str) -> UserError:
     """None of the file's runs is in the sweep of its name: say in what they differ."""
     old = [flatten(config) for config in known.configs()]
     new = [flatten(config) for config in asked.configs]
@@ -264,7 +269,8 @@ def _another_experiment(asked: Asked, known: KnownJobs) -> UserError:
     what = "; ".join(differences[:5]) or "its data set, its code, or the way its settings are combined is another one"
     return UserError(
         f"the workspace has a sweep {asked.expanded.name!r} already, and this file shares no run with it: {what}. "
-        "Give the file another `name:`, or add its runs to that sweep with --extend",
+        "Give the file another `name:`, or add its runs to that sweep with --extend"
+        + (longer and f". {longer[:1].upper()}{longer[1:]}"),
         file=asked.expanded.document.file,
         line=asked.expanded.document.line(("name",)),
     )

@@ -377,16 +377,26 @@ class Expander:
             raise Problem(text, ("model", "embedding_size"))
 
     def _identity(self, config: dict[str, Any]) -> str:
-        settings = pruned(config, self._defaults)
-        for key in UNIDENTIFYING:
-            settings.pop(key, None)
-        if config["data"]["dataset"]:
-            settings["dataset"] = self.dataset_settings(config["data"]["dataset"])
-        if config["entrypoint"]:
-            settings["code"] = self._code_hash(config["entrypoint"])
-        if config["command"] and (code := code_hash(config["command"], self._document.folder)):
-            settings["code"] = code
-        return digest(settings)
+        name = config["data"]["dataset"]
+        dataset = self.dataset_settings(name) if name else None
+        code = self._code_hash(config["entrypoint"]) if config["entrypoint"] else None
+        if config["command"] and (found := code_hash(config["command"], self._document.folder)):
+            code = found
+        return run_identity(config, self._defaults, dataset, code)
+
+
+def run_identity(
+    config: Mapping[str, Any], defaults: Mapping[str, Any], dataset: Mapping[str, Any] | None, code: str | None
+) -> str:
+    """sha256 of all that decides what comes out of a run: settings that are not the default, its data, its code."""
+    settings = pruned(config, defaults)
+    for key in UNIDENTIFYING:
+        settings.pop(key, None)
+    if dataset is not None:
+        settings["dataset"] = dataset
+    if code is not None:
+        settings["code"] = code
+    return digest(settings)
 
 
 def pruned(value: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

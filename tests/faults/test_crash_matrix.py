@@ -376,14 +376,18 @@ def _with_orders(folder: Path) -> WorkspacePaths:
     """Four jobs that are completed, their files, and what somebody wants of them, one order after the other."""
     workspace = WorkspacePaths(folder)
     lines = [job_line(f"s-{i}", entrypoint="lab:succeed") for i in range(4)]
-    write_submission(workspace, "s", [*lines, job_line("s-4", entrypoint="lab:succeed", held=True)])
+    held, longer = job_line("s-4", entrypoint="lab:succeed", held=True), job_line("s-5", entrypoint="lab:succeed")
+    write_submission(workspace, "s", [*lines, held, longer])
     inbox.send(workspace, inbox.Submit(sweep="s"))
     _life(workspace, CountedCalls())
     for i in range(4):
         for name in ("step-000000001-a0001", "step-000000002-a0001"):
             (workspace.run(f"s-{i}").checkpoints / name).mkdir(parents=True)
             (workspace.run(f"s-{i}").checkpoints / name / "file").write_text("x")
+    goes_on = job_line("s-5", entrypoint="lab:succeed", identity="1" * 64, former=["0" * 64])
+    write_submission(workspace, "s", [goes_on], number=2)
     orders: list[inbox.Message] = [
+        inbox.Submit(sweep="s"),
         inbox.Remove(job_ids=("s-0", "s-2")),
         inbox.Prune(job_ids=("s-1",), checkpoints={"s-1": ("step-000000001-a0001",)}),
         inbox.Resubmit(job_ids=("s-2",), from_scratch=True),
@@ -407,6 +411,8 @@ def _look_at_orders(workspace: WorkspacePaths, when: str) -> None:
     marks = jobs["s-3"].marks
     assert (marks.note, marks.tags, marks.archived) == ("the one", ("paper",), True), when
     assert len(list(workspace.run("s-3").checkpoints.iterdir())) == 2, when
+    assert (jobs["s-5"].state, jobs["s-5"].series, jobs["s-5"].attempt) == (JobState.COMPLETED, 2, 2), when
+    assert (jobs["s-5"].job.identity, jobs["s-5"].job.former) == ("1" * 64, ("0" * 64,)), when
     assert (jobs["s-4"].priority, jobs["s-4"].job.retry.crash) == (3, 9), when
 
 

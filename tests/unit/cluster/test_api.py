@@ -218,3 +218,44 @@ def test_cancel_and_resubmit(lab: Workspace, world: World) -> None:
     assert states["cells-0003"] is not JobState.FAILED
     with pytest.raises(UserError, match="name the jobs"):
         lab.cancel()
+
+
+# the second month
+
+
+def test_what_is_asked_of_jobs_that_are_there(lab: Workspace, world: World) -> None:
+    """The twins of the verbs, with the same answers."""
+    busy(world)
+    assert lab.change("cells-0004", settings={"priority": 9}) == ["cells-0004"]
+    assert lab.pause("cells-0005") == ["cells-0005"]
+    assert lab.note("cells-0001", text="the one") == lab.tag("cells-0001", add=["paper"]) == ["cells-0001"]
+    assert lab.star("cells-0001") == ["cells-0001"]
+    assert lab.archive("cells-0003") == ["cells-0003"]
+    world.turn()
+    assert world.record("cells-0004").priority == 9
+    assert world.record("cells-0005").state is JobState.HELD
+    assert lab.resume("cells-0005") == ["cells-0005"]
+    (job,) = lab.jobs("tag:paper")
+    assert (job.id, job.note, job.starred) == ("cells-0001", "the one", True)
+    assert "cells-0003" not in lab.jobs().ids
+    assert lab.archive("cells-0003", archived=False) == ["cells-0003"]
+    assert lab.clean(older_than_s=0)["bytes"] == 0
+    assert lab.du("cells-0001", frame="rows")[0]["files"] > 0
+    assert lab.rm("cells-0003") == ["cells-0003"]
+    world.turn()
+    assert lab.jobs("is:removed").ids == ["cells-0003"]
+    with pytest.raises(UserError, match="name the jobs"):
+        lab.rm()
+    assert lab.extend("cells-0001", settings={"training.epochs": 30}) == []
+    assert lab.resubmit("cells-0001", "cells-0003", from_scratch=True) == ["cells-0001", "cells-0003"]
+
+
+def test_runs_side_by_side_and_drawn(lab: Workspace, world: World, tmp_path: Path) -> None:
+    """`compare` and `plot`; a measured rate is never in one column with the setting of that name."""
+    busy(world)
+    world.measure("cells-0002", 10, 100)
+    found = lab.compare("cells-0001", "cells-0002")
+    assert found["runs"] == ("cells-0001", "cells-0002") or found["runs"] == ["cells-0001", "cells-0002"]
+    assert lab.plot("cells-0001", "cells-0002", file=tmp_path / "curves.svg").is_file()
+    with pytest.raises(UserError, match="must end with"):
+        lab.plot("cells", file=tmp_path / "curves.txt")

@@ -285,3 +285,16 @@ def test_a_mended_run_replaces_the_one_that_failed(terry: Terry, world: World, t
     assert "nothing to resubmit" in terry("resubmit", "state:failed").out
     assert [job["replaced_by"] for job in terry("status", "--json", "is:replaced").json] == ["cells-0003", "cells-0004"]
     assert terry("watch", "--until-done").code == 0
+
+
+# longer
+
+
+def test_extend_says_what_it_cannot_do(terry: Terry, world: World) -> None:
+    """A training of somebody's own code; a setting that is no length; what has not ended."""
+    busy(world)
+    assert "no training of Terry's own" in terry("extend", "cells-0001", "training.epochs=20").out
+    assert terry("extend", "cells-0001", "training.epochs=20").code == 2
+    assert "another setting makes another run" in terry("extend", "cells-0001", "model.hidden_size=3").err
+    assert "not ended: it is running" in terry("extend", "cells-0002", "training.epochs=20").out
+    assert "say which jobs and what" in terry("extend", "cells").err

@@ -73,9 +73,9 @@ def test_on_a_device_only_patience_changes(terry: Terry, world: World) -> None:
     [
         ("training.epochs=3", "`terry-cluster extend`"),
         ("model.hidden_size=3", "decides what comes out of a run"),
-        ("resources.gpus=7", "1, or a share of one"),
+        ("resources.gpus=7", "at most 1"),
         ("time_limit=0", "more than 0"),
-        ("threads=0", "at least 1"),
+        ("threads=0", "1 or more"),
         ("resources=big", "must be"),
         ("retry.crashes=3", "did you mean 'retry.crash'"),
     ],

@@ -302,6 +302,36 @@ def test_a_lone_short_job_uses_kept_room_too() -> None:
     assert _placed(plan(queue.state, queue.now)) == ["s-07"]
 
 
+@pytest.mark.parametrize(("before", "placed"), [(19, ["s-short"]), (20, [])])
+def test_kept_room_is_offered_to_twenty_jobs_a_plan(before: int, placed: list[str]) -> None:
+    """However many wait that it is too short for: a plan costs the same."""
+    queue = Queue(make_cpu(cores=2))
+    _kept_room(queue)
+    for number in range(before):
+        queue.submit(f"s-long-{number:02d}", sweep="s", labels={"size": "large"})
+    queue.submit("s-short", sweep="s", labels={"size": "small"})
+    assert _placed(plan(queue.state, queue.now)) == placed
+
+
+def test_jobs_that_ask_for_the_same_have_one_device_kept_for_them_together() -> None:
+    """Also where each of them is asked whether it could use the room of another one meanwhile."""
+    queue = Queue(make_cpu("aa", cores=4), make_cpu("bb", cores=2), make_cpu("cc", cores=2))
+    for job_id in ("s-0", "s-1"):
+        queue.submit(job_id, labels={"size": "large"}, resources=Resources(cpus=2))
+        queue.start(job_id, "aa:cpu", 2.0)
+        if job_id == "s-0":
+            queue.now += timedelta(seconds=600)
+            queue.end(job_id)
+    for job_id, device in (("b-1", "bb:cpu"), ("c-1", "cc:cpu")):
+        queue.submit(job_id)
+        queue.start(job_id, device)
+    queue.submit("wide-1", priority=2, resources=Resources(cpus=4))
+    for job_id in ("middle-1", "middle-2"):
+        queue.submit(job_id, priority=1, resources=Resources(cpus=2))
+    queue.submit("small-1")
+    assert _placed(plan(queue.state, queue.now)) == ["small-1"]
+
+
 # nearness
 
 
@@ -348,6 +378,25 @@ def test_the_least_important_make_room_after_a_while() -> None:
         queue.end(job_id, EndReason.PREEMPTED)
         assert queue[job_id].state is JobState.PENDING
     assert _placed(plan(queue.state, at(201), PREEMPT)) == ["high-1"]
+
+
+def test_the_next_plan_is_made_when_the_first_thing_may_happen() -> None:
+    """The end of a back-off, though a job may preempt later."""
+    queue = Queue(make_cpu(cores=4))
+    queue.submit("x-1")
+    for _ in range(2):
+        queue.start("x-1")
+        queue.end("x-1", EndReason.CRASHED)
+        queue.now += timedelta(seconds=20)
+    queue.start("x-1")
+    _full(queue)
+    queue.end("x-1", EndReason.CRASHED)
+    made = plan(queue.state, queue.now, PREEMPT)
+    again, began = queue["x-1"].not_before, queue["high-1"].changed_at
+    assert again is not None
+    assert began is not None
+    assert queue.now < again < began + timedelta(seconds=60)
+    assert made.wake_at == again
 
 
 def test_a_job_is_left_in_peace_after_some_times() -> None:

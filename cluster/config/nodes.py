@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -151,14 +151,20 @@ class SlurmGroup(NodeSetup):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RayGroup(NodeSetup):
-    """A Ray cluster that runs already. `up` is called on one of its nodes, or on one that joins it (kind local)."""
+class RayGroup:
+    """A Ray cluster that runs already. `up` is called on one of its nodes, or on one that joins it (kind local).
+
+    How its nodes are to be used is decided by whoever starts Ray there, so it has none of the settings of a node.
+    """
 
     name: str = field(metadata={"key": ""})
     address: Address  #: `host:port` of its head
     #: a device of its nodes on which nothing has run for so long is given back while nothing waits for it
     idle_after: Duration = 600.0
 
+
+#: What a node of a Ray cluster that runs already has from whoever started Ray there.
+_OF_A_NODE = {each.name for each in fields(NodeSetup)}
 
 Group = LocalGroup | SshGroup | SlurmGroup | RayGroup
 
@@ -215,6 +221,10 @@ def group_of(value: Any, path: Where) -> Group:
         raise Problem(f"must be a mapping of settings (`key: value`), not {show(value)}", path)
     kind = NodeKind(leaf(value.get("kind"), NodeKind, (*path, "kind")))
     owner = GROUPS[kind]
+    idle = next((key for key in value if kind is NodeKind.RAY and key in _OF_A_NODE), None)
+    if idle is not None:
+        wrong = "does nothing here: whoever starts Ray there decides it; groups of kind ssh and local beside it have it"
+        raise Problem(wrong, (*path, idle))
     given = typed({key: item for key, item in value.items() if key != "kind"}, owner, path)
     if kind is NodeKind.SLURM:
         _check_options(given, path)

@@ -122,6 +122,10 @@ def test_with_other_nodes_this_one_is_in_it_only_if_asked_for() -> None:
             "b: cannot be used: groups of kind ssh",
         ),
         ("nodes: {a: {kind: ray, address: 127.0.0.1:1}, b: {kind: local}}\n", "b: cannot be used: no other node"),
+        *(
+            (f"nodes: {{a: {{kind: ray, address: 'a:1', {key}}}}}\n", f"a.{key.split(':')[0]}: does nothing here")
+            for key in ("labels: [fast]", "cpus: 4", "ports: 20000-20100", "devices: {leave_out: [cpu]}", "python: p")
+        ),
         ("nodes: {a: {kind: ray, address: here}}\n", "a.address: must be host:port"),
         ("nodes: {../a: {kind: local}}\n", "cannot be a group's name"),
         ("nodes: {a: {kind: ray, address: a:99999}}\n", "a.address: must be host:port"),

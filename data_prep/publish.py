@@ -12,11 +12,13 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -98,9 +100,10 @@ def building(root: Path, name: str) -> Iterator[Path]:
 
 def publish(folder: Path, target: Path) -> bool:
     """Sync the folder's files and rename it to `target`; False if another one stands there already."""
+    rights = target.parent.stat().st_mode
     with ThreadPoolExecutor(max_workers=8) as pool:  # a file system makes one commit of what it is asked together
-        list(pool.map(_sync, folder.iterdir()))
-    _sync(folder)
+        list(pool.map(partial(_finish, rights=rights), folder.iterdir()))
+    _finish(folder, rights)
     try:
         folder.rename(target)
     except OSError:
@@ -109,6 +112,19 @@ def publish(folder: Path, target: Path) -> bool:
         raise
     _sync(target.parent)
     return True
+
+
+def _finish(path: Path, rights: int) -> None:
+    """Bring it to the disk, as open as the folder above is (`rights`), whatever the umask: a group reads it, too."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        kind = os.fstat(handle).st_mode
+        wanted = stat.S_IMODE(rights) if stat.S_ISDIR(kind) else rights & 0o666
+        if stat.S_IMODE(kind) != wanted:
+            os.fchmod(handle, wanted)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _sync(path: Path) -> None:

@@ -61,7 +61,7 @@ def main(ctx: RunContext) -> None:
     logs = ctx.run.attempt(ctx.attempt)
     durable.write_json(logs.root / "command.json", {"arguments": arguments, "folder": str(folder)})
     measured = logs.root / "measured.jsonl"
-    measured.touch()
+    os.close(durable.open_shared(measured, os.O_WRONLY | os.O_CREAT))
     environment = {
         **os.environ,
         "TERRY_RUN_DIR": str(work),

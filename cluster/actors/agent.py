@@ -24,8 +24,10 @@ from terry.cluster.core.model import Device, DeviceKind, StopGoal
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host import hardware as node_probe
 from terry.cluster.host import versions
+from terry.cluster.nodes.records import reports
 from terry.cluster.ports import LaunchOrder
 from terry.cluster.ray.daemons import instance, runtime_folder
+from terry.cluster.ray.head import read_head
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +72,8 @@ class AgentActor:
         mark = f"{instance(workspace)}/{device.id}"
         gpu = NvmlGpu(device.uuid) if kind is DeviceKind.GPU else None
         lock = lock_of(device.uuid) if kind is DeviceKind.GPU else None
-        unfit = _unfit(place.node, kind, self._settings.versions)
+        before = _at_join(workspace, place.node) if courier is None else None
+        unfit = _unfit(place.node, kind, self._settings.versions, before)
         processes = JobProcesses(runtime=self._settings.runtime, environment=environment, log=log, mark=mark)
         self._agent = DeviceAgent(device, processes, DeviceGate(device, mark, gpu, lock, unfit), courier)
         self._agent.clear_predecessors()  # before `hello` says that nothing runs here
@@ -111,10 +114,19 @@ def _encode(reply: AgentReply) -> bytes:
     return msgspec.json.encode(reply)
 
 
-def _unfit(node: str, kind: DeviceKind, wanted: dict[str, str]) -> str:
+def _at_join(workspace: WorkspacePaths, node: str) -> dict[str, str] | None:
+    """Which versions the node had when it joined, or those of the head, where it is the head's; None: not known."""
+    head = read_head(workspace)
+    if head is not None and head.is_here and not head.foreign:
+        return head.versions
+    report = reports(workspace).get(node)
+    return report.facts.versions if report is not None and report.facts is not None else None
+
+
+def _unfit(node: str, kind: DeviceKind, wanted: dict[str, str], before: dict[str, str] | None = None) -> str:
     """Why no job must be placed on a device of this node, whoever uses it; empty where any may."""
     here = versions.installed()
-    why = versions.mismatch(wanted, here) or (versions.lacks_cuda(here) if kind is DeviceKind.GPU else "")
+    why = versions.mismatch(wanted, here, before) or (versions.lacks_cuda(here) if kind is DeviceKind.GPU else "")
     return f"{node}: {why}" if why else ""
 
 

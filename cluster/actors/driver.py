@@ -10,20 +10,25 @@ limit and kills it.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import msgspec
 import ray
-from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.exceptions import ActorUnavailableError, AuthenticationError, GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from terry.cluster.actors.controller import ControllerActor
 from terry.cluster.actors.home import CONTROLLER
+from terry.cluster.files import durable
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.addresses import own_addresses
-from terry.cluster.ray.head import read_head
+from terry.cluster.ray.daemons import USER_ERROR, foreign_environment, has_token, token_file
+from terry.cluster.ray.head import Head, read_head
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +85,39 @@ def _ping(actor: Any) -> str:
     return state
 
 
+def require_admission(workspace: WorkspacePaths, head: Head) -> None:
+    """Leave with one sentence where a cluster of others asks for a token that we do not have: Ray itself would try on.
+
+    Where the user has one and has not said whether to use it, it is used: Ray 2.60 writes `~/.ray/auth_token`, and
+    asks for it, by itself, while a driver does not use it by itself.
+    """
+    try:
+        GcsClient(address=head.address)
+    except AuthenticationError:
+        if os.environ.get("RAY_AUTH_MODE") or not has_token():
+            _refused(head.address)
+        durable.write_json(workspace.head, msgspec.structs.replace(head, asks_token=True))
+        environment = foreign_environment(workspace, head.address, asks_token=True)
+        again = [sys.executable, "-m", "terry.cluster.actors.driver", *sys.argv[1:]]
+        os.execve(sys.executable, again, environment)  # noqa: S606  (no shell is wanted)
+    except Exception as error:  # not well: what follows tells in which way
+        _log.warning("%s", error)
+
+
+def _refused(address: str) -> NoReturn:
+    mode = os.environ.get("RAY_AUTH_MODE", "")
+    set_it = "`export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE` (by default ~/.ray/auth_token)"
+    if mode.lower() == "token" and has_token():
+        where = "in RAY_AUTH_TOKEN" if os.environ.get("RAY_AUTH_TOKEN") else f"in {token_file()}"
+        what = f"refuses the token {where}: put that of the cluster there"
+    elif mode and mode.lower() != "token":
+        what = f"asks for a token, and RAY_AUTH_MODE is {mode!r} here: {set_it}"
+    else:
+        what = f"asks for a token, and there is none here: {set_it}"
+    print(f"the Ray cluster at {address} {what}, then `terry-cluster up`", file=sys.stderr)
+    sys.exit(USER_ERROR)
+
+
 def main() -> None:
     """Connect, make sure, leave."""
     workspace = WorkspacePaths(Path(sys.argv[1]))
@@ -88,6 +126,8 @@ def main() -> None:
     head = read_head(workspace)
     if head is None:
         sys.exit("no Ray head is recorded")
+    if head.foreign:
+        require_admission(workspace, head)
     host = head.address.rpartition(":")[0]
     ray.init(
         address=head.address,

@@ -11,11 +11,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from terry.cluster.errors import UserError
-from terry.cluster.files.durable import make_way
+from terry.cluster.files.durable import make_way, share
 
 _log = logging.getLogger(__name__)
 
@@ -23,10 +24,19 @@ _PAUSE_S = 1.0
 _PAUSE_FOR_PEOPLE_S = 20.0
 
 
+class _SharedLog(RotatingFileHandler):
+    """Whoever may read the workspace may read it, whatever the umask is here."""
+
+    def _open(self) -> TextIOWrapper:
+        stream = super()._open()
+        share(stream.fileno(), Path(self.baseFilename).parent)
+        return stream
+
+
 def log_to(path: Path) -> None:
     """Send this process's log to a file of its own, at most about 10 MB."""
     make_way(path)
-    handler = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=1, encoding="utf-8")
+    handler = _SharedLog(path, maxBytes=5_000_000, backupCount=1, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("terry")
     logger.handlers[:] = [handler]

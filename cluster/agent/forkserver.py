@@ -37,6 +37,7 @@ import msgspec
 from terry.cluster.agent import pulse
 from terry.cluster.agent.evidence import EXIT_DISK_FULL, EXIT_DISK_LOST, disk_reason
 from terry.cluster.core.model import EndReason
+from terry.cluster.files.durable import open_shared
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -233,7 +234,7 @@ def _redirect(stdout: str, stderr: str) -> None:
     os.dup2(null, 0)
     os.close(null)
     for path, target in ((stdout, 1), (stderr, 2)):
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        fd = open_shared(Path(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(fd, target)
         os.close(fd)
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from terry.cluster.agent.job_runtime import JobRuntime
+from terry.cluster.files.durable import opened_log
 
 _BUFFER = 1 << 20
 
@@ -59,7 +60,7 @@ class ForkserverClient:
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         self._channel = ours
-        with theirs, log.open("ab") as output:
+        with theirs, opened_log(log) as output:
             self._process = subprocess.Popen(
                 self._command(runtime, theirs.fileno(), runtime.light_preload if light else runtime.preload),
                 env={**environment, **runtime.environment},

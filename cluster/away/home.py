@@ -149,8 +149,8 @@ class Home:
         with self._lock:
             path = self._inside(self._current(job_id, attempt).root, name)
             durable.make_folder(path.parent)
-            mode = durable.inherited_mode(path.parent)
-            with durable.opened(path, os.O_WRONLY | os.O_CREAT, mode) as descriptor:
+            with durable.opened(path, os.O_WRONLY | os.O_CREAT) as descriptor:
+                durable.share(descriptor, path.parent)
                 size = os.fstat(descriptor).st_size
                 if offset <= size < offset + len(data):
                     os.lseek(descriptor, size, os.SEEK_SET)
@@ -162,8 +162,8 @@ class Home:
         with self._lock:
             path = self._inside(self._staged(self._current(job_id, attempt), token), name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            mode = durable.inherited_mode(path.parent)
-            with durable.opened(path, os.O_WRONLY | os.O_CREAT, mode) as descriptor:
+            with durable.opened(path, os.O_WRONLY | os.O_CREAT) as descriptor:
+                durable.share(descriptor, path.parent)
                 os.lseek(descriptor, offset, os.SEEK_SET)
                 durable.write_all(descriptor, data)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
+from terry.cluster.client import rights
+from terry.cluster.client.finding import Finding
 from terry.cluster.config import terry_yaml as config
 from terry.cluster.core.model import JobState
 from terry.cluster.core.state import State
@@ -23,6 +24,7 @@ from terry.cluster.files.lease import Liveness
 from terry.cluster.files.paths import WorkspacePaths, checkpoint_key
 from terry.cluster.lifecycle.liveness import LOOK_S, liveness
 from terry.cluster.lifecycle.on_head import keeper_problem
+from terry.cluster.lifecycle.overview import WAITS, node_views, older_head
 from terry.logs.format import ago, plural, size
 
 #: Less free space than this is worth a word (bytes).
@@ -44,20 +46,11 @@ _LARGE = 1 << 26
 _RUNS = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at."""
-
-    what: str
-    good: bool
-    text: str
-
-
 def examine(workspace: WorkspacePaths, now: datetime) -> list[Finding]:
     """All findings, sound or not."""
     if not workspace.exists:
         return [*_without_a_queue(workspace)]
-    findings = [*_kernels(), *_rights(workspace), *_space(workspace), *_settings(workspace), *_snapshots(workspace)]
+    findings = _looked(workspace, _kernels_here, rights.look, _space, _settings, _snapshots)
     try:
         state = store.read_state(workspace)
     except WorkspaceNewer as error:
@@ -66,13 +59,25 @@ def examine(workspace: WorkspacePaths, now: datetime) -> list[Finding]:
         what = str(error).removesuffix(JournalDamaged.HINT)
         return [*findings, Finding(what="journal", good=False, text=f"{what}{_FIX_JOURNAL}")]
     findings.append(Finding(what="journal", good=True, text=f"{plural(state.seq, 'event')}, all sound"))
-    findings += [*_controller(workspace, now), *_inbox(workspace, now), *_submissions(workspace, state)]
-    findings += [*_runs(workspace, state), *_results(workspace, state), *_checkpoints(workspace, state)]
-    findings += [*_measurements(workspace, state), *_datasets(workspace)]
-    return [*findings, *_leftovers(workspace, state), *_processes(workspace), *_ports(workspace)]
+    findings += _looked(workspace, partial(_controller, now=now), partial(_inbox, now=now))
+    of_jobs = (_submissions, _runs, _results, _checkpoints, _measurements)
+    findings += _looked(workspace, *(partial(look, state=state) for look in of_jobs), _datasets)
+    return findings + _looked(workspace, _nodes, partial(_leftovers, state=state), _processes, _ports)
 
 
-def _kernels() -> Iterator[Finding]:
+def _looked(workspace: WorkspacePaths, *looks: Callable[[WorkspacePaths], Iterator[Finding]]) -> list[Finding]:
+    """What each of them has found. What may not be read ends one of them, and not the others."""
+    findings: list[Finding] = []
+    for look in looks:
+        try:
+            findings.extend(look(workspace))
+        except PermissionError as error:
+            text = f"{error.filename} cannot be read by you: what stands behind it was not looked at"
+            findings.append(Finding(what="rights", good=False, text=text))
+    return findings
+
+
+def _kernels_here(_workspace: WorkspacePaths) -> Iterator[Finding]:
     """What computes on this computer's CPU: compiled kernels, or torch's, which are slower here."""
     from terry.models.kernels.library import describe
 
@@ -106,16 +111,6 @@ def _snapshots(workspace: WorkspacePaths) -> Iterator[Finding]:
             yield Finding(what="snapshots", good=False, text=text)
 
 
-def _rights(workspace: WorkspacePaths) -> Iterator[Finding]:
-    mode = stat.S_IMODE(workspace.root.stat().st_mode)
-    exposed = bool(mode & stat.S_IWOTH)
-    advice = "; anybody may write here: `chmod o-w` it" if exposed else ""
-    yield Finding(what="rights", good=not exposed, text=f"{workspace.root} is {mode:04o}{advice}")
-    for folder in (workspace.queue, workspace.runs, workspace.datasets, workspace.sweeps):
-        if folder.exists() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            yield Finding(what="rights", good=False, text=f"{folder} cannot be read and written by you")
-
-
 def _space(workspace: WorkspacePaths) -> Iterator[Finding]:
     free = shutil.disk_usage(workspace.root).free
     yield Finding(what="disk", good=free > _LITTLE, text=f"{size(free)} free")
@@ -131,6 +126,8 @@ def _controller(workspace: WorkspacePaths, now: datetime) -> Iterator[Finding]:
         yield Finding(what="controller", good=True, text="none has run yet; `terry-cluster up` starts one")
     elif found is Liveness.ALIVE:
         yield Finding(what="controller", good=True, text=f"epoch {held.epoch} on {held.host}, pid {held.pid}")
+        if told := older_head(workspace):
+            yield Finding(what="versions", good=False, text=told)
     elif found is Liveness.UNKNOWN:
         text = f"epoch {held.epoch} on {held.host} gave no sign of life in {LOOK_S:g} s; ask again"
         yield Finding(what="controller", good=False, text=text)
@@ -321,6 +318,18 @@ def _leftovers(workspace: WorkspacePaths, state: State) -> Iterator[Finding]:
     if found:
         text = f"{plural(len(found), 'half-written file')} of killed writers, harmless: `rm -r` them, as {found[0]}"
         yield Finding(what="leftovers", good=True, text=text)
+
+
+def _nodes(workspace: WorkspacePaths) -> Iterator[Finding]:
+    """What keeps nodes away, in the words of Slurm and ssh; one that Slurm has still to start is no fault."""
+    try:
+        views = node_views(workspace)
+    except UserError:  # said above
+        return
+    for view in views:
+        if view.problem:
+            fix = f"; to fix it: {view.fix}" if view.fix else ""
+            yield Finding(what="nodes", good=view.condition in WAITS, text=f"{view.name}: {view.problem}{fix}")
 
 
 def _processes(workspace: WorkspacePaths) -> Iterator[Finding]:

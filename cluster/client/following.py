@@ -101,6 +101,8 @@ def summary_line(view: View, wanted: Collection[str]) -> str:
     held = states[JobState.HELD]
     if held and held == sum(n for state, n in states.items() if not state.is_final):
         words.append(f"{plural(held, 'job')} held: `terry-cluster resume` lets them go on")
+    if states[JobState.PENDING] and not any(states[state] for state in JobState if state.holds_device):
+        words += [f"no more nodes: {printable(reason)}" for reason in view.absent[:1]]
     if view.controller.advice:
         words.append(printable(view.controller.advice))
     return "; ".join(words)

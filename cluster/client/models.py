@@ -12,6 +12,7 @@ from terry.cluster.client.reader import Reader
 from terry.cluster.client.submitting import owner
 from terry.cluster.core.model import Job, JobRecord
 from terry.cluster.errors import UserError
+from terry.cluster.files import run_folder
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.clock import now
 from terry.jobs.sweeps.model_jobs import EvaluateAsked, Mixture, SampleAsked
@@ -36,9 +37,11 @@ def choose_runs(reader: Reader, given: Sequence[str], options: Mapping[str, Any]
 
 
 def samples_folder(reader: Reader, chosen: EnsembleMembers) -> Path:
-    """Folder of the samples: that of the run, of the ensemble's job, else of the first member."""
+    """Folder of the samples: that of the run, of the ensemble's job, else of the first member. Raises OSError."""
     job = _ensemble_job(reader, chosen.mixture)
-    return reader.workspace.run(job or chosen.first.id).samples
+    run = reader.workspace.run(job or chosen.first.id)
+    run_folder.refuse_links(run)
+    return run.samples
 
 
 def _ensemble_job(reader: Reader, mixture: Mixture) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -21,14 +22,19 @@ from terry.cluster.errors import InvalidTransition, JournalDamaged, UserError
 from terry.cluster.files import lease, live, origin, store
 from terry.cluster.files.durable import read_bytes
 from terry.cluster.files.journal import read, segments
+from terry.cluster.files.links import planted
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host import clock
 from terry.cluster.host.clock import now
 from terry.cluster.scheduling import plan as schedule
+from terry.cluster.scheduling.reasons import is_for_devices
 from terry.cluster.slurm import next_head
 from terry.logs.records.results import JobOutcome, read_outcome
 from terry.logs.view.build import ViewInputs
 from terry.logs.view.view import ControllerView
+
+if TYPE_CHECKING:
+    from terry.cluster.client.absent import AbsentNodes
 
 #: Why a job waits that no controller has read yet.
 NOT_TAKEN = "submitted; no controller has taken it yet"
@@ -64,6 +70,8 @@ class Reader:
         self._replaced: dict[str, str] = {}  # job id -> the job that stands for it now
         self._hidden: frozenset[str] = frozenset()
         self._shown: dict[str, JobRecord] = {}
+        self._absent: AbsentNodes | None = None
+        self._unreadable: list[Path] = []  # submissions that others of the group cannot read
         self._policy = watched_policy(workspace)
         self._watch: lease.Watch | None = None  # of the lease
         self._figures: tuple[object, float] | None = None  # live.json, and since when it is as it is (monotonic)
@@ -94,7 +102,8 @@ class Reader:
             outcomes={job_id: outcome for job_id, (_, outcome) in self._outcomes.items()},
             waits=self._waits,
             replaced=self._replaced,
-            notice=origin.note(self.workspace),
+            absent=self._why_none_comes() if any(r.state is JobState.PENDING for r in jobs.values()) else (),
+            notice=self._notice(),
         )
 
     def jobs(self) -> dict[str, JobRecord]:
@@ -102,7 +111,9 @@ class Reader:
         stamp = self.queue_stamp()
         if stamp != self._stamp:
             self._catch_up()
-            self._jobs = {**self.state.jobs, **{r.job.id: r for r in _not_taken(self.workspace, self.state)}}
+            self._unreadable = []
+            fresh = _not_taken(self.workspace, self.state, self._unreadable)
+            self._jobs = {**self.state.jobs, **{r.job.id: r for r in fresh}}
             self._find_hidden()
             self._stamp = stamp
         return self._jobs
@@ -126,6 +137,22 @@ class Reader:
         self._hidden = frozenset((*self._replaced, *(i for i, record in jobs.items() if record.marks.put_away)))
         hidden = self._hidden
         self._shown = {i: record for i, record in jobs.items() if i not in hidden} if hidden else jobs
+
+    def _notice(self) -> str:
+        """What of the workspace itself a person should know."""
+        if not self._unreadable:
+            return origin.note(self.workspace) or self._other_version()
+        first = self._unreadable[0].relative_to(self.workspace.root)
+        many = f" and {len(self._unreadable) - 1} more" if len(self._unreadable) > 1 else ""
+        return f"{first}{many} cannot be read: `terry-cluster doctor` says how to repair it"
+
+    def _other_version(self) -> str:
+        held = lease.read(self.workspace)
+        if held is None or self._liveness(held) is not lease.Liveness.ALIVE:
+            return ""
+        from terry.cluster.lifecycle.overview import older_head
+
+        return older_head(self.workspace)
 
     def _catch_up(self) -> None:
         """Bring `state` up to the journal: by its new lines, else from the beginning."""
@@ -167,7 +194,22 @@ class Reader:
         """Why the job does not run now; empty where it runs or has ended."""
         if record.job.id not in self.state.jobs:
             return NOT_TAKEN
-        return schedule.why_waiting(self.state, record.job.id, self._clock(), self._policy())
+        reason = schedule.why_waiting(self.state, record.job.id, self._clock(), self._policy())
+        absent = self._why_none_comes() if is_for_devices(reason) else ()
+        return "; ".join([reason, *absent[:1]])
+
+    def _why_none_comes(self) -> tuple[str, ...]:
+        """What keeps nodes away, in a line each, the weightiest first."""
+        held = lease.read(self.workspace)
+        alive = held is not None and self._liveness(held) is lease.Liveness.ALIVE
+        return self._absent_nodes().reasons(alive=alive)
+
+    def _absent_nodes(self) -> AbsentNodes:
+        if self._absent is None:
+            from terry.cluster.client.absent import AbsentNodes
+
+            self._absent = AbsentNodes(self.workspace)
+        return self._absent
 
     def look_at(self, records: Iterable[JobRecord]) -> None:
         """Find out more about these jobs for the next `read`: figures of those that do not run, why others wait."""
@@ -179,7 +221,11 @@ class Reader:
             if record.state.holds_device or not record.attempts:
                 self._outcomes.pop(job_id, None)
             elif job_id not in self._outcomes or self._outcomes[job_id][0] is not record:
-                self._outcomes[job_id] = record, read_outcome(self.workspace.run(job_id), record)
+                self._outcomes[job_id] = record, self._outcome(record)
+
+    def _outcome(self, record: JobRecord) -> JobOutcome:
+        run = self.workspace.run(record.job.id)
+        return JobOutcome() if planted(run.root, self.workspace.root) else read_outcome(run, record)
 
     def ensembles(self) -> Ensembles:
         """All ensembles of all sweeps; of one name the newest."""
@@ -275,18 +321,30 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _not_taken(workspace: WorkspacePaths, state: State) -> Iterator[JobRecord]:
-    """Records of jobs that are submitted and that no controller has taken yet."""
+def _not_taken(workspace: WorkspacePaths, state: State, unreadable: list[Path]) -> Iterator[JobRecord]:
+    """Records of jobs that are submitted and that no controller has taken yet.
+
+    A submission that may not be read says nothing of others: it is added to `unreadable`.
+    """
     for sweep in workspace.sweep_names():
         taken = state.submissions.get(sweep, 0)
+        if not os.access(workspace.sweep(sweep), os.R_OK | os.X_OK):
+            unreadable.append(workspace.sweep(sweep))
+            continue
         for number, folder in workspace.submissions(sweep):
-            if number > taken:
-                for job in read_jobs(workspace, folder):
-                    known = state.jobs.get(job.id)
-                    if known is None:
-                        yield _waiting(job)
-                    elif known.state.is_final and known.job.identity in job.former[-1:]:  # it is to go on
-                        yield replace(known, job=job, state=JobState.PENDING, finished_at=None, marks=Marks())
+            if number <= taken:
+                continue
+            try:
+                jobs = read_jobs(workspace, folder)
+            except PermissionError:
+                unreadable.append(folder)
+                continue
+            for job in jobs:
+                known = state.jobs.get(job.id)
+                if known is None:
+                    yield _waiting(job)
+                elif known.state.is_final and known.job.identity in job.former[-1:]:  # it is to go on
+                    yield replace(known, job=job, state=JobState.PENDING, finished_at=None, marks=Marks())
 
 
 def _waiting(job: Job) -> JobRecord:
@@ -297,7 +355,7 @@ def _waiting(job: Job) -> JobRecord:
 def _decode(path: Path, kind: type[_Info]) -> _Info:
     try:
         return msgspec.json.decode(read_bytes(path), type=kind)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # of somebody whose files are closed: `doctor` names them
         return kind()
     except msgspec.MsgspecError as error:
         raise UserError(f"cannot be read: {error}", file=path) from error

@@ -28,7 +28,7 @@ from terry.cluster.files.inbox import Letter
 from terry.cluster.files.live import LiveWriter
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.files.store import Snapshots, load
-from terry.cluster.host.clock import Pace
+from terry.cluster.host.clock import Backoff, Pace
 from terry.cluster.ports import Clock, DevicePool, LaunchOrder, NodeDied
 from terry.cluster.scheduling.demand import IdleWatch, Steady
 from terry.cluster.scheduling.plan import Policy, plan
@@ -45,6 +45,9 @@ ASK_FOR_NODES_S = 10.0
 TELL_NEED_S = 1.0
 #: How long a predecessor on this node that is being killed may still hold the lock.
 LOCK_WAIT_S = 10.0
+
+#: A request that cannot be acted on now is looked at again after so long, at most after so long (seconds).
+RETRY_S = (1.0, 30.0)
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +94,7 @@ class Controller:
         self._tells = Pace(TELL_NEED_S)
         self._idle = IdleWatch()
         self._steady = Steady(self._clock.now(), self._clock.monotonic())
+        self._tries = Backoff(*RETRY_S)
         self._calls = calls
         self._resources = ExitStack()
         self._commands: list[Command] = []
@@ -212,6 +216,8 @@ class Controller:
         """Act on a letter. False if it has to wait, because what it speaks of cannot be read now."""
         if letter.message.request in self.state.requests:
             return True
+        if self._tries.waits(letter.message.request, self._clock.monotonic()):
+            return False
         answer = requests.answer(self.state, self._workspace, letter, now)
         try:
             while True:
@@ -219,8 +225,10 @@ class Controller:
         except StopIteration as end:
             note = str(end.value)
         except OSError as error:
-            _log.warning("%s has to wait: %s", letter.path.name, error)
+            pause = self._tries.failed(letter.message.request, self._clock.monotonic())
+            _log.warning("%s has to wait, at least %g s: %s", letter.path.name, pause, error)
             return False
+        self._tries.forget(letter.message.request)
         self._record(e.RequestHandled(time=now, request=letter.message.request, note=note))
         self._ending = self._ending or requests.is_shutdown(self.state, self._workspace, letter)
         _log.info("%s: %s", type(letter.message).__name__, note)

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from terry.cluster import ports
+from terry.cluster.agent.evidence import newest_checkpoint_step
 from terry.cluster.core import events as e
 from terry.cluster.core.events import Command, Event, Launch, Stop
 from terry.cluster.core.model import AttemptEnd, EndReason, JobRecord, JobState, StopGoal
@@ -68,20 +69,28 @@ def _missing(workspace: WorkspacePaths, record: JobRecord, now: datetime) -> Eve
     end = read_end(folder.exit)
     if end is None and record.state is JobState.STARTING and not folder.launch.exists():
         return Launch(job_id=job_id, attempt=attempt)
-    lost = AttemptEnd(reason=EndReason.AGENT_LOST, message="the device's agent died, and the process with it")
-    return e.AttemptEnded(time=now, job_id=job_id, attempt=attempt, end=end or lost)
+    if end is None:
+        end = _lost(workspace, record, EndReason.AGENT_LOST, "the device's agent died, and the process with it")
+    return e.AttemptEnded(time=now, job_id=job_id, attempt=attempt, end=end)
+
+
+def _lost(workspace: WorkspacePaths, record: JobRecord, reason: EndReason, message: str) -> AttemptEnd:
+    """The end of an attempt that nobody has seen: its checkpoints say from where the next one goes on."""
+    step = newest_checkpoint_step(workspace.run(record.job.id), record.first_attempt)
+    return AttemptEnd(reason=reason, message=message, checkpoint_step=step)
 
 
 def _node_died(
     state: State, workspace: WorkspacePaths, report: ports.NodeDied, now: datetime
 ) -> Iterator[Event | Command]:
-    """What had ended before the node died is not lost with it."""
+    """What had ended before the node died is not lost with it, nor are the checkpoints of what ran."""
     for known in list(state.devices.values()):
         if (known.device.node, known.device.node_id) == (report.node, report.node_id):
             for record in _held(state, known.device.id):
                 end = read_end(workspace.run(record.job.id).attempt(record.attempt).exit)
-                if end is not None:
-                    yield e.AttemptEnded(time=now, job_id=record.job.id, attempt=record.attempt, end=end)
+                if end is None:
+                    end = _lost(workspace, record, EndReason.NODE_LOST, f"node {report.node} was lost")
+                yield e.AttemptEnded(time=now, job_id=record.job.id, attempt=record.attempt, end=end)
     yield e.NodeLost(time=now, node=report.node, node_id=report.node_id)
 
 

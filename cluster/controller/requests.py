@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pwd
 from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from terry.cluster.core.state import State
 from terry.cluster.errors import UserError
 from terry.cluster.files import inbox, run_folder
 from terry.cluster.files.inbox import Letter
+from terry.cluster.files.links import owner_name, refuse_planted
 from terry.cluster.files.paths import WorkspacePaths, check_name
 
 #: Events one by one, each applied before the next is asked for; at the end what was done, in words.
@@ -201,6 +201,7 @@ def _submit(state: State, workspace: WorkspacePaths, message: inbox.Submit, now:
     except UserError as error:
         return f"refused: {error}"
     added, extending, there, notes = 0, 0, _names(workspace.runs), []
+    _names(workspace.sweep(message.sweep))  # raises where it may not be read: to the glob it would be empty
     for number, folder in workspace.submissions(message.sweep):
         if number <= state.submissions.get(message.sweep, 0):
             continue
@@ -247,8 +248,9 @@ def read_jobs(workspace: WorkspacePaths, folder: Path) -> list[Job]:
     Raises UserError (file:line) for a line that is no job, OSError.
     """
     path = folder / "jobs.jsonl"
+    refuse_planted(path, workspace.root)
     relative = str(path.relative_to(workspace.root))
-    owner = _user(folder.stat().st_uid)
+    owner = owner_name(folder.stat().st_uid)
     jobs: dict[str, Job] = {}
     decoder = msgspec.json.Decoder(_Line)
     offset = 0
@@ -284,16 +286,9 @@ def _dependencies_first(jobs: dict[str, Job]) -> list[Job]:
 
 
 def _may(workspace: WorkspacePaths, letter: Letter, owner: str) -> bool:
-    return _is_master(workspace, letter) or _user(letter.uid) == owner
+    return _is_master(workspace, letter) or owner_name(letter.uid) == owner
 
 
 def _is_master(workspace: WorkspacePaths, letter: Letter) -> bool:
     """The workspace's owner, whoever runs the controller, and root may ask for anything."""
     return letter.uid in {0, os.getuid(), workspace.root.stat().st_uid}
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

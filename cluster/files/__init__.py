@@ -4,6 +4,7 @@ durable     Files that are whole or absent, whatever dies when
 inbox       Requests to the controller: a maildir, so that asking needs no open port and no living controller
 journal     The journal: every event that ever happened, one line each, on disk before anything is done about it
 lease       Who is the controller
+links       Links that a member of a group has put into the workspace are not followed
 live        live.json: how far the running jobs are
 origin      Whether a workspace is the one that its files speak of: `queue/workspace.json` says where they were written
 paths       Every path of a workspace: the only place that knows file names

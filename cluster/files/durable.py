@@ -14,7 +14,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -142,6 +142,50 @@ def inherited_mode(folder: Path) -> int:
     return stat.S_IMODE(folder.stat().st_mode) & 0o666
 
 
+def granted_mode(kind: int, folder_mode: int) -> int:
+    """Permissions of what stands in a folder of these: a folder has the same, a file that runs stays one that runs.
+
+    kind: `st_mode` as it is now.
+    """
+    if stat.S_ISDIR(kind):
+        return stat.S_IMODE(folder_mode)
+    return folder_mode & (0o777 if kind & stat.S_IXUSR else 0o666)
+
+
+def share(descriptor: int, folder: Path | int, calls: Calls = SYSTEM) -> None:
+    """Give what was just made in `folder` (or in one of this mode) the rights that the folder grants.
+
+    The umask of whoever makes a file must not decide who can read it in a group's workspace. Where the rights are
+    right already nothing is asked: some file systems refuse every change of them.
+    """
+    mode = folder if isinstance(folder, int) else folder.stat().st_mode
+    kind = os.fstat(descriptor).st_mode
+    wanted = granted_mode(kind, mode)
+    # Who is not in the folder's group cannot keep its setgid bit: the kernel drops it, and that is no error.
+    if stat.S_IMODE(kind) != wanted:
+        calls.chmod(descriptor, wanted)
+
+
+def open_shared(path: Path, flags: int, calls: Calls = SYSTEM) -> int:
+    """Open a file that may be new; it has the rights that its folder grants, where it is ours. Raises OSError."""
+    descriptor = calls.open(path, flags, inherited_mode(path.parent))
+    try:
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            share(descriptor, path.parent, calls)
+    except BaseException:
+        calls.close(descriptor)
+        raise
+    return descriptor
+
+
+def lift_umask(folder: Path) -> None:
+    """Let what this process makes by whatever library be the group's where `folder` is a group's; else do nothing."""
+    mode = folder.stat().st_mode
+    if mode & stat.S_ISGID:
+        before = os.umask(0o077)
+        os.umask(before & ~(mode & 0o070))
+
+
 def write_bytes(path: Path, data: bytes, mode: int | None = None, calls: Calls = SYSTEM, *, sync: bool = True) -> None:
     """Replace `path` by `data`: readers see the old or the new file, never a part; durable once this returns.
 
@@ -194,13 +238,19 @@ def make_way(log: Path) -> None:
         log.replace(log.with_name(f"{log.name}.old"))
 
 
+def opened_log(path: Path) -> BinaryIO:
+    """A log to go on with, at its end."""
+    return os.fdopen(open_shared(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
+
+
 def publish_folder(temporary: Path, final: Path, calls: Calls = SYSTEM) -> None:
     """Give a finished folder its name: all files and folders in it reach the disk, then one rename.
 
+    They get the rights that the folder above `final` grants, whatever the umask was under which they were made.
     Both stand on one file system. Raises FileExistsError if `final` exists and is not an empty folder: whoever came
     first has won; `temporary` is then left for the caller to remove.
     """
-    _fsync_tree(temporary, calls)
+    _finish_tree(temporary, final.parent.stat().st_mode, calls)
     try:
         rename(temporary, final, calls)
     except OSError as error:
@@ -210,15 +260,23 @@ def publish_folder(temporary: Path, final: Path, calls: Calls = SYSTEM) -> None:
     fsync_folder(final.parent, calls)
 
 
-def _fsync_tree(folder: Path, calls: Calls) -> None:
+def _finish_tree(folder: Path, mode: int, calls: Calls) -> None:
+    """Bring all below to the disk, with the rights of a folder of `mode`. Links are left as they are."""
     for name in sorted(p.name for p in folder.iterdir()):
         path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            _fsync_tree(path, calls)
+        if path.is_symlink():
+            continue
+        if path.is_dir():
+            _finish_tree(path, mode, calls)
         elif path.is_file():
-            with opened(path, os.O_RDONLY, calls=calls) as descriptor:
-                calls.fsync(descriptor)
-    fsync_folder(folder, calls)
+            _finish(path, os.O_RDONLY, mode, calls)
+    _finish(folder, os.O_RDONLY | os.O_DIRECTORY, mode, calls)
+
+
+def _finish(path: Path, flags: int, mode: int, calls: Calls) -> None:
+    with opened(path, flags, calls=calls) as descriptor:
+        share(descriptor, mode, calls)
+        calls.fsync(descriptor)
 
 
 def remove_temporaries(folder: Path, calls: Calls = SYSTEM) -> None:

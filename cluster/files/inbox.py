@@ -21,6 +21,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from terry.cluster.files.durable import SYSTEM, Calls, fsync_folder, make_folder, rename, write_bytes
+from terry.cluster.files.links import planted, refuse_planted
 from terry.cluster.files.paths import WorkspacePaths
 
 #: Messages that were acted on are kept so long (seconds), for people who look for what happened.
@@ -161,8 +162,9 @@ _decoder = msgspec.json.Decoder(Message)
 
 
 def prepare(workspace: WorkspacePaths, calls: Calls = SYSTEM) -> None:
-    """Make the maildir's folders."""
+    """Make the maildir's folders. Raises OSError, also where one is a link of somebody else's."""
     for name in ("tmp", "new", "done"):
+        refuse_planted(workspace.inbox / name, workspace.root)
         make_folder(workspace.inbox / name, calls)
 
 
@@ -193,6 +195,8 @@ def is_pending(workspace: WorkspacePaths, request: str) -> bool:
 def take(workspace: WorkspacePaths) -> Iterator[Letter]:
     """All messages that wait, in order of sending. For the controller. What is unreadable is moved aside and logged."""
     folder = workspace.inbox / "new"
+    if planted(folder, workspace.root) or planted(workspace.inbox / "done", workspace.root):
+        return  # `doctor` names it
     for name in sorted(os.listdir(folder)):  # noqa: PTH208 (asked for at every turn)
         path = folder / name
         try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from terry.cluster.errors import UserError
+from terry.cluster.files.links import planted
 
 #: What a sweep, a job, a data set or a device may be called: it becomes a file name.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -196,8 +197,10 @@ class WorkspacePaths:
     def submissions(self, sweep: str) -> list[tuple[int, Path]]:
         """All submissions of a sweep as (number, folder), oldest first."""
         folder = self.sweep(sweep)
+        if planted(folder, self.root):
+            return []
         found = [(re.fullmatch(r"submission-(\d{4,})", p.name), p) for p in folder.glob("submission-*")]
-        return sorted((int(m[1]), p) for m, p in found if m)
+        return sorted((int(m[1]), p) for m, p in found if m and not planted(p, self.root))
 
     def search_mark(self, sweep: str) -> Path:
         """An empty file: among the sweep's submissions is one with a search."""

@@ -14,6 +14,7 @@ from collections.abc import Collection
 import msgspec
 
 from terry.cluster.files.durable import SYSTEM, Calls, fsync_folder, read_bytes, rename
+from terry.cluster.files.links import refuse_planted
 from terry.cluster.files.paths import Run
 
 _log = logging.getLogger(__name__)
@@ -38,12 +39,16 @@ def identity_of(run: Run) -> str:
         found = _IN_SPEC.search(read_bytes(run.spec))
         if found:
             return found[1].decode()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # of another: his launch.json may tell
         pass
     for _, attempt in reversed(run.attempts()):
         try:
             identity = msgspec.json.decode(read_bytes(attempt.launch), type=_Launch).order.identity
-        except (FileNotFoundError, msgspec.MsgspecError):  # it died before, or an earlier version wrote it
+        except (
+            FileNotFoundError,
+            PermissionError,
+            msgspec.MsgspecError,
+        ):  # it died before, or of an earlier version
             continue
         if identity:
             return identity
@@ -59,11 +64,19 @@ def is_anothers(run: Run, identity: str, former: Collection[str] = ()) -> str:
     return found if found != identity and found not in former else ""
 
 
+def refuse_links(run: Run) -> None:
+    """Raise OSError where somebody else has put a link in the place of the run's folder, or of one in it."""
+    root = run.root.parent.parent
+    for folder in (run.root, run.root / "attempts", run.checkpoints, run.source, run.tensorboard, run.samples):
+        refuse_planted(folder, root)
+
+
 def claim(run: Run, identity: str, calls: Calls = SYSTEM, former: Collection[str] = ()) -> str:
     """Make sure that the folder is not another's before anything is done in it. Returns where another's was put, or "".
 
     identity: of the job that is to use it; empty: not known, and nothing is compared. Raises OSError.
     """
+    refuse_links(run)
     other = is_anothers(run, identity, former)
     if not other:
         return ""

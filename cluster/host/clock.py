@@ -29,3 +29,25 @@ class Pace:
             return False
         self._at = now
         return True
+
+
+class Backoff:
+    """What failed is tried again later, each time twice as late, by a monotonic clock; of several things, each."""
+
+    def __init__(self, first_s: float, most_s: float) -> None:
+        self._first_s, self._most_s = first_s, most_s
+        self._tries: dict[str, tuple[float, float]] = {}  # not before this moment; the pause that led to it
+
+    def waits(self, what: str, now: float) -> bool:
+        """Whether it is too early for another try. now: monotonic, seconds."""
+        return what in self._tries and now < self._tries[what][0]
+
+    def failed(self, what: str, now: float) -> float:
+        """It did not work; in so many seconds it may again."""
+        pause = min(self._tries[what][1] * 2, self._most_s) if what in self._tries else self._first_s
+        self._tries[what] = (now + pause, pause)
+        return pause
+
+    def forget(self, what: str) -> None:
+        """It worked, or nobody wants it any more."""
+        self._tries.pop(what, None)

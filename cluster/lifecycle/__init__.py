@@ -7,6 +7,7 @@ on_head       `up` and `down` on the node of Ray's head
 over_ssh      What `up` and `down` ask of the head's host; a process of its own
 overview      What is known of a workspace's nodes: terry.yaml, what came of asking each, who is alive
 providers     Where a workspace's nodes come from, by its terry.yaml: one of the places that put adapters together
+removed       Hosts that terry.yaml no longer names: drained, then taken out
 searches      The keeper's care for searches: while one is open, a process beside it asks what to try next
 slurm         `up` and `down` where the head stands in a Slurm job (`head: slurm`)
 slurm_head    What a Slurm job with the head in it runs

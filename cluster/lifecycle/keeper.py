@@ -25,14 +25,14 @@ from terry.cluster.files import lease
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.disk import SLOW_S, DiskProbe
 from terry.cluster.host.locks import Lock
-from terry.cluster.host.processes import Process, find, kill
+from terry.cluster.host.processes import Process, find, kill, user_name
 from terry.cluster.lifecycle.keeper_nodes import NodeCare
 from terry.cluster.lifecycle.providers import head_place, own_nodes
 from terry.cluster.lifecycle.searches import SearchCare
 from terry.cluster.nodes.member import head_report
 from terry.cluster.nodes.records import write_report
 from terry.cluster.ports import ClusterView
-from terry.cluster.ray.daemons import foreign_environment, ray_environment, runtime_folder
+from terry.cluster.ray.daemons import USER_ERROR, foreign_environment, ray_environment, runtime_folder
 from terry.cluster.ray.head import (
     Head,
     adopt_head,
@@ -63,6 +63,24 @@ class _Superseded(Exception):
     """Another node's head serves the workspace."""
 
 
+class _NotAdmitted(Exception):
+    """A person has to fix something in the environment that this keeper was started with: another one is needed."""
+
+
+def _whose(workspace: WorkspacePaths) -> str:
+    """Who else has recorded the head of a group's workspace; empty where we have."""
+    try:
+        owner = workspace.head.stat().st_uid
+    except FileNotFoundError:
+        return ""
+    return "" if owner == os.getuid() else user_name(owner)
+
+
+def last_line(text: str) -> str:
+    """Why a program has failed: the last line that it has printed, whole."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it has said nothing")
+
+
 class Keeper:
     """See the module."""
 
@@ -87,10 +105,15 @@ class Keeper:
                 head = self._head = self._ensure_head()
                 self._join_others(head)
                 self._ensure_controller(head)
+                head = self._head = read_head(self._workspace) or head  # it may be known now that it asks for a token
                 self._failures = 0
                 self._watch(head)
             except _Superseded as other:
                 _log.warning("%s serves the workspace now: ending what runs here", other)
+                self._searches.end()
+                return
+            except _NotAdmitted as error:
+                _log.error("%s", error)
                 self._searches.end()
                 return
             except (OSError, RuntimeError, UserError, subprocess.SubprocessError) as error:
@@ -108,6 +131,8 @@ class Keeper:
     def _ensure_head(self) -> Head:
         head = read_head(self._workspace)
         if head is not None and is_well(head) and not self._is_of_another_kind(head):
+            if other := _whose(self._workspace):
+                raise _Superseded(other)
             return head
         foreign = config.read_nodes(self._workspace).foreign
         end_head(self._workspace)
@@ -143,11 +168,16 @@ class Keeper:
             return False
 
     def _check_place(self) -> None:
-        """Where another node's head is recorded, `up` has given this one up: two must not serve a workspace."""
+        """Where another head is recorded, ours was given up: two must not serve a workspace.
+
+        On another node `up` has done so; on this one two people have begun at the same moment, and the other came last.
+        """
         recorded = read_head(self._workspace)
-        if self._head is not None and recorded is not None and not recorded.is_here:
+        if self._head is None or recorded is None:
+            return
+        if not recorded.is_here or recorded.incarnation != self._head.incarnation:
             end_processes(self._head)
-            raise _Superseded(recorded.host)
+            raise _Superseded(recorded.host if not recorded.is_here else _whose(self._workspace))
 
     def _ensure_controller(self, head: Head) -> None:
         """Run the driver that makes sure of it. Returns at once where the head dies meanwhile: `_watch` will see it."""
@@ -162,7 +192,9 @@ class Keeper:
         if ended is None:
             raise RuntimeError(f"the controller could not be started within {_DRIVER_TIMEOUT_S:.0f} s")
         if code != 0:
-            raise RuntimeError(f"the controller could not be started: {words}")
+            if code == USER_ERROR:
+                raise _NotAdmitted(last_line(words))
+            raise RuntimeError(f"the controller could not be started: {last_line(words)}")
         _log.info("the controller runs")
 
     def _end_driver(self) -> tuple[int, str]:
@@ -245,7 +277,7 @@ class _Driver:
             self._process.stdin.close()
         with self._printed as printed:
             printed.seek(0)
-            return code, printed.read().decode(errors="replace")[-2000:]
+            return code, printed.read().decode(errors="replace")
 
 
 def _first_to_end(pids: Iterable[int], timeout_s: float) -> int | None:
@@ -263,7 +295,9 @@ def _first_to_end(pids: Iterable[int], timeout_s: float) -> int | None:
 
 
 def _environment(workspace: WorkspacePaths, head: Head) -> dict[str, str]:
-    return foreign_environment(workspace, head.address) if head.foreign else ray_environment(workspace, head.address)
+    if head.foreign:
+        return foreign_environment(workspace, head.address, asks_token=head.asks_token)
+    return ray_environment(workspace, head.address)
 
 
 def _take_lock(workspace: WorkspacePaths) -> Lock | None:

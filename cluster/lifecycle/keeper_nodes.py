@@ -9,6 +9,7 @@ from terry.cluster.config import terry_yaml as config
 from terry.cluster.errors import UserError
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.lifecycle.providers import providers_of
+from terry.cluster.lifecycle.removed import RemovedHosts
 from terry.cluster.nodes.records import read_members, write_report
 from terry.cluster.ports import ClusterView, NodeProvider, NodeReport
 from terry.cluster.ray.head import Head, key_of
@@ -24,6 +25,7 @@ class NodeCare:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="nodes")
         self._round: Future[None] | None = None
         self._providers: tuple[object, list[NodeProvider]] | None = None
+        self._removed = RemovedHosts(workspace)
         self._reported: dict[str, tuple[str, str]] = {}
 
     def tend(self, head: Head) -> None:
@@ -40,6 +42,8 @@ class NodeCare:
             for provider in self._current(head):
                 for report in provider.reconcile(view):
                     self._keep(report)
+            for report in self._removed.tend(config.read_nodes(self._workspace), view, head.name):
+                self._keep(report)
         except (OSError, UserError) as error:  # a mistake in terry.yaml, a disk that is away
             _log.warning("nodes are left as they are: %s", error)
         except Exception:

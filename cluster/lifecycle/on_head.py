@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from terry.cluster.agent.marks import AGENT_VARIABLE
@@ -24,7 +25,7 @@ from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.files.store import read_state
 from terry.cluster.host.locks import Lock, holder
 from terry.cluster.host.processes import Process, find, kill, kill_all, with_environment_prefix
-from terry.cluster.lifecycle.keeper import keeper_lock
+from terry.cluster.lifecycle.keeper import keeper_lock, last_line
 from terry.cluster.lifecycle.liveness import liveness
 from terry.cluster.lifecycle.providers import head_place
 from terry.cluster.nodes.member import leave, read_record
@@ -122,7 +123,10 @@ def _check_openness(workspace: WorkspacePaths, nodes: NodesConfig) -> None:
 def _start_keeper(workspace: WorkspacePaths, host: str | None) -> None:
     # Nothing of the terminal stays with it: no session, no standard files, no working folder.
     durable.make_way(workspace.keeper_log)
-    with workspace.keeper_log.open("ab") as log:
+    with durable.opened_log(workspace.keeper_log) as log:
+        # What the keeper before has said last is no problem of this one.
+        log.write(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S},000 INFO a keeper is started\n".encode())
+        log.flush()
         subprocess.Popen(
             [sys.executable, "-m", "terry.cluster.lifecycle.keeper", str(workspace.root), *([host] if host else [])],
             stdin=subprocess.DEVNULL,
@@ -141,7 +145,10 @@ def _wait_for_controller(workspace: WorkspacePaths, first: str, progress: Callab
         if now not in reported:
             progress(now)
             reported.add(now)
-        problem = "" if status.ray else keeper_problem(workspace)
+        has_keeper = holder(keeper_lock(workspace)) is not None
+        problem = "" if status.ray and has_keeper and not _is_foreign(workspace) else keeper_problem(workspace)
+        if problem and not has_keeper:  # it has given up: waiting is no use
+            raise UserError(problem)
         if problem and problem not in reported:
             progress(f"problem: {problem}")
             reported.add(problem)
@@ -150,6 +157,12 @@ def _wait_for_controller(workspace: WorkspacePaths, first: str, progress: Callab
                 f"no controller after {_UP_TIMEOUT_S:.0f} s; why is written here", file=workspace.keeper_log
             )
         time.sleep(0.05)
+
+
+def _is_foreign(workspace: WorkspacePaths) -> bool:
+    """Whether the Ray cluster is others': that it answers does not say that it takes us."""
+    head = read_head(workspace)
+    return head is not None and head.foreign
 
 
 def take_down_on_head(workspace: WorkspacePaths, *, progress: Callable[[str], None] | None = None) -> bool:
@@ -204,7 +217,7 @@ def _leave_foreign(workspace: WorkspacePaths, notify: Callable[[str], None]) -> 
     if head is None or not head.foreign or not is_well(head):
         return
     command = [sys.executable, "-m", "terry.cluster.actors.driver", str(workspace.root), "end"]
-    environment = foreign_environment(workspace, head.address)
+    environment = foreign_environment(workspace, head.address, asks_token=head.asks_token)
     try:
         done = subprocess.run(
             command,
@@ -217,7 +230,7 @@ def _leave_foreign(workspace: WorkspacePaths, notify: Callable[[str], None]) -> 
         notify("problem: the Ray cluster does not answer; what runs for the workspace there could not be ended")
         return
     if done.returncode != 0:
-        notify(f"problem: {done.stderr.decode(errors='replace').strip()[-500:]}")
+        notify(f"problem: {last_line(done.stderr.decode(errors='replace'))}")
 
 
 def _end_keeper(workspace: WorkspacePaths) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
@@ -11,7 +12,9 @@ import msgspec
 from terry.cluster.config import terry_yaml as config
 from terry.cluster.config.node_values import node_name
 from terry.cluster.config.nodes import NodesConfig, SlurmGroup
+from terry.cluster.files import lease
 from terry.cluster.files.paths import WorkspacePaths
+from terry.cluster.host.versions import installed
 from terry.cluster.lifecycle.liveness import is_alive
 from terry.cluster.nodes.records import read_members, reports
 from terry.cluster.ports import NodeFacts, NodeReport, NodeState
@@ -35,6 +38,10 @@ class Condition(StrEnum):
     DOWN = "down"  #: the whole cluster is down
 
 
+#: What mends itself: Slurm has it in its queue, or it has not been its turn to be asked.
+WAITS = frozenset({Condition.WAITING, Condition.STANDBY, Condition.UNKNOWN, Condition.AWAY})
+
+
 class NodeView(msgspec.Struct, frozen=True, kw_only=True, rename={"problem": "trouble", "fix": "mend"}):
     """One node as it is shown."""
 
@@ -48,14 +55,17 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True, rename={"problem": "tr
     labels: tuple[str, ...] = ()
 
 
-def node_views(workspace: WorkspacePaths) -> list[NodeView]:
-    """All nodes of terry.yaml and those that took part. Empty where it is this node alone. Raises UserError."""
+def node_views(workspace: WorkspacePaths, *, alive: bool | None = None) -> list[NodeView]:
+    """All nodes of terry.yaml and those that took part. Empty where it is this node alone. Raises UserError.
+
+    alive: whether a controller is at work, where that is known already.
+    """
     nodes = config.read_nodes(workspace)
     known, head = reports(workspace), read_head(workspace)
     hosts = {node_name(host): (host, group.labels) for host, group in nodes.hosts.items()}
     if not nodes.has_others:
         return []
-    alive = is_alive(workspace)
+    alive = is_alive(workspace) if alive is None else alive
     members = (read_members(workspace, head.incarnation) if head else None) or frozenset()
     found = []
     for name in dict.fromkeys([*([head.name] if head and head.name and alive else []), *hosts, *known]):
@@ -80,6 +90,31 @@ def node_views(workspace: WorkspacePaths) -> list[NodeView]:
             )
         )
     return [*found, *(_standby(workspace) if alive and nodes.is_head_in_slurm else ())]
+
+
+def older_head(workspace: WorkspacePaths) -> str:
+    """What to do where the cluster was started by another version than is installed here now; empty where it was not.
+
+    Says nothing of whether it still runs.
+    """
+    held, head, ours = lease.read(workspace), read_head(workspace), installed().get("terry-cluster", "")
+    theirs = [held.version if held else "", head.versions.get("terry-cluster", "") if head else ""]
+    other = next((version for version in theirs if version and version != ours), "")
+    if not other:
+        return ""
+    which = "the older one" if _is_older(other, ours) else "the newer one"
+    return (
+        f"the head of {workspace.root} runs terry-cluster {other}, and here {ours} is installed: the head is {which}. "
+        "`terry-cluster down`, then `terry-cluster up` renew it: no run is lost, what runs writes a checkpoint first "
+        "and goes on from it"
+    )
+
+
+def _is_older(version: str, than: str) -> bool:
+    def numbers(text: str) -> list[int]:
+        return [int(part) for part in re.findall(r"\d+", text)]
+
+    return numbers(version) < numbers(than)
 
 
 def _is_here(name: str, nodes: NodesConfig, head: Head | None) -> bool:

@@ -8,20 +8,23 @@ head's host, and `up` itself from here, with the user's own ssh: whoever can. Al
 from __future__ import annotations
 
 import os
+import re
 import sys
+import time
 from collections.abc import Callable
 
 from terry.cluster.config import terry_yaml as config
 from terry.cluster.config.node_values import node_name
 from terry.cluster.config.nodes import NodesConfig, NodeSetup
 from terry.cluster.errors import UserError
-from terry.cluster.files import lease, origin
+from terry.cluster.files import origin
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host.processes import user_name
-from terry.cluster.host.versions import installed
 from terry.cluster.lifecycle.liveness import is_alive, is_dead
 from terry.cluster.lifecycle.on_head import ensure_up_on_head, take_down_on_head
+from terry.cluster.lifecycle.overview import older_head
 from terry.cluster.lifecycle.providers import is_here, providers_of
+from terry.cluster.lifecycle.removed import removed_nodes
 from terry.cluster.lifecycle.slurm import end_head_job, ensure_head_job
 from terry.cluster.nodes.records import read_members, reports, write_report
 from terry.cluster.nodes.remote import Answer, SshNode
@@ -30,6 +33,8 @@ from terry.cluster.ray.daemons import own_name
 from terry.cluster.ray.head import key_of, read_head
 
 _THERE_S = 200.0
+#: What somebody else's keeper has said so long ago (seconds) may be of a start that is under way.
+_STARTS_S = 60.0
 #: What it ends with over ssh where a person has to fix something; its last line of errors says what.
 USER_ERROR = 2
 
@@ -54,6 +59,11 @@ def ensure_up(workspace: WorkspacePaths, *, wait: bool, progress: Notify | None 
     if (other := _other_user(workspace)) and is_alive(workspace):
         notify(f"the cluster is up; it is {other}'s")
         return False
+    if not wait and (other := _other_starts(workspace)):
+        notify(f"{other} is starting the cluster")
+        return False
+    if wait:
+        _leave_old_place(workspace, nodes, notify)
     places = head_hosts(workspace, nodes)
     if nodes.is_head_in_slurm:
         started = ensure_head_job(workspace, nodes, wait=wait, notify=notify)
@@ -77,19 +87,39 @@ def ensure_up(workspace: WorkspacePaths, *, wait: bool, progress: Notify | None 
     return started
 
 
+def _leave_old_place(workspace: WorkspacePaths, nodes: NodesConfig, notify: Notify) -> None:
+    """Where `head:` names another host than the one that serves: say what moves; what runs writes a checkpoint first.
+
+    Without it the old head would end as soon as it sees the new one, and jobs with it.
+    """
+    old = read_head(workspace)
+    if nodes.head is None or old is None or old.foreign or not old.name or old.name == node_name(nodes.head):
+        return
+    if not is_alive(workspace):
+        return
+    notify(
+        f"terry.yaml has the head on {nodes.head}, and it is on {old.name}: what runs writes a checkpoint; then Ray's "
+        f"head, the controller and the keeper move to {nodes.head}, and the jobs go on from their checkpoints"
+    )
+    if old.is_here:
+        take_down_on_head(workspace, progress=notify)
+        return
+    host = next((h for h in nodes.hosts if node_name(h) == old.name), old.name)
+    answer = _ask(workspace, nodes, host, "down")
+    if answer.code != 0:
+        notify("problem: {}: {} ({})".format(host, *answer.why(host, _node(nodes, host).python)))
+    else:
+        notify(f"{host} has ended; its jobs have written their checkpoints")
+
+
 def _warn(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
 def refuse_other_version(workspace: WorkspacePaths) -> None:
     """Raise UserError where a controller of another version is at work: its parts would not find ours, nor ours its."""
-    held, ours = lease.read(workspace), installed().get("terry-cluster", "")
-    if held is None or not held.version or held.version == ours or not is_alive(workspace):
-        return
-    raise UserError(
-        f"terry-cluster {held.version} runs the jobs of {workspace.root}, and this is {ours}: `terry-cluster down` and "
-        "`terry-cluster up` (what runs writes a checkpoint first and goes on from it)"
-    )
+    if (told := older_head(workspace)) and is_alive(workspace):
+        raise UserError(told)
 
 
 def head_hosts(workspace: WorkspacePaths, nodes: NodesConfig) -> list[str]:
@@ -110,6 +140,22 @@ def _other_user(workspace: WorkspacePaths) -> str:
     except FileNotFoundError:
         return ""
     return "" if owner == os.getuid() else user_name(owner)
+
+
+def _other_starts(workspace: WorkspacePaths) -> str:
+    """Who else (of a group) has begun to start the cluster just now; empty where nobody has.
+
+    By the wall clock, and so only a courtesy: of two keepers that begin all the same one ends when it sees the other.
+    """
+    try:
+        log = workspace.keeper_log.stat()
+        last = workspace.keeper_log.read_text(errors="replace").splitlines()[-1:]
+    except OSError:
+        return ""
+    begins = bool(last) and re.search(r"a keeper is started$|keeping /|starting Ray$|Ray runs at", last[0]) is not None
+    if log.st_uid == os.getuid() or not begins or not 0 <= time.time() - log.st_mtime < _STARTS_S:
+        return ""
+    return user_name(log.st_uid)
 
 
 def _is_served_elsewhere(workspace: WorkspacePaths, notify: Notify) -> bool:
@@ -151,7 +197,7 @@ def bring_nodes(workspace: WorkspacePaths, nodes: NodesConfig) -> list[NodeRepor
         for report in provider.reconcile(view):
             write_report(workspace, report)
             found.append(report)
-    return found
+    return [*found, *removed_nodes(nodes, reports(workspace), view.members, head.name)]
 
 
 def take_down(workspace: WorkspacePaths, *, progress: Notify | None = None) -> bool:

@@ -43,6 +43,9 @@ NAME_LABEL, LABEL_PREFIX = "terry-node", "terry-label-"
 #: When it was started (milliseconds): of two nodes of one name the older one is gone, known to be dead or not.
 START_LABEL = "terry-start"
 
+#: What a program of ours ends with where a person has to fix something; its last line of errors says what.
+USER_ERROR = 2
+
 #: For every Ray process of ours: no tokenless access, no surprises, deaths noticed in seconds instead of minutes.
 RAY_SETTINGS = {
     "RAY_AUTH_MODE": "token",
@@ -137,10 +140,14 @@ def runtime_folder(workspace: WorkspacePaths, *, make: bool = True) -> Path:
     return folder
 
 
-def foreign_environment(workspace: WorkspacePaths, address: str) -> dict[str, str]:
-    """Our environment for a driver of a cluster that others have started: their token is the user's affair."""
+def foreign_environment(workspace: WorkspacePaths, address: str, *, asks_token: bool = False) -> dict[str, str]:
+    """Our environment for a driver of a cluster that others have started: their token is the user's affair.
+
+    asks_token: the cluster was seen to ask for one. It is then used where the user has left open whether to.
+    """
     loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if address.startswith(LOOPBACK) else {}
-    return {**os.environ, **loopback, HEAD_VARIABLE: workspace.id}
+    auth = {"RAY_AUTH_MODE": "token"} if asks_token and not os.environ.get("RAY_AUTH_MODE") else {}
+    return {**os.environ, **loopback, **auth, HEAD_VARIABLE: workspace.id}
 
 
 def guest_environment(workspace: WorkspacePaths, token: str) -> dict[str, str]:
@@ -156,13 +163,27 @@ def guest_environment(workspace: WorkspacePaths, token: str) -> dict[str, str]:
     return {**environment, **settings, **auth, **mine}
 
 
-def users_token() -> str:
-    """The user's token for Ray clusters, as Ray finds it; empty where none is to be used. Raises UserError."""
-    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+def token_file() -> Path:
+    """Where Ray looks for the user's token."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").expanduser()
+
+
+def has_token() -> bool:
+    """Whether the user has a token for Ray clusters, whatever RAY_AUTH_MODE says."""
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or token_file().is_file()
+
+
+def users_token(*, asks_token: bool = False) -> str:
+    """The user's token for Ray clusters, as Ray finds it; empty where none is to be used. Raises UserError.
+
+    asks_token: see `foreign_environment`.
+    """
+    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
+    if mode != "token" and not (asks_token and not mode):
         return ""
     if token := os.environ.get("RAY_AUTH_TOKEN"):
         return token.strip()
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").expanduser()
+    path = token_file()
     try:
         return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeError) as error:

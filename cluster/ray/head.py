@@ -46,6 +46,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, rename={"incarnation": "li
     raylet: tuple[int, int] = (0, 0)  #: pid and start time of the raylet
     started_at: datetime
     foreign: bool = False  #: of a Ray cluster that others have started: it is used, and neither started nor ended
+    asks_token: bool = False  #: a foreign one, and it was seen to ask for a token
 
     @property
     def processes(self) -> tuple[Process, ...]:
@@ -99,7 +100,8 @@ def is_well(head: Head | None) -> bool:
 
 def key_of(workspace: WorkspacePaths, head: Head) -> ClusterKey:
     """What a node needs to join this head. Raises OSError, UserError where the token cannot be read."""
-    token = users_token() if head.foreign else workspace.token.read_text(encoding="ascii").strip()
+    own = "" if head.foreign else workspace.token.read_text(encoding="ascii").strip()
+    token = users_token(asks_token=head.asks_token) if head.foreign else own
     return ClusterKey(
         workspace=str(workspace.root),
         address=head.address,
@@ -123,6 +125,7 @@ def adopt_head(workspace: WorkspacePaths, address: str, before: Head | None = No
         incarnation=before.incarnation if before is not None and is_same else secrets.token_hex(8),
         started_at=datetime.now(UTC),
         foreign=True,
+        asks_token=before.asks_token if before is not None and is_same else False,
     )
     if not is_well(head):
         raise RuntimeError(f"nobody answers at {address}, which terry.yaml gives as a Ray cluster's address")

@@ -25,6 +25,12 @@ def why_waiting(state: State, job_id: str, now: datetime, policy: Policy | None 
     return _Why(state, record, now, policy or Policy()).text()
 
 
+def is_for_devices(reason: str) -> bool:
+    """Whether `why_waiting` has said that devices are lacking: who says why none comes adds it."""
+    lacking = ("waits for a GPU", "waits for CPU cores", "waits for a device to itself", "all ")
+    return reason.startswith(lacking) or " busy but for " in reason
+
+
 def _why_dependencies(state: State, record: JobRecord) -> str:
     open_ones = [d for d in record.job.depends_on if not state.is_completed(d)]
     if record.job.minimum is not None:

@@ -6,6 +6,7 @@ kept about it: what Slurm says is the truth, also after a crash between asking f
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -22,6 +23,9 @@ from terry.cluster.slurm.plan import HEAD_NODE, Phase, SlurmJob
 _TIMEOUT_S = 60.0
 _RUNNING = {"RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING"}
 _WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+
+#: A line of each batch script: so it can be told later with which settings a job was asked for.
+_SETTINGS = "# terry settings: "
 
 #: How long before its end a Slurm job is told, where its time limit is long enough.
 WARN_S = 120
@@ -54,6 +58,14 @@ class SlurmCommands(Protocol):
         """The last line of what a job has printed; empty where there is none."""
         ...
 
+    def name_of(self, node: str) -> str:
+        """What the node's Slurm job is called."""
+        ...
+
+    def settings_of(self, group: SlurmGroup) -> str:
+        """What a job of the group is asked for with, in short: another word for each other request."""
+        ...
+
 
 class Slurm:
     """The Slurm cluster of which this node is a part."""
@@ -65,7 +77,26 @@ class Slurm:
     def jobs(self) -> tuple[SlurmJob, ...]:
         """See SlurmCommands."""
         printed = _run(["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%r|%N|%j"])
-        return tuple(job for line in printed.splitlines() if (job := _job(line, self._prefix)) is not None)
+        found = (job for line in printed.splitlines() if (job := _job(line, self._prefix)) is not None)
+        return tuple(replace(job, settings=self._asked_with(job.id)) for job in found)
+
+    def settings_of(self, group: SlurmGroup) -> str:
+        """See SlurmCommands."""
+        asked = [sorted(parameters(group, "").items(), key=str), group.python or ""]
+        return hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
+
+    def _asked_with(self, job_id: str) -> str:
+        """The settings that stand in the script with which it was submitted; empty where it is gone."""
+        try:
+            text = (self._workspace.slurm / f"{job_id}_submission.sh").read_text(errors="replace")
+        except OSError:
+            return ""
+        found = re.search(rf"^{_SETTINGS}([0-9a-f]+)$", text, re.MULTILINE)
+        return found[1] if found else ""
+
+    def name_of(self, node: str) -> str:
+        """See SlurmCommands."""
+        return f"{self._prefix}{node}"
 
     def submit(self, group: SlurmGroup, node: str) -> str:
         """See SlurmCommands."""
@@ -100,7 +131,9 @@ class Slurm:
         try:
             with clean_env():  # we may be in a Slurm job ourselves
                 executor = SlurmExecutor(folder=self._workspace.slurm)
-                executor.update_parameters(**parameters(group, f"{self._prefix}{node}"))
+                asked = parameters(group, f"{self._prefix}{node}")
+                asked["setup"] = [f"{_SETTINGS}{self.settings_of(group)}", *(asked["setup"] or [])]
+                executor.update_parameters(**asked)
                 # Not submitit's pickled function: the program reads all that it needs from the workspace.
                 job = executor._submit_command(_command(group, words))
         except (FailedJobError, RuntimeError, ValueError, OSError) as error:

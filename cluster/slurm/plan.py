@@ -43,6 +43,7 @@ class SlurmJob:
     state: str = ""  #: in Slurm's own word
     reason: str = ""  #: why it waits, in Slurm's own word
     host: str = ""
+    settings: str = ""  #: with which it was asked for, in short; empty: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,7 @@ class Seen:
     waiting: tuple[WaitingJobs, ...] = ()
     leaving: frozenset[str] = frozenset()  #: ids of Slurm jobs that were asked to go
     absent_since: Mapping[str, datetime] = field(default_factory=dict)  #: id of a running Slurm job that is no member
+    settings: Mapping[str, str] = field(default_factory=dict)  #: group -> its settings as they are asked for now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,8 @@ class GroupPlan:
 def plan_group(group: SlurmGroup, seen: Seen, now: datetime) -> GroupPlan:
     """See the module. Carried out and asked again it changes nothing more."""
     kept, cancel = _sort_out(group, seen, now)
+    outdated = [job for job in kept if _is_outdated(group, job, seen)]
+    kept = [job for job in kept if job not in outdated]
     present = [job for job in kept if job.node in seen.members]
     coming = [job for job in kept if job.node not in seen.members and job.id not in seen.leaving]
     wanted = _nodes_wanted(group, seen)
@@ -80,7 +84,7 @@ def plan_group(group: SlurmGroup, seen: Seen, now: datetime) -> GroupPlan:
     return GroupPlan(
         submit=_free_names(group, kept, more),
         release=_idle(group, staying, seen, now),
-        cancel=(*cancel, *surplus),
+        cancel=(*cancel, *(job.id for job in outdated), *surplus),
     )
 
 
@@ -108,6 +112,15 @@ def _sort_out(group: SlurmGroup, seen: Seen, now: datetime) -> tuple[list[SlurmJ
         else:
             kept[job.node] = job
     return sorted(kept.values(), key=_age), useless
+
+
+def _is_outdated(group: SlurmGroup, job: SlurmJob, seen: Seen) -> bool:
+    """Whether it waits with settings that terry.yaml no longer has: with those it may wait for ever.
+
+    One that runs stays: what it has is good enough for the jobs that it has taken.
+    """
+    wanted = seen.settings.get(group.name, "")
+    return job.phase is Phase.PENDING and bool(job.settings and wanted) and job.settings != wanted
 
 
 def _age(job: SlurmJob) -> tuple[int, str]:

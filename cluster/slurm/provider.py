@@ -7,6 +7,8 @@ rounds may be forgotten at any time: it only makes some things later.
 from __future__ import annotations
 
 import logging
+import os
+import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from msgspec.structs import replace
 
 from terry.cluster.config.nodes import SlurmGroup
 from terry.cluster.files import live
+from terry.cluster.files.links import owner_name
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.nodes.records import reports
 from terry.cluster.ports import ClusterView, NodeReport, NodeState
@@ -95,7 +98,7 @@ class SlurmNodes:
         seen = self._seen(jobs, there, shown, now)
         for group in self._groups:
             found += self._tend(group, seen, now)
-        return self._news(found)
+        return self._news([*found, *self._over(jobs, there, found)])
 
     def end(self) -> tuple[NodeReport, ...]:
         """See NodeProvider. Only the workspace's own Slurm jobs, by their names."""
@@ -109,11 +112,26 @@ class SlurmNodes:
                     raise SlurmError(f"Slurm does not end {', '.join(job.id for job in jobs)}")
                 time.sleep(_LOOK_S)
         except SlurmError as error:
-            return (self._silent(str(error)),)
+            return (replace(self._silent(str(error)), problem=f"{error}. {self._staying()}", fix=self._end_by_hand()),)
         names = {job.node for job in ended.values()} | {
             name for name in reports(self._workspace) if self._is_ours(name)
         }
         return tuple(_report(name, NodeState.ENDED) for name in sorted(names))
+
+    def _staying(self) -> str:
+        names = ", ".join(self._left())
+        alone = "a job that finds no head ends by itself after 3 minutes"
+        return f"Slurm jobs that may stay: {names}; {alone}" if names else f"Slurm jobs may stay; {alone}"
+
+    def _end_by_hand(self) -> str:
+        names = self._left() or [f"{group.name}-1" for group in self._groups]
+        commands = [f"scancel --user={owner_name(os.getuid())} --name={self._slurm.name_of(name)}" for name in names]
+        return f"once Slurm answers: `{' ; '.join(commands)}`, or `terry-cluster down` again"
+
+    def _left(self) -> list[str]:
+        """Nodes whose Slurm jobs may live, by what was said of them last."""
+        known = reports(self._workspace).items()
+        return [n for n, r in known if self._is_ours(n) and (r.is_in or r.state is NodeState.WAITING)]
 
     def _is_ours(self, name: str) -> bool:
         return any(in_group(group, name) for group in self._groups)
@@ -189,6 +207,7 @@ class SlurmNodes:
             waiting=shown.waiting,
             leaving=frozenset(self._leaving),
             absent_since=self._absent_since,
+            settings={group.name: self._slurm.settings_of(group) for group in self._groups},
         )
 
     # what is done
@@ -205,10 +224,18 @@ class SlurmNodes:
             asked = self._submit(group, plan)
         except SlurmError as error:
             self._pauses[group.name].begin()
-            fix = f"correct `nodes.{group.name}` in terry.yaml, or ask those who run the cluster"
-            return [_report(next(iter(plan.submit), f"{group.name}-1"), NodeState.UNFIT, f"Slurm says: {error}", fix)]
+            asked = [_refused(group, next(iter(plan.submit), f"{group.name}-1"), str(error))]
         there = [known for known in self._known.values() if in_group(group, known.job.node)]
         return [*asked, *self._coming(known for known in there if known.job.node not in seen.members)]
+
+    def _over(self, jobs: Sequence[SlurmJob], there: frozenset[str], found: Sequence[NodeReport]) -> list[NodeReport]:
+        """Reasons that nobody gives any more: the node is not asked for, and nothing keeps it from being asked for."""
+        said = {report.name for report in found} | {job.node for job in jobs} | there
+        return [
+            _report(name, NodeState.ENDED)
+            for name, report in reports(self._workspace).items()
+            if report.problem and name not in said and self._is_ours(name) and self._pause_of(name).is_over
+        ]
 
     def _coming(self, found: Iterable[_Known]) -> list[NodeReport]:
         """What is said of those that are no nodes yet, but for those that have said themselves that they are."""
@@ -268,6 +295,19 @@ def _coming(job: SlurmJob) -> NodeReport:
         why = f": {job.reason}" if job.reason not in {"", "None"} else ""
         said = f"Slurm job {job.id} waits{why}"
     return _report(job.node, NodeState.WAITING, said)
+
+
+#: In the words by which Slurm says that a person has as many jobs as he may have: that passes.
+_LIMIT = re.compile(r"Max(?:Submit)?Jobs?|MaxSubmit|Grp(?:Submit)?Jobs|GrpSubmit")
+
+
+def _refused(group: SlurmGroup, node: str, words: str) -> NodeReport:
+    """What is said of a node that Slurm has not even put into its queue."""
+    if _LIMIT.search(words):
+        fix = f"nothing has to be done: it is asked again; `nodes.{group.name}.max` below the limit asks for no more"
+        return _report(node, NodeState.WAITING, f"a limit of Slurm is reached: {words}", fix)
+    fix = f"correct `nodes.{group.name}` in terry.yaml, or ask those who run the cluster"
+    return _report(node, NodeState.UNFIT, f"Slurm says: {words}", fix)
 
 
 def _report(name: str, state: NodeState, problem: str = "", fix: str = "") -> NodeReport:

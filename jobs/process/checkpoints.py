@@ -359,7 +359,6 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> CheckpointFile:
 def _write_new(path: Path, data: bytes) -> CheckpointFile:
     with durable.opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600) as descriptor:
         durable.write_all(descriptor, data)
-    path.chmod(durable.inherited_mode(path.parent))
     return CheckpointFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 

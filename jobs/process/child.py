@@ -57,7 +57,9 @@ def main(order: dict[str, Any], progress_fd: int) -> int:
             stream.reconfigure(line_buffering=True)  # a crash must not swallow the last lines, and `logs -f` shows them
     context: RunContext | None = None
     try:
-        crash = folder.crash.open("w")  # stays open: faulthandler writes to it when the process dies
+        durable.lift_umask(folder.root)  # for all that is opened here by others' code: that of the run, and libraries
+        # Stays open: faulthandler writes to it when the process dies.
+        crash = os.fdopen(durable.open_shared(folder.crash, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w")
         faulthandler.enable(crash, all_threads=True)
         _set_environment(given)
         line = given.line()

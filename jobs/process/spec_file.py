@@ -66,11 +66,16 @@ def own_source(order: Order, source: str) -> Path:
         if not submitted.is_relative_to(root):
             raise ValueError(f"{source} is outside the workspace")
         temporary = target.with_name(f".source.{secrets.token_hex(4)}.tmp")
-        shutil.copytree(submitted, temporary)
+        shutil.copytree(submitted, temporary, ignore=_links)
         with contextlib.suppress(FileExistsError):  # an attempt that was thought dead came first: the same code
             durable.publish_folder(temporary, target)
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _links(folder: str, names: list[str]) -> list[str]:
+    """A submission has none: what is one here was put there later."""
+    return [name for name in names if Path(folder, name).is_symlink()]
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from terry.cluster.files import durable
+from terry.cluster.files.links import refuse_planted
 from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.submitting.records import JobLine, SubmissionInfo
 
@@ -23,6 +24,7 @@ def claim(workspace: WorkspacePaths, sweep: str, taken: int, fill: Callable[[Pat
     taken: the newest that the queue knows. fill: is given the folder, and where it will be, relative to the workspace.
     Raises OSError, and nothing half-written is left; FileExistsError: another submission came first.
     """
+    refuse_planted(workspace.sweep(sweep), workspace.root)
     number = max([taken, *(n for n, _ in workspace.submissions(sweep))]) + 1
     target = workspace.submission(sweep, number)
     temporary = target.with_name(f".submission.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -37,12 +39,11 @@ def claim(workspace: WorkspacePaths, sweep: str, taken: int, fill: Callable[[Pat
 
 def write_records(folder: Path, text: bytes, lines: Sequence[JobLine], info: SubmissionInfo) -> None:
     """The sweep file as it was given, one line a job, and who submitted it when."""
-    encoder, mode = msgspec.json.Encoder(), durable.inherited_mode(folder)
+    encoder = msgspec.json.Encoder()
     contents = {
         "sweep.yaml": text,
         "jobs.jsonl": encoder.encode_lines(lines),
         "submission.json": encoder.encode(info) + b"\n",
     }
     for name, content in contents.items():
-        (folder / name).touch(mode=mode)
         (folder / name).write_bytes(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import msgspec
 
 from terry.cluster.core.model import DeviceKind, JobRecord, Resources, RetryPolicy
 from terry.cluster.core.state import State
+from terry.cluster.errors import UserError
 from terry.cluster.files import run_folder
+from terry.cluster.files.links import owner_name
 from terry.cluster.files.paths import NAME, WorkspacePaths
 from terry.cluster.files.run_folder import ASIDE
 from terry.cluster.files.store import read_state
@@ -170,6 +173,22 @@ def newest_search(workspace: WorkspacePaths, sweep: str) -> SearchInfo | None:
     return None
 
 
+def _require_readable(folders: list[Path]) -> None:
+    """Raise UserError: without what was submitted of a sweep nobody can tell what is new."""
+    for path in (folder / name for folder in folders for name in ("submission.json", "jobs.jsonl")):
+        try:
+            with path.open("rb"):
+                pass
+        except PermissionError as error:
+            whose = owner_name(path.parent.lstat().st_uid)
+            sweep = shlex.quote(str(path.parent.parent))
+            raise UserError(
+                f"you may not read it, and without it nobody can tell which runs of the sweep are new: {whose} repairs "
+                f"it with `chmod -R g+rwX {sweep}`; or give your file another `name:`",
+                file=path,
+            ) from error
+
+
 class KnownJobs:
     """Jobs of earlier submissions, and whatever else has ids: no id is ever given twice."""
 
@@ -187,6 +206,7 @@ class KnownJobs:
         self.search: SearchInfo | None = None  #: the newest
         self.searched: tuple[Path, SubmissionInfo] | None = None  #: the submission that says so
         folders = [folder for _, folder in workspace.submissions(name)]
+        _require_readable(folders)
         for folder in folders:
             info = msgspec.json.decode((folder / "submission.json").read_bytes(), type=SubmissionInfo)
             self.ensembles.update(info.ensembles)

@@ -180,7 +180,7 @@ class Output:
         self.path = folder / name
         self._names = [f"{member.name} {member.paths[-1].name}" for member in chosen.members]
         self._model, self._writer = chosen.mixture.name, writer
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, durable.inherited_mode(folder))
+        descriptor = durable.open_shared(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         self._file: IO[str] = os.fdopen(descriptor, "w", encoding="utf-8")
         self._first = True
         if asked.format is TextFormat.text:

@@ -142,6 +142,10 @@ def _header(view: View, width: int) -> Text:
     right = f"{view.controller.sentence}  {view.now.astimezone():%H:%M:%S}"
     if view.notice:
         right, style = f"{view.notice}  {view.now.astimezone():%H:%M:%S}", f"bold {BAD}"
+    elif view.absent:
+        right, style = f"no more nodes: {view.absent[0]}  {view.now.astimezone():%H:%M:%S}", f"bold {WARNING}"
+    if cell_len(right) > width:
+        right = set_cell_size(right, width)
     left = f"terry  {view.workspace}"
     room = width - cell_len(right) - 2
     return Text(set_cell_size(left, max(0, room)), "bold") + Text("  " if room > 0 else "") + Text(right, style)

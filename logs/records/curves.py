@@ -60,7 +60,7 @@ def _restarts(run: Run, first_attempt: int) -> Iterable[int]:
         try:
             with folder.metrics.open("rb") as stream:
                 start = (decode(stream.readline()) or {}).get("start")
-        except (FileNotFoundError, IsADirectoryError):
+        except (FileNotFoundError, IsADirectoryError, PermissionError):
             continue
         if isinstance(start, int) and start > 0:
             yield start

@@ -67,7 +67,7 @@ class LossHistory:
                 self._skip(stream, stream.seek(0, 2))
                 stream.seek(self._offset)
                 data = stream.read()
-        except (FileNotFoundError, IsADirectoryError):
+        except (FileNotFoundError, IsADirectoryError, PermissionError):
             return
         whole = data.rfind(b"\n") + 1
         self._offset += whole

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from terry.cluster.files.durable import fsync_folder
+from terry.cluster.files.durable import fsync_folder, open_shared
 from terry.cluster.files.paths import Run
 from terry.logs.records.values import as_count, decode, measured, read_measured
 
@@ -32,7 +32,7 @@ class MetricsWriter:
 
     def __init__(self, path: Path) -> None:
         self._folder: Path | None = path.parent  # until the file's name in it is on the disk
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._fd = open_shared(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
 
     def start(self, step: int) -> None:
         """What follows goes on from the checkpoint of this step, or FROM_SCRATCH: later measurements are void."""

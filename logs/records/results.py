@@ -50,7 +50,7 @@ def read_result(run: Run) -> dict[str, Any]:
     try:
         with open(run.result, "rb") as stream:  # noqa: PTH123  (read ten thousand times in a row)
             found = decode(stream.read())
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, PermissionError):  # of another of the group: `doctor` names it
         return {}
     return {} if found is None else {key: unpack(value) for key, value in found.items()}
 
@@ -78,7 +78,7 @@ def _last_measured(run: Run, record: JobRecord) -> dict[str, Any]:
             length = os.fstat(stream.fileno()).st_size
             stream.seek(max(0, length - _TAIL_BYTES))
             lines = stream.read().split(b"\n")[1 if length > _TAIL_BYTES else 0 : -1]
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, PermissionError):  # of another of the group: `doctor` names it
         return {}
     merged: dict[str, Any] = {}
     for line in lines:

@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from terry.cluster.files.durable import make_folder, open_shared
+
 _POLYNOMIAL = 0x82F63B78  # CRC-32C (Castagnoli), reflected
 _SESSION_START = b"\x08\x01"  # SessionLog{status: START}
 
@@ -70,9 +72,9 @@ class EventWriter:
 
     def __init__(self, folder: Path, attempt: int, start: int) -> None:
         """start: the step that the attempt goes on from, -1 from scratch."""
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         path = folder / f"events.out.tfevents.{int(time.time()):010d}.a{attempt:04d}"
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._fd = open_shared(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         now = time.time()
         self._write(_event(0, now, _field(3, b"brain.Event:2")) + _event(start + 1, now, _field(7, _SESSION_START)))
 

@@ -93,7 +93,12 @@ def status_lines(
     names = {job.sweep for job in jobs}
     sweeps = [sweep for sweep in view.sweeps if sweep.name in names]
     columns, cells = narrowed(_SWEEPS, [_sweep_row(s) for s in sweeps], width, _SPARE_OF_SWEEP, last=_NOTICE)
-    lines = [head(view), "", *([*table(columns, cells, width=width), ""] if sweeps or not jobs else [])]
+    lines = [
+        head(view),
+        *absent_lines(view),
+        "",
+        *([*table(columns, cells, width=width), ""] if sweeps or not jobs else []),
+    ]
     lines += job_lines(shown, width, paint)
     hidden = sorted_jobs[len(shown) :]
     if hidden:
@@ -107,6 +112,11 @@ def head(view: View) -> str:
     devices = f", {plural(online, 'device')}" if view.controller.alive else ""
     notice = f"; {view.notice}" if view.notice else ""
     return printable(f"{view.workspace}: {view.controller.sentence}{devices}{notice}")
+
+
+def absent_lines(view: View) -> list[str]:
+    """What keeps nodes away while jobs wait for one."""
+    return [f"no more nodes: {printable(reason)}" for reason in view.absent]
 
 
 def in_words(counts: Counter[JobState]) -> str:

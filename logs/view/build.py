@@ -50,6 +50,7 @@ class ViewInputs:
     replaced: Mapping[str, str] = field(default_factory=dict)  #: job id -> the job that stands for it now
     device_stats: Mapping[str, DeviceUse] = field(default_factory=dict)
     losses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()  #: what keeps nodes away while jobs wait, the weightiest first
     notice: str = ""
 
     @property
@@ -78,6 +79,7 @@ class ViewBuilder:
             devices=device_views(known),
             timeline=latest(known.jobs.values(), 50),
             losses=dict(known.losses),
+            absent=known.absent,
             notice=known.notice,
         )
 

@@ -203,6 +203,7 @@ class View:
     timeline: tuple[TimelineEntry, ...] = ()  #: oldest first
     losses: dict[str, tuple[float, ...]] = field(default_factory=dict)  #: recent losses of jobs, by id
     detail: Detail | None = None  #: of the job whose page is open
+    absent: tuple[str, ...] = ()  #: what keeps nodes away while jobs wait, the weightiest first
     notice: str = ""  #: one more line for the person who looks, e.g. that the file system does not answer
 
     @property

@@ -34,7 +34,8 @@ class FakeSlurm:
         if self.refusal:
             raise SlurmError(self.refusal)
         self._number += 1
-        self.put(SlurmJob(id=str(self._number), node=node, phase=Phase.PENDING, state="PENDING", reason="Resources"))
+        words = {"state": "PENDING", "reason": "Resources", "settings": self.settings_of(group)}
+        self.put(SlurmJob(id=str(self._number), node=node, phase=Phase.PENDING, **words))
         return str(self._number)
 
     def release(self, ids: Iterable[str]) -> None:
@@ -49,6 +50,14 @@ class FakeSlurm:
     def last_words(self, job_id: str) -> str:
         """See SlurmCommands."""
         return self.words.get(job_id, "")
+
+    def name_of(self, node: str) -> str:
+        """See SlurmCommands."""
+        return f"terry-fake-{node}"
+
+    def settings_of(self, group: SlurmGroup) -> str:
+        """See SlurmCommands."""
+        return f"{group.partition}, {group.time}"
 
     # the world, for tests
 

@@ -9,6 +9,7 @@ import select
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,7 +81,7 @@ class Holder:
     """Another user's program, which takes both cores in Ray as soon as it can."""
 
     def __init__(self, others: Others) -> None:
-        env = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        env = {**os.environ, **others.environment, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
         command = [sys.executable, "-c", _HOLDER, others.address]
         self._program = subprocess.Popen(
             command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -96,13 +97,17 @@ class Holder:
 
 
 def test_a_sweep_on_a_ray_cluster_of_others(tmp_path: Path, others: Others, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key, value in others.environment.items():
-        monkeypatch.setenv(key, value)
+    home = tmp_path / "home"
+    (home / ".ray").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
     place = UnderFire(tmp_path)
     place.workspace.root.mkdir(mode=0o700)
     place.workspace.config.write_text(_nodes(others, "1 h"))
     before = others.daemons()
     try:
+        _without_a_token(place, monkeypatch)
+        # As a `ray.init` of this node has left it: nothing is to be set.
+        shutil.copy(others.environment["RAY_AUTH_TOKEN_PATH"], home / ".ray" / "auth_token")
         _guests(place)
         _give_back(place, others)
     finally:
@@ -110,6 +115,20 @@ def test_a_sweep_on_a_ray_cluster_of_others(tmp_path: Path, others: Others, monk
     assert place.everything() == []
     place.until(lambda: not _agents(others))
     assert others.daemons() == before, "theirs goes on as it was"
+
+
+def _without_a_token(place: UnderFire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked for is said at once, and nothing is left that would try on for ever."""
+    began = time.monotonic()
+    said = place.run("up", check=False)
+    assert said.returncode == 2
+    assert "asks for a token, and there is none here: `export RAY_AUTH_MODE=token" in said.stderr.splitlines()[-1]
+    with monkeypatch.context() as other:
+        other.setenv("RAY_AUTH_MODE", "token")
+        other.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        assert "refuses the token in RAY_AUTH_TOKEN" in place.run("up", check=False).stderr.splitlines()[-1]
+    assert time.monotonic() - began < 2 * 110.0, "120 s each is what was waited for in silence"
+    assert place.keeper() is None
 
 
 def _nodes(others: Others, idle_after: str) -> str:

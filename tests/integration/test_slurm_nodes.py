@@ -15,7 +15,7 @@ from terry.cluster.ports import NodeState
 from terry.cluster.slurm import next_head
 from tests.helpers.doc_blocks import ROOT, Reader, check
 from tests.testbed.beds import Bed, why_no_slurm
-from tests.testbed.slurm_lab import HOSTS, SlurmLab
+from tests.testbed.slurm_lab import HOSTS, NODES, SlurmLab
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.skipif(bool(why_no_slurm()), reason=why_no_slurm())]
 
@@ -159,6 +159,7 @@ def test_a_crashed_node(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
     lab.bed.crash(host)
     lab.until(lambda: lab.reasons(job))
     assert lab.reasons(job)[0] is EndReason.NODE_LOST
+    assert lab.attempts(job)[0].decision.startswith("goes on from step "), "it has written a checkpoint"
     lab.finish("crashed")
     assert lab.weights("crashed") == reference
     lab.assert_each_done_once("crashed")
@@ -172,6 +173,53 @@ def test_idle_nodes_go(lab: SlurmLab, reference: dict[str, set[str]]) -> None:
         left = [name for name in lab.bed.on(host, "ls", "/tmp").stdout.split() if lab.workspace.id in name]
         assert len(left) <= len(lab.crashed & {host}), "only what a power cut has left"
     assert {lab.report(node).state for node in ("queue-1", "queue-2")} == {NodeState.ENDED}
+
+
+#: Beside the group of the other tests; each training of the sweep below wants a node of it.
+OTHER = """  other:
+    kind: slurm
+    partition: main
+    time: {time}
+    cpus: 1
+    max: 1
+    idle_after: 12 s
+{more}
+"""
+
+
+def test_why_no_node_comes_is_told_and_terry_yaml_corrected_is_enough(lab: SlurmLab) -> None:
+    """Slurm refuses; then it takes a job that can never start; then a job comes. And at last Slurm itself is gone."""
+    refusal, limit = "Invalid feature specification", "PartitionTimeLimit"
+    lab.slurm("scontrol", "update", "partitionname=main", "maxtime=60")
+    lab.workspace.config.write_text(NODES + OTHER.format(time="2:00:00", more="    slurm_constraint: nowhere"))
+    lab.submit("told", epochs=20, on=["other-1"])
+    job = lab.trainings("told")[0]
+    lab.until(lambda: refusal in lab.run("explain", job))
+    assert f"no more nodes: other-1: Slurm says: {refusal}" in lab.run("status", "told")
+    assert f"nodes: other-1: Slurm says: {refusal}" in lab.run("doctor", check=False)
+    assert refusal in lab.run("wait", "told", "--timeout", "17", check=False)
+
+    lab.workspace.config.write_text(NODES + OTHER.format(time="2:00:00", more=""))
+    lab.until(lambda: limit in lab.run("explain", job))
+    told = lab.run("status", "told")
+    assert refusal not in told, "a reason that is over goes away"
+    assert limit in told
+    waits = lab.workers()["other-1"]
+
+    lab.workspace.config.write_text(NODES + OTHER.format(time="0:30:00", more=""))
+    came = lab.until(lambda: (found := lab.workers().get("other-1")) and found.id != waits.id and found)
+    assert lab.slurm("squeue", "--noheader", f"--jobs={came.id}", "--format=%l").strip() == "30:00"
+    lab.finish("told")
+    assert waits.id not in {listed.id for listed in lab.listed()}
+
+    lab.bed.on("login", "sh", "-c", "kill $(cat /run/slurmctld.pid)")
+    said = lab.run("down")
+    assert "Slurm jobs that may stay: " in said
+    assert "scancel --user=root --name=terry-" in said
+    lab.bed.slurm_up(*HOSTS, accounting=False)
+    lab.run("down")
+    lab.until(lambda: not lab.workers())
+    lab.workspace.config.write_text(NODES)
 
 
 @pytest.mark.skipif(bool(why_no_slurm(accounting=True)), reason=why_no_slurm(accounting=True))

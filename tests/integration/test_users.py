@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,3 +102,71 @@ def test_in_a_groups_workspace_each_cancels_only_their_own(users: Users) -> None
     until(lambda: state(users, "ann", place, jobs["ann"]) == "cancelled")
     assert users.run("ann", "cat", f"{place}/queue/cluster/token").returncode != 0, "the token is carol's alone"
     users.terry("carol", place, "down")
+
+
+_OPENS_FILES = """
+def main(context):
+    import pathlib, subprocess, time
+    (context.run_dir / "mine.txt").write_text("mine")
+    subprocess.run(["sh", "-c", "mkdir -p deep && echo hers > deep/hers.txt"], cwd=context.run_dir, check=True)
+    context.log(1, loss=1.0)
+    print("hello", flush=True)
+    context.finish({"loss": 1.0})
+"""
+
+
+def test_a_groups_workspace_depends_on_nobodys_umask_and_one_closed_file_on_nobody_else(users: Users) -> None:
+    place = Path("/tmp/lab/closed runs")
+    on = users.bed.on
+    on("login", "install", "-d", "-o", "carol", "-g", "lab", "-m", "2770", "/tmp/lab")
+    users.umask = "077"
+    users.terry("carol", place, "init", "--group", "lab")
+    users.terry("carol", place, "up")
+    try:
+        users.write("ann", "opens.py", _OPENS_FILES)
+        users.write("ann", "opens.yaml", _SWEEP.format(name="opens").replace("stays", "opens"))
+        users.terry("ann", place, "submit", "/tmp/home-ann/opens.yaml")
+        users.terry("bob", place, "wait", "opens", "--timeout", "120")
+        find = 'cd "$1" && find sweeps runs queue/journal ! -perm -g+r'
+        closed = on("login", "sh", "-c", find, "sh", str(place)).stdout
+        assert closed == "", "all that the submission and the job have made is the group's"
+        there = on("login", "find", f"{place}/runs/opens-0001").stdout
+        for name in ("mine.txt", "hers.txt", "metrics.jsonl", "stdout.log", "source/opens.py", "result.json", "tb/"):
+            assert name in there, there
+        assert "hello" in users.terry("bob", place, "logs", "opens-0001").stdout
+        assert users.json("bob", place, "results", "opens", "--each")[0]["loss"] == 1.0
+        said = users.terry("bob", place, "doctor", check=False).stdout
+        assert "cannot be read" not in said, said
+
+        # What an older version, or a person by hand, has left closed: before the controller has looked at it.
+        controller = str(json.loads(on("login", "cat", f"{place}/queue/lease.json").stdout)["pid"])
+        assert on("login", "kill", "-STOP", controller).returncode == 0
+        users.write("ann", "shut.yaml", _SWEEP.format(name="shut").replace("stays", "opens"))
+        users.terry("ann", place, "submit", "/tmp/home-ann/shut.yaml")
+        users.run("ann", "chmod", "-R", "g-rwx", f"{place}/sweeps/shut")
+        on("login", "kill", "-CONT", controller)
+        on("login", "chmod", "g-rw", f"{place}/runs/opens-0001/result.json")
+        for trap in ("sweeps/trap", "runs/mine-0001"):
+            users.run("bob", "ln", "-s", "/tmp/home-bob", f"{place}/{trap}")
+        mine = submit(users, "bob", place, "mine")
+        assert {job["id"] for job in users.json("bob", place, "status")} >= {"opens-0001", mine}
+        assert "cannot be read" in users.terry("bob", place, "status").stdout
+        users.terry("bob", place, "results", "opens")
+        doctor = users.terry("bob", place, "doctor", check=False)
+        said = " ".join(doctor.stdout.split())
+        repair = f"ann repairs it with `chmod -R g+rwX '{place}/sweeps/shut'`"
+        assert repair in said, said
+        assert f"carol repairs it with `chmod -R g+rwX '{place}/runs/opens-0001'`" in said
+        said = " ".join(users.terry("ann", place, "doctor", check=False).stdout.split())
+        assert "sweeps/trap is a link that bob has put there: it is not followed" in said
+        trapped = users.terry("ann", place, "submit", "/tmp/home-ann/shut.yaml", "name=trap", check=False)
+        assert "is a link that bob has put there" in trapped.stderr, trapped
+        users.terry("bob", place, "cancel", mine)
+        until(lambda: state(users, "bob", place, mine) == "cancelled")
+        assert not on("login", "sh", "-c", "ls -d /tmp/home-bob/attempts /tmp/home-bob/submission-*").stdout
+
+        assert users.run("ann", "chmod", "-R", "g+rwX", f"{place}/sweeps/shut").returncode == 0
+        users.terry("bob", place, "wait", "shut", "--timeout", "120")
+    finally:
+        users.umask = "022"
+        users.terry("carol", place, "down", check=False)

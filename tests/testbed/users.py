@@ -46,6 +46,7 @@ class Users:
 
     def __init__(self, bed: Bed, host: str, *names: str) -> None:
         self.bed, self.host = bed, host
+        self.umask = "022"  #: of all that they do
         state = bed.state / "etc" / host
         state.mkdir()
         self._must(bed.on(host, "sh", "-c", _SETUP, "sh", str(state), *names))
@@ -62,7 +63,12 @@ class Users:
         """A command of the user's, to its end."""
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"]
         where = ["env", "-C", f"/tmp/home-{user}", f"HOME=/tmp/home-{user}", f"USER={user}"]
-        return self.bed.on(self.host, *become, *where, *command, timeout=timeout)
+        masked = ["sh", "-c", 'umask "$0"; exec "$@"', self.umask]
+        return self.bed.on(self.host, *become, *where, *masked, *command, timeout=timeout)
+
+    def write(self, user: str, name: str, text: str) -> None:
+        """A file in the user's home."""
+        self._must(self.run(user, "sh", "-c", 'printf %s "$1" > "$2"', "sh", text, f"/tmp/home-{user}/{name}"))
 
     def terry(self, user: str, workspace: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """terry-cluster, called by the user."""

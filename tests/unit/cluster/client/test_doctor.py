@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from terry.cluster.agent.marks import AGENT_VARIABLE
-from terry.cluster.client.doctor import Finding, examine
+from terry.cluster.client.doctor import examine
+from terry.cluster.client.finding import Finding
 from terry.cluster.files.paths import WorkspacePaths
 from tests.helpers.world import World, device
 

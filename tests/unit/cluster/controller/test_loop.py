@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 from pathlib import Path
@@ -226,7 +227,7 @@ def test_only_the_owner_of_a_job_or_of_the_workspace_may_ask(bench: Bench, monke
     assert note(inbox.Shutdown(), stranger).startswith("refused")
     letter = Letter(message=inbox.Shutdown(), path=Path("x"), uid=stranger)
     assert not requests.is_shutdown(bench.controller.state, bench.workspace, letter)
-    monkeypatch.setattr(requests, "_user", lambda uid: bench["s-1"].job.owner if uid == stranger else "?")
+    monkeypatch.setattr(requests, "owner_name", lambda uid: bench["s-1"].job.owner if uid == stranger else "?")
     assert note(inbox.Cancel(job_ids=("s-1",)), stranger) == "cancelled 1 jobs"
 
 
@@ -318,3 +319,54 @@ def test_nothing_is_logged_as_an_error_in_a_quiet_life(bench: Bench, caplog: pyt
     bench.turn(5)
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
     assert issubclass(NoSync, Calls)
+
+
+def test_a_submission_that_cannot_be_read_is_tried_again_ever_later_and_taken_once_it_can_be(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member with umask 077: five tries a second filled the log, and other requests went on all the same."""
+    tries: list[float] = []
+    closed = [True]
+    real = requests.read_jobs
+
+    def read_jobs(workspace: object, folder: Path) -> object:
+        if "closed" in str(folder):
+            tries.append(bench.clock.monotonic())
+            if closed[0]:
+                raise PermissionError(errno.EACCES, "Permission denied", str(folder / "jobs.jsonl"))
+        return real(workspace, folder)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(requests, "read_jobs", read_jobs)
+    write_submission(bench.workspace, "closed", [job_line("closed-1", sweep="closed")])
+    inbox.send(bench.workspace, inbox.Submit(sweep="closed"), bench.calls)
+    bench.turn(120)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
+    assert pauses[:5] == [1.0, 2.0, 4.0, 8.0, 16.0]
+    assert set(pauses[5:]) == {30.0}
+    bench.submit("s-1")
+    assert bench["s-1"].state is JobState.STARTING, "others do not wait for it"
+    closed[0] = False
+    bench.turn(31)
+    assert "closed-1" in bench.controller.state.jobs
+
+
+def test_a_sweep_whose_folder_is_closed_is_not_taken_for_an_empty_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a glob a folder that may not be read has nothing in it."""
+    write_submission(bench.workspace, "closed", [job_line("closed-1", sweep="closed")])
+    message = inbox.Submit(sweep="closed")
+    inbox.send(bench.workspace, message, bench.calls)
+    real = os.listdir
+
+    def listdir(folder: Path) -> list[str]:
+        if folder == bench.workspace.sweep("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return real(folder)
+
+    with monkeypatch.context() as closed:
+        closed.setattr(requests.os, "listdir", listdir)
+        bench.turn(3)
+    assert inbox.is_pending(bench.workspace, message.request)
+    bench.turn(5)
+    assert "closed-1" in bench.controller.state.jobs

@@ -342,3 +342,26 @@ def test_a_clock_that_is_set_stops_neither_heartbeat_nor_figures_nor_jobs(bench:
     assert len(figures) >= 3
     assert bench["s-1"].attempt == 3
     assert bench["s-1"].state is JobState.RUNNING
+
+
+@pytest.mark.parametrize("dies", ["node", "agent"])
+def test_what_a_lost_attempt_has_saved_is_what_the_next_goes_on_from(bench: Bench, dies: str) -> None:
+    """`explain` said "starts again", though the run went on from its checkpoint."""
+    bench.submit("s-1")
+    bench.turn()
+    folder = bench.workspace.run("s-1").checkpoints
+    for name in ("step-000000200-a0001", "step-000000360-a0001"):
+        (folder / name).mkdir(parents=True)
+    launch = bench.workspace.run("s-1").attempt(1).launch
+    launch.parent.mkdir(parents=True, exist_ok=True)
+    launch.write_text("{}")
+    if dies == "node":
+        bench.pool.kill_node("here")
+    else:
+        bench.pool.kill_agent("here:cpu")
+        bench.pool.restart_agent("here:cpu")
+    bench.turn()
+    attempt = bench["s-1"].attempts[0]
+    assert attempt.decision.startswith("goes on from step 360")
+    assert attempt.end is not None
+    assert attempt.end.reason.value == f"{dies}_lost"

@@ -13,8 +13,12 @@ import pytest
 from terry.cluster.files.durable import (
     Calls,
     fsync_folder,
+    granted_mode,
     inherited_mode,
+    lift_umask,
     make_folder,
+    open_shared,
+    opened_log,
     publish_folder,
     remove_temporaries,
     write_bytes,
@@ -47,6 +51,65 @@ def test_files_and_folders_are_as_open_as_the_folder_whatever_the_umask(
         os.umask(before)
     assert _mode(tmp_path / "a") == file_mode == inherited_mode(tmp_path)
     assert _mode(tmp_path / "b" / "c") == folder_mode
+
+
+@pytest.mark.parametrize(
+    ("folder_mode", "file_mode", "program_mode"),
+    [(0o700, 0o600, 0o700), (0o2770, 0o660, 0o770), (0o2750, 0o640, 0o750)],
+)
+def test_what_is_published_is_as_open_as_its_place_whatever_the_umask(
+    tmp_path: Path, folder_mode: int, file_mode: int, program_mode: int
+) -> None:
+    tmp_path.chmod(folder_mode)
+    before = os.umask(0o077)
+    try:
+        built = tmp_path / ".built"
+        (built / "deep").mkdir(parents=True)
+        (built / "deep" / "file").write_text("a")
+        (built / "run.sh").write_text("b")
+        (built / "run.sh").chmod(0o700)
+        (tmp_path / "outside").write_text("not ours to open")
+        (built / "link").symlink_to(tmp_path / "outside")
+        publish_folder(built, tmp_path / "final")
+        os.close(open_shared(tmp_path / "log", os.O_WRONLY | os.O_CREAT))
+        opened_log(tmp_path / "log 2").close()
+    finally:
+        os.umask(before)
+    found = {path: _mode(tmp_path / path) for path in ("final", "final/deep", "final/deep/file", "final/run.sh")}
+    assert found == {
+        "final": folder_mode,
+        "final/deep": folder_mode,
+        "final/deep/file": file_mode,
+        "final/run.sh": program_mode,
+    }
+    assert _mode(tmp_path / "log") == _mode(tmp_path / "log 2") == file_mode
+    assert _mode(tmp_path / "outside") == 0o600, "a link is not followed"
+
+
+def test_rights_that_are_right_are_not_asked_for_again(tmp_path: Path) -> None:
+    """Some file systems refuse every change of rights, those of another user's file among them."""
+
+    class NoChange(Calls):
+        def chmod(self, descriptor: int, mode: int) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    tmp_path.chmod(0o700)
+    (tmp_path / "built").mkdir(mode=0o700)
+    os.close(os.open(tmp_path / "built" / "file", os.O_CREAT, 0o600))
+    publish_folder(tmp_path / "built", tmp_path / "final", NoChange())
+    assert (tmp_path / "final" / "file").is_file()
+    assert granted_mode(stat.S_IFREG | 0o644, 0o2770) == 0o660
+
+
+@pytest.mark.parametrize(("folder_mode", "umask"), [(0o2770, 0o007), (0o2750, 0o027), (0o770, 0o077), (0o700, 0o077)])
+def test_a_groups_folder_lifts_the_umask_for_the_group_alone(tmp_path: Path, folder_mode: int, umask: int) -> None:
+    tmp_path.chmod(folder_mode)
+    before = os.umask(0o077)
+    try:
+        lift_umask(tmp_path)
+    finally:
+        found = os.umask(before)
+    assert found == umask
 
 
 def test_a_given_mode_holds(tmp_path: Path) -> None:

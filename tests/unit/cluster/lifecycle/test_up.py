@@ -178,5 +178,35 @@ def test_a_workspace_that_another_version_runs_is_refused_with_what_to_do(
     workspace: WorkspacePaths, beating: Callable[[Lease], None]
 ) -> None:
     beating(Lease(epoch=3, host="elsewhere", pid=1, started="x", heartbeat=LATER, version="0.1.0"))
-    with pytest.raises(UserError, match=r"terry-cluster 0\.1\.0 runs .*: `terry-cluster down` and `terry-cluster up`"):
+    with pytest.raises(UserError, match=r"0\.1\.0, and here .* the older one. `terry-cluster down`, then `terry-c"):
         ensure_up(workspace, wait=False)
+
+
+def test_a_head_that_is_to_move_writes_checkpoints_first_and_says_so(
+    workspace: WorkspacePaths, ssh: Path, beating: Callable[[Lease], None]
+) -> None:
+    workspace.config.write_text("head: porto\nnodes: {lab: {kind: ssh, hosts: [seawolf, quattro, porto]}}\n")
+    record_head(workspace, "quattro")
+    workspace.token.write_text("secret")
+    beating(Lease(epoch=3, host="quattro", pid=1, started="x", heartbeat=LATER))
+    (ssh / "quattro").write_text("echo ended\n")
+    (ssh / "porto").write_text("echo started\n")
+    said: list[str] = []
+    ensure_up(workspace, wait=True, progress=said.append)
+    assert asked(ssh)[:2] == ["quattro", "porto"], "the old one first: it ends in an orderly way"
+    moves = next(i for i, line in enumerate(said) if line.startswith("terry.yaml has the head on porto"))
+    assert "it is on quattro" in said[moves]
+    assert said[moves + 1] == "quattro has ended; its jobs have written their checkpoints"
+
+
+def test_a_head_that_stays_is_not_asked_to_end(
+    workspace: WorkspacePaths, ssh: Path, beating: Callable[[Lease], None]
+) -> None:
+    workspace.config.write_text("head: quattro\nnodes: {lab: {kind: ssh, hosts: [seawolf, quattro]}}\n")
+    record_head(workspace, "quattro")
+    workspace.token.write_text("secret")
+    beating(Lease(epoch=3, host="quattro", pid=1, started="x", heartbeat=LATER))
+    (ssh / "quattro").write_text("echo started\n")
+    said: list[str] = []
+    ensure_up(workspace, wait=True, progress=said.append)
+    assert not [line for line in said if "checkpoint" in line]

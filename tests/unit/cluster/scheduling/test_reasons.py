@@ -11,6 +11,7 @@ from terry.cluster.core import events as e
 from terry.cluster.core.model import Resources
 from terry.cluster.core.policy import Limit, Policy
 from terry.cluster.scheduling.plan import plan, why_waiting
+from terry.cluster.scheduling.reasons import is_for_devices
 from tests.helpers.queue_values import Queue, make_cpu, make_gpu
 
 
@@ -283,3 +284,21 @@ def test_whoever_has_had_less_but_asks_for_a_lower_priority_is_not_the_reason() 
     queue.submit("bob-1", owner="bob")
     assert [p.job_id for p in plan(queue.state, queue.now).placements] == ["ann-2"]
     assert _why(queue, "ann-2") == "starts in a moment"
+
+
+@pytest.mark.parametrize(
+    ("reason", "for_devices"),
+    [
+        ("waits for CPU cores: none is online", True),
+        ("waits for a GPU: none online matches node 'x'", True),
+        ("all 2 GPUs busy; waits behind jobs of priority 5 (it has 0)", True),
+        ("3 GPUs busy but for 0.5; it asks for 1", True),
+        ("waits for a device to itself (2 GPUs in use by others)", True),
+        ("at a limit of the user ann: 2 of at most 2 GPUs in use", False),
+        ("waits for cells-0001 (running)", False),
+        ("held: paused", False),
+        ("", False),
+    ],
+)
+def test_more_nodes_would_help_where_devices_are_lacking(reason: str, for_devices: bool) -> None:
+    assert is_for_devices(reason) is for_devices

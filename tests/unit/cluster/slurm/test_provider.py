@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -225,3 +226,79 @@ def test_the_end_of_all(world: World) -> None:
     }
     assert world.asked_for() == []
     assert world.nodes.end() == ()
+
+
+@pytest.mark.parametrize("words", ["AssocMaxSubmitJobLimit", "QOSMaxSubmitJobPerUserLimit", "QOSGrpSubmitJobsLimit"])
+def test_a_limit_of_slurm_that_is_reached_is_no_fault_of_terry_yaml(world: World, words: str) -> None:
+    world.waiting = 1
+    world.slurm.refusal = words
+    said = world.round()["queue-1"]
+    assert said.state is NodeState.WAITING
+    assert words in said.problem
+    assert "nothing has to be done" in said.fix
+    world.slurm.refusal = "invalid partition specified: nowhere"
+    again = World(world.workspace.root)
+    again.slurm.refusal, again.waiting = world.slurm.refusal, 1
+    assert again.round()["queue-1"].state is NodeState.UNFIT
+
+
+def test_one_failed_squeue_is_forgotten_once_it_works(world: World) -> None:
+    world.slurm.silence = "slurm_load_jobs error: Unable to contact slurm controller"
+    said = world.round()
+    for report in said.values():
+        write_report(world.workspace, report)
+    assert said["queue-1"].state is NodeState.UNREACHABLE
+    world.slurm.silence = ""
+    world.nodes._asked = -slurm_nodes._ASK_EVERY_S
+    assert world.round()["queue-1"].state is NodeState.ENDED
+
+
+def test_a_refusal_stays_while_it_is_why_nothing_comes_and_goes_once_nobody_asks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = [1000.0]
+    monkeypatch.setattr(slurm_nodes.time, "monotonic", lambda: moment[0])
+    world.waiting = 1
+    world.slurm.refusal = "invalid account"
+    for report in world.round().values():
+        write_report(world.workspace, report)
+    assert world.round() == {}, "it is patient, and says no other"
+    world.waiting, world.slurm.refusal = 0, ""
+    moment[0] += 100.0
+    assert world.round()["queue-1"].state is NodeState.ENDED
+
+
+def test_what_may_stay_is_said_with_the_command_where_slurm_does_not_answer_at_the_end(world: World) -> None:
+    write_report(world.workspace, NodeReport(name="queue-1", state=NodeState.JOINED))
+    write_report(world.workspace, NodeReport(name="queue-2", state=NodeState.WAITING, problem="Slurm job 7 waits"))
+    write_report(world.workspace, NodeReport(name="queue-3", state=NodeState.ENDED))
+    world.slurm.silence = "Unable to contact slurm controller"
+    (said,) = world.nodes.end()
+    assert "Slurm jobs that may stay: queue-1, queue-2" in said.problem
+    assert "scancel --user=" in said.fix
+    assert "--name=terry-fake-queue-1 ; " in said.fix
+    assert "--name=terry-fake-queue-2`" in said.fix
+
+
+def test_a_slurm_job_that_waits_with_settings_that_were_corrected_is_asked_for_anew(world: World) -> None:
+    """It waits for ever: PartitionTimeLimit, PartitionDown, a constraint that no node has."""
+    world.waiting = 2
+    world.round()
+    world.slurm.start("queue-1")
+    before = {job.node: job.id for job in world.slurm.jobs()}
+    world.nodes = SlurmNodes(world.workspace, [replace(GROUP, partition="long", time="1:00:00")], world.slurm)
+    world.round()
+    now = {job.node: job for job in world.slurm.jobs()}
+    assert set(now) == {"queue-1", "queue-2"}
+    assert now["queue-1"].id == before["queue-1"], "what runs is left to run"
+    assert now["queue-2"].id != before["queue-2"]
+    assert now["queue-2"].settings == "long, 1:00:00"
+    world.round()
+    assert {job.node: job.id for job in world.slurm.jobs()} == {node: job.id for node, job in now.items()}, "once"
+
+
+def test_one_of_an_earlier_version_whose_settings_nobody_knows_is_left_to_wait(world: World) -> None:
+    world.waiting = 1
+    world.slurm.put(SlurmJob(id="7", node="queue-1", phase=Phase.PENDING, state="PENDING", reason="Priority"))
+    world.round()
+    assert [job.id for job in world.slurm.jobs()] == ["7"]

@@ -167,7 +167,10 @@ class SubmissionInfo(msgspec.Struct, frozen=True, kw_only=True):
 def newest_search(workspace: WorkspacePaths, sweep: str) -> SearchInfo | None:
     """What the sweep's newest submission with a search says; None where it has none. Reads from the newest on."""
     for _, folder in reversed(workspace.submissions(sweep)):
-        info = msgspec.json.decode((folder / "submission.json").read_bytes(), type=SubmissionInfo)
+        try:
+            info = msgspec.json.decode((folder / "submission.json").read_bytes(), type=SubmissionInfo)
+        except PermissionError:  # of another of the group: `doctor` names it
+            continue
         if info.search is not None:
             return info.search
     return None

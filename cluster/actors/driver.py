@@ -98,12 +98,8 @@ def require_admission(workspace: WorkspacePaths, head: Head) -> None:
             _refused(head.address)
         durable.write_json(workspace.head, msgspec.structs.replace(head, asks_token=True))
         environment = foreign_environment(workspace, head.address, asks_token=True)
-        again = [
-            sys.executable,
-            "-m",
-            "terry.cluster.actors.driver",
-            *(word for word in sys.argv[1:] if word != "early"),
-        ]
+        words = [word for word in sys.argv[1:] if word != "early"]  # whoever began it early has said so already
+        again = [sys.executable, "-m", "terry.cluster.actors.driver", *words]
         os.execve(sys.executable, again, environment)  # noqa: S606  (no shell is wanted)
     except Exception as error:  # not well: what follows tells in which way
         _log.warning("%s", error)

@@ -193,7 +193,7 @@ def test_why_no_node_comes_is_told_and_terry_yaml_corrected_is_enough(lab: Slurm
     lab.slurm("scontrol", "update", "partitionname=main", "maxtime=60")
     lab.workspace.config.write_text(NODES + OTHER.format(time="2:00:00", more="    slurm_constraint: nowhere"))
     lab.submit("told", epochs=20, on=["other-1"])
-    job = lab.trainings("told")[0]
+    job = lab.until(lambda: next(iter(lab.trainings("told")), ""))
     lab.until(lambda: refusal in lab.run("explain", job))
     assert f"no more nodes: other-1: Slurm says: {refusal}" in lab.run("status", "told")
     assert f"nodes: other-1: Slurm says: {refusal}" in lab.run("doctor", check=False)

@@ -33,7 +33,7 @@ def _qmc(question: Question) -> Suggestion:
 
     space = question.space
     sequence = qmc.Sobol(len(space), rng=question.search.seed)
-    if question.number:  # SciPy 1.18: no points at all to skip are an OverflowError
+    if question.number:  # SciPy 1.17: no points at all to skip are an OverflowError
         sequence.fast_forward(question.number)
     place = dict(zip((each.key for each in space), sequence.random(1)[0].tolist(), strict=True))
     settings = drawn(space, question.beside, lambda each: each.draw(place[each.key]))

@@ -156,10 +156,13 @@ def share(descriptor: int, folder: Path | int, calls: Calls = SYSTEM) -> None:
     """Give what was just made in `folder` (or in one of this mode) the rights that the folder grants.
 
     The umask of whoever makes a file must not decide who can read it in a group's workspace. Where the rights are
-    right already nothing is asked: some file systems refuse every change of them.
+    right already nothing is asked: some file systems refuse every change of them. What is neither a file nor a folder
+    (a job's output may go to /dev/null) is not ours to open or close to others.
     """
     mode = folder if isinstance(folder, int) else folder.stat().st_mode
     kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        return
     wanted = granted_mode(kind, mode)
     # Who is not in the folder's group cannot keep its setgid bit: the kernel drops it, and that is no error.
     if stat.S_IMODE(kind) != wanted:

@@ -112,6 +112,16 @@ def test_a_groups_folder_lifts_the_umask_for_the_group_alone(tmp_path: Path, fol
     assert found == umask
 
 
+def test_a_device_keeps_its_rights() -> None:
+    """Output that nobody wants goes to /dev/null, which is everybody's."""
+
+    class NoChange(Calls):
+        def chmod(self, descriptor: int, mode: int) -> None:
+            raise AssertionError("the rights of a device were changed")
+
+    os.close(open_shared(Path(os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND, NoChange()))
+
+
 def test_a_given_mode_holds(tmp_path: Path) -> None:
     write_bytes(tmp_path / "token", b"secret", mode=0o600)
     assert _mode(tmp_path / "token") == 0o600

@@ -19,6 +19,7 @@ PAGES = [
     "how-to/programs.md",
     "how-to/import.md",
     "how-to/resume.md",
+    "how-to/second-month.md",
     "how-to/crash.md",
     "how-to/ensemble.md",
     "how-to/notebook.md",

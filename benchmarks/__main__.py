@@ -63,6 +63,7 @@ BENCHMARKS = {
     "ensemble": Benchmark(title="Ensembles", module="ensemble"),
     "power-cuts": Benchmark(title="A thousand power cuts", module="power_cuts"),
     "two-heads": Benchmark(title="Two heads that start at once", module="two_heads"),
+    "footprint": Benchmark(title="What a job leaves on disk", module="footprint"),
     "chaos": Benchmark(title="The chaos run", module="chaos"),
 }
 

@@ -136,11 +136,17 @@ def _run(place: UnderFire, faults: int, seed: int, epochs: int, disk: ChaosDisk)
 
 def _harm(chaos: Chaos, kinds: list[Fault], faults: int) -> None:
     """Do harm until there was enough of it."""
-    for fault in _sequence(kinds, faults, chaos.chance):
-        chaos.feed()
-        chaos.strike(fault)
-        chaos.nurse()
-        select.select([], [], [], chaos.chance.expovariate(1 / 0.15))
+    begun = time.monotonic()
+    try:
+        for number, fault in enumerate(_sequence(kinds, faults, chaos.chance), 1):
+            chaos.feed()
+            chaos.strike(fault)
+            chaos.nurse()
+            select.select([], [], [], chaos.chance.expovariate(1 / 0.15))
+            if number % 100 == 0:
+                print(f"{number} faults in {time.monotonic() - begun:.0f} s", flush=True)
+    except KeyboardInterrupt:
+        print(f"stopped after {chaos.done.total()} faults: what was harmed comes to its end", flush=True)
 
 
 def _sequence(kinds: list[Fault], faults: int, chance: random.Random) -> list[Fault]:

@@ -40,10 +40,23 @@ class Bed:
     def __init__(self, state: Path) -> None:
         self.state = state
         self.shared = state / "shared"
+        self._clocks: dict[str, dict[str, str]] = {}
 
     def up(self, *hosts: str) -> None:
         """Start the hosts, those that are missing."""
         self._script("hosts_up.sh", *self._shares(), *hosts)
+
+    def set_clock(self, host: str, off_s: int) -> None:
+        """Before `up`: whatever is run on the host by ssh or `on` has a clock that is off by so much."""
+        library = self.state / "shifted_clock.so"
+        if not library.exists():
+            library.parent.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["cc", "-shared", "-fPIC", "-o", library, HERE / "shifted_clock.c", "-ldl"], check=True)
+        self._clocks[host] = {"LD_PRELOAD": str(library), "SHIFTED_CLOCK_S": str(off_s)}
+        folder = self.state / "hosts" / host
+        folder.mkdir(parents=True, exist_ok=True)
+        given = " ".join(f'"{name}={value}"' for name, value in self._clocks[host].items())
+        (folder / "sshd_extra").write_text(f"SetEnv {given}\n", encoding="utf-8")
 
     def slurm_up(self, *nodes: str, accounting: bool = True) -> None:
         """Start a Slurm cluster of nodes such as `seawolf:2` (GPUs), beside the host `login`."""
@@ -60,7 +73,7 @@ class Bed:
     def on(self, host: str, *command: str, timeout: float = 120.0, **kinds: str) -> subprocess.CompletedProcess[str]:
         """Run a command on a host, to its end. kinds: variables of its environment."""
         return subprocess.run(
-            [str(self.state / "bin" / "on"), host, *command],
+            [str(self.state / "bin" / "on"), host, *self._env(host), *command],
             capture_output=True,
             text=True,
             check=False,
@@ -68,6 +81,10 @@ class Bed:
             cwd=self.shared,
             env={**os.environ, **kinds},
         )
+
+    def _env(self, host: str) -> list[str]:
+        clock = self._clocks.get(host)
+        return ["env", *(f"{name}={value}" for name, value in clock.items())] if clock else []
 
     def cut(self, host: str) -> None:
         """Pull the host's network cable."""

@@ -264,7 +264,8 @@ def _encodable(text: str) -> str:
 
 
 def _one_line(error: BaseException, reason: EndReason) -> str:
-    text = " ".join(text_of(error).split())[:1000]
+    notes = [note for note in getattr(error, "__notes__", []) if isinstance(note, str)]  # which checkpoint, say
+    text = _encodable(" ".join("; ".join([text_of(error), *notes]).split())[:1000])
     plain = reason is EndReason.BAD_INPUT or isinstance(error, ProgramFailed)
     return text if plain and text else f"{type(error).__name__}: {text}"
 

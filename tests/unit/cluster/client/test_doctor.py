@@ -159,3 +159,38 @@ def test_a_workspace_without_its_queue(world: World) -> None:
     world.workspace.runs.mkdir(exist_ok=True)
     shutil.rmtree(world.workspace.queue)
     assert "submit the sweeps again with their files" in only(world.workspace)
+
+
+#: What programs and torn disks leave among a run's measurements.
+_BAD_LINES = (
+    b"\xff\xfe\x00",
+    b"[1, 2]",
+    b'{"step": "seven", "loss": 1.0}',
+    b'{"loss": 1.0}',
+    b'{"step": 3, "loss": ',
+    b'{"start": "from scratch"}',
+    b'{"step": 4, "loss": {"mean": 1.0}}',
+    b"\0" * 64,
+)
+
+
+def test_the_program_names_the_bad_lines_of_a_run_and_every_view_is_drawn(world: World) -> None:
+    """By the commands themselves: the run's other lines are shown, and nothing of it ends a view of all."""
+    world.measure("cells-0001", 10, 40)
+    metrics = world.workspace.run("cells-0001").attempt(1).metrics
+    before = metrics.read_bytes().count(b"\n")
+    with metrics.open("ab") as stream:
+        stream.writelines(line + b"\n" for line in _BAD_LINES)
+    world.measure("cells-0001", 50, 50)
+    program = [str(Path(sys.executable).with_name("terry-cluster")), "-w", str(world.workspace.root)]
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*program, *words], capture_output=True, text=True, check=False, timeout=120)
+
+    said = run("doctor")
+    assert said.returncode == 1, said
+    assert f"{metrics}, line {before + 1} and {len(_BAD_LINES) - 1} more: no measurement" in said.stdout
+    for words in (("status",), ("results",)):
+        found = run(*words)
+        assert found.returncode == 0, (words, found)
+        assert "Traceback" not in found.stderr

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from terry.cluster.files import durable
 from terry.jobs.process import checkpoints
@@ -298,3 +300,37 @@ def test_an_error_of_the_writing_thread_says_of_which_step(store: CheckpointStor
     with pytest.raises(OSError, match="not a folder") as caught:
         store.flush()
     assert "while the checkpoint of step 1 was written" in caught.value.__notes__
+
+
+@given(failing=st.sets(st.integers(1, 6)), flushed=st.sets(st.integers(1, 6)))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_each_write_that_fails_is_told_once_with_its_step_and_the_others_are_there(
+    tmp_path_factory: pytest.TempPathFactory, failing: set[int], flushed: set[int]
+) -> None:
+    """A later call raises it: its note says which checkpoint it was about."""
+
+    def fails(step: int) -> None:
+        if step in failing:
+            raise OSError(errno.ENOSPC, "no space")
+
+    folder = tmp_path_factory.mktemp("writer") / "checkpoints"
+    store, told, handed_over = CheckpointStore(folder, 1, keep_last=9, before_publish=fails), list[str](), set[int]()
+
+    def call(what: Callable[[], None]) -> bool:
+        try:
+            what()
+        except OSError as error:
+            told.extend(error.__notes__)
+            return False
+        return True
+
+    for step in range(1, 7):
+        while not call(lambda step=step: store.save_async(training_state(step))):  # type: ignore[misc]
+            pass
+        handed_over.add(step)
+        if step in flushed:
+            call(store.flush)
+    call(store.flush)
+    assert told == [f"while the checkpoint of step {step} was written" for step in sorted(failing)]
+    there = {int(path.name.split("-")[1]) for path in folder.iterdir()}
+    assert there == handed_over - failing, "whole, and none of those that failed in part"

@@ -21,7 +21,7 @@ pytestmark = [
 HOSTS = ["login", "seawolf", "quattro"]
 
 
-@pytest.fixture(params=[(-25, 25), (3600, -3600)], ids=["25 s", "1 h"])
+@pytest.fixture(params=[(-25, 25)], ids=["25 s"])
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """The login host's clock is off to one side, the head's to the other, and one is right."""
     bed = Bed(tmp_path / "bed")

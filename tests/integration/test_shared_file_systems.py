@@ -29,7 +29,7 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
         made.down()
 
 
-@pytest.mark.parametrize("kind", ["nfs", "nfs-replies", "nfs-squashed", "lustre", "smb"])
+@pytest.mark.parametrize("kind", ["nfs", "nfs-squashed", "lustre", "smb"])
 def test_a_sweep_is_trained_as_on_a_local_disk(bed: Bed, kind: str) -> None:
     with shared_by(bed, HOSTS, kind, CACHED_S) as shared:
         write_words(shared / "words.csv")

@@ -43,7 +43,9 @@ def study_of(search: SearchConfig, space: Sequence[Distribution], trials: Sequen
     directions = [str(direction) for direction in search.directions]
     study: optuna.Study = found.create_study(directions=directions, sampler=_sampler(search, seed))
     axes = {each.key: each for each in space}
-    study.add_trials([_frozen(trial, axes, search) for trial in sorted(trials, key=lambda trial: trial.number)])
+    kinds = {each.key: _shared(distribution_of(each)) for each in space}
+    in_order = sorted(trials, key=lambda trial: trial.number)
+    study.add_trials([_frozen(trial, axes, kinds, search) for trial in in_order])
     return study
 
 
@@ -71,7 +73,18 @@ def _constraints(trial: FrozenTrial) -> Sequence[float]:
     return found
 
 
-def _frozen(trial: Trial, axes: Mapping[str, Distribution], search: SearchConfig) -> FrozenTrial:
+def _shared(kind: BaseDistribution) -> BaseDistribution:
+    """One object for all trials: Optuna copies each trial with its distributions, half the time of a question."""
+    from optuna.distributions import CategoricalDistribution
+
+    if not isinstance(kind, CategoricalDistribution):  # those are compared with all that stands in them
+        kind.__deepcopy__ = lambda _: kind  # type: ignore[attr-defined]
+    return kind
+
+
+def _frozen(
+    trial: Trial, axes: Mapping[str, Distribution], kinds: Mapping[str, BaseDistribution], search: SearchConfig
+) -> FrozenTrial:
     """The trial as Optuna has it. A choice goes by its place in the list: it may be of any kind."""
     from optuna.trial import TrialState, create_trial
 
@@ -90,7 +103,7 @@ def _frozen(trial: Trial, axes: Mapping[str, Distribution], search: SearchConfig
         state=state,
         values=list(trial.values) if state is TrialState.COMPLETE else None,
         params={key: _param(axes[key], value) for key, value in trial.settings.items()},
-        distributions={key: distribution_of(axes[key]) for key in trial.settings},
+        distributions={key: kinds[key] for key in trial.settings},
         intermediate_values={trial.step: trial.values[0]} if stopped else {},
         system_attrs={_CONSTRAINTS: list(trial.constraints)} if search.constraints and trial.constraints else {},
     )

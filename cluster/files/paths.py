@@ -207,8 +207,8 @@ class WorkspacePaths:
         return self.sweep(sweep) / "search"
 
     def searched_sweeps(self) -> list[str]:
-        """Names of sweeps with a search, ended ones too."""
-        return [name for name in self.sweep_names() if self.search_mark(name).exists()]
+        """Names of sweeps with a search, ended ones too; without those whose folder somebody has closed to us."""
+        return [name for name in self.sweep_names() if os.path.exists(self.search_mark(name))]  # noqa: PTH110
 
     def rungs(self, sweep: str, group: str) -> Path:
         """Figures of runs that are compared with each other, one folder a rung, one file a run."""

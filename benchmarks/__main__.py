@@ -48,6 +48,7 @@ BENCHMARKS = {
     "sampling": Benchmark(title="Sampling", module="sampling"),
     "eta": Benchmark(title="ETA", module="eta"),
     "seeds": Benchmark(title="Error bars", module="seeds"),
+    "export": Benchmark(title="Export to MLflow", module="export"),
     "peers": Benchmark(title="Many short trainings, beside what people use instead", module="peers"),
     "small-jobs": Benchmark(title="The first seconds, and small jobs", module="small_jobs"),
     "recovery": Benchmark(title="Recovery, beside Ray Tune", module="recovery"),

@@ -8,6 +8,7 @@ common      What the verbs of the command line share: the session, printing, col
 complete    What the shell offers after TAB
 data        The verbs before training: `check`, `prepare`, `datasets`
 disk_watch  The command line on a file system that does not answer: it says so, and Ctrl-C works
+export      `export`: runs into the trackers that people have
 follow      Jobs shown until they have ended: on the dashboard where there is a terminal for it, else line by line
 jobs        The verbs that ask something of jobs: `cancel`, `pause`, `resume`, `resubmit`
 keep        The verbs by which jobs are kept: `change`, `note`, `tag`, `star`, `archive`, `rm`, `du`, `clean`

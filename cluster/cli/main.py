@@ -16,6 +16,7 @@ from terry.cluster.cli.bring import import_file
 from terry.cluster.cli.common import ExitCode, Session, print_notice
 from terry.cluster.cli.data import check, datasets, prepare
 from terry.cluster.cli.disk_watch import DiskWatch, disk_watch
+from terry.cluster.cli.export import export
 from terry.cluster.cli.jobs import cancel, pause, resubmit, resume
 from terry.cluster.cli.keep import archive, change, clean, du, extend, note, rm, star, tag, unarchive
 from terry.cluster.cli.logs import logs
@@ -39,7 +40,7 @@ VERBS: tuple[click.Command, ...] = (
     *(submit, run_program, watch, status, logs, explain, wait, results, compare, plot, report),
     *(cancel, pause, resume, resubmit, change, extend),
     *(note, tag, star, archive, unarchive, rm, du, clean),
-    *(sample, evaluate, log),
+    *(sample, evaluate, export, log),
     *(check, prepare, datasets, settings, simulate, import_file),
     *(init, up, down, nodes, drain, undrain, doctor),
 )

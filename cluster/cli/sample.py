@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -132,14 +135,28 @@ def _sample_here(current: Session, asked: Any, chosen: EnsembleMembers, device: 
             sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
             sys.stdout.flush()
 
-    path, summary = produce(chosen, writer, samples_folder(reader, chosen), show)
+    with _kept_in(samples_folder(reader, chosen)) as (folder, kept):
+        path, summary = produce(chosen, writer, folder, show)
     if current.as_json:
-        print_json({**summary, "file": str(path), "samples": [msgspec.json.decode(line) for line in lines]})
+        print_json(
+            {**summary, "file": str(path) if kept else None, "samples": [msgspec.json.decode(line) for line in lines]}
+        )
         return
     print_notice(summary["summary"])
     if "copies" in summary:
         print_notice(summary["copies"])
-    print_notice(f"kept in {path}")
+    print_notice(f"kept in {path}" if kept else "not kept: the workspace cannot be written here")
+
+
+@contextmanager
+def _kept_in(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Where texts are written, and whether they stay: not in a workspace that cannot be written, such as a copy."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if os.access(there, os.W_OK):
+        yield folder, True
+        return
+    with tempfile.TemporaryDirectory() as passing:
+        yield Path(passing), False
 
 
 @click.command()

@@ -4,6 +4,7 @@ absent      Why no more nodes come: in Slurm's and ssh's own words
 asking      What people ask of jobs and devices: requests into the workspace's inbox, for those that they fit
 awaited     What is waited for: jobs by id, and the trials of searches, also those still to be chosen
 doctor      `doctor`: is the workspace sound? Looks at files alone and changes nothing
+exporting   Runs as trackers take them, read from the workspace's files; and one after the other into a tracker
 extending   Asking that trainings go on for longer
 facts       What selectors ask of a job beyond its record: figures and settings, read from its files
 filters     Selectors that say what a job must be: its state, tags, settings, figures

@@ -14,6 +14,9 @@ from terry.cluster.client.results import config_of, made_of, ranking, result_row
 from terry.cluster.core.model import SUCCESSES, JobRecord
 from terry.cluster.errors import UserError
 from terry.cluster.host.clock import now
+from terry.data_prep.config import DatasetConfig
+from terry.jobs.sweeps.spec import RunConfig
+from terry.jobs.sweeps.sweep import pruned
 from terry.logs.records.curves import Curve, read_curve
 from terry.logs.records.results import ResultRow, best_first, read_result
 from terry.logs.report.content import EnsembleFigures, Incident, Recipe, Report, Sample
@@ -158,15 +161,23 @@ def _recipes(
 def recipe(
     name: str, configuration: Configuration, config: Mapping[str, Any], data_sets: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A sweep file that makes the runs of one configuration, with their seeds. Pure."""
+    """A sweep file that makes the runs of one configuration, with their seeds; defaults are left out. Pure."""
     document: dict[str, Any] = {"name": name}
+    seeds = dict.fromkeys(v for run in configuration.runs for key, v in run.labels.items() if is_seed(key))
+    run = _stripped(pruned(config, msgspec.to_builtins(RunConfig())))
+    run.pop("seeds", None)
+    rule = run.pop("halving", None)
+    if len(seeds) > 1 and all(seed.isdigit() for seed in seeds):
+        document["seeds"] = [int(seed) for seed in seeds]
+        own = config.get("command") or config.get("entrypoint")
+        run.get("parameters" if own else "training", {}).pop("seed", None)
     if data_sets:
-        document["datasets"] = dict(data_sets)
-    document["run"] = _stripped(config)
-    seeds = [v for run in configuration.runs for key, v in run.labels.items() if is_seed(key)]
-    if len(set(seeds)) > 1:
-        key = "training.seed" if "training" in config else "parameters.seed"
-        document["sweep"] = {"grid": {key: [int(s) if s.lstrip("-").isdigit() else s for s in dict.fromkeys(seeds)]}}
+        document["datasets"] = {
+            key: pruned(value, msgspec.to_builtins(DatasetConfig())) for key, value in data_sets.items()
+        }
+    document["run"] = _stripped(run)
+    if rule is not None:
+        document["sweep"] = {"halving": rule}
     return document
 
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[3]
 UNIT = ROOT / "tests" / "unit"
 THEMES = {
     "cluster/cli/test_errors.py": "every verb: a mistake is one line and exit code 2",
+    "cluster/cli/test_read_only.py": "verbs that look, on a copy that cannot be written, without Ray",
     "data_prep/test_large_texts.py": "all of data preparation, on large texts",
     "data_prep/test_words.py": "from text to tokens and back: tokens, segment, lexicon, vocabulary",
     "jobs/test_examples.py": "the files in examples/",

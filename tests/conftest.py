@@ -24,6 +24,7 @@ GROUPS = {
         "tests/faults/test_private_node.py",
         "tests/integration/test_foreign_ray_nodes.py",
         "tests/integration/test_ray_page.py",
+        "tests/integration/test_shared_file_systems.py",
         "tests/integration/test_slurm_nodes.py",
         "tests/integration/test_ssh_*.py",
         "tests/integration/test_users.py",

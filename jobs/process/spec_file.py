@@ -6,7 +6,6 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
-import os
 import secrets
 import shutil
 from pathlib import Path
@@ -67,7 +66,7 @@ def own_source(order: Order, source: str) -> Path:
         if not submitted.is_relative_to(root):
             raise ValueError(f"{source} is outside the workspace")
         temporary = target.with_name(f".source.{secrets.token_hex(4)}.tmp")
-        shutil.copytree(submitted, temporary, ignore=_links, copy_function=_shared)
+        shutil.copytree(submitted, temporary, ignore=_links)
         with contextlib.suppress(FileExistsError):  # an attempt that was thought dead came first: the same code
             durable.publish_folder(temporary, target)
         shutil.rmtree(temporary, ignore_errors=True)
@@ -77,19 +76,6 @@ def own_source(order: Order, source: str) -> Path:
 def _links(folder: str, names: list[str]) -> list[str]:
     """A submission has none: what is one here was put there later."""
     return [name for name in names if Path(folder, name).is_symlink()]
-
-
-def _shared(source: str, target: str) -> None:
-    """One copy on disk for all runs of a submission, which is read-only; where there are no hard links, one more.
-
-    A link, and no reference: a run's folder has its code when the submission, or the rest of the workspace, is gone.
-    """
-    try:
-        if Path(source).lstat().st_uid != os.geteuid():  # its owner may write to it again
-            raise PermissionError(source)
-        os.link(source, target, follow_symlinks=False)
-    except OSError:
-        shutil.copy(source, target)
 
 
 @functools.cache

@@ -29,8 +29,6 @@ from terry.jobs.submitting.source_files import Belongings, belongings, largest
 _LIMIT_FILES = 2000
 _LIMIT_BYTES = 20_000_000
 _NAMED_MOST = 5
-#: All runs of a submission share its files (hard links): what is written into one would be in all.
-_READ_ONLY = 0o444
 #: What code names that wants torch: itself, those that are built on it, and our checkpoints, which are made of tensors.
 _WANTS_TORCH = re.compile(rb"torch|lightning|transformers|checkpoint|restore|terry\.(models|data_prep)")
 
@@ -62,7 +60,6 @@ class CodeSource:
         for file in self.files:
             (target / file.name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file.path, target / file.name)
-            (target / file.name).chmod(_READ_ONLY)
         if _sha256(tuple(File(target / f.name, f.name) for f in self.files)) != self.sha256:
             raise UserError("the code was changed while it was being submitted: submit it again")
 

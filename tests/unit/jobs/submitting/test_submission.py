@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import stat
 import tarfile
 from pathlib import Path
 
@@ -15,14 +13,11 @@ from terry.cluster.core.model import DeviceKind, Job, SpecRef
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable, inbox
 from terry.cluster.files.paths import WorkspacePaths
-from terry.jobs.process.order import Order
-from terry.jobs.process.spec_file import own_source
 from terry.jobs.submitting import submission as submissions
 from terry.jobs.submitting.plan import plan
 from terry.jobs.submitting.records import JobLine, KnownJobs
 from terry.jobs.submitting.submission import SubmitOptions, prepare_submission, publish
 from terry.jobs.sweeps.spec import default_kind
-from tests.helpers.job_processes import orders
 from tests.helpers.sweep_files import BASE, NOW, planned, workspace
 
 GRID = BASE + "sweep: {grid: {model.cell: [rnn, gru], optimizer: [{name: sgd, lr: 0.1}, {name: adam, lr: 0.01}]}}\n"
@@ -268,18 +263,3 @@ def test_each_job_says_whether_it_does_without_torch(tmp_path: Path) -> None:
     publish(workspace(tmp_path), planned(tmp_path, text))
     lines = (workspace(tmp_path).submission("s", 1) / "jobs.jsonl").read_bytes().splitlines()
     assert [msgspec.json.decode(line, type=JobLine).job.light for line in lines] == [True, False, True]
-
-
-def test_the_code_of_a_submission_is_on_disk_once_and_in_the_folder_of_each_run(tmp_path: Path) -> None:
-    """It is read-only, for what is written into one would be in all; a run's folder outlives the submission."""
-    own_code(tmp_path)
-    place = workspace(tmp_path)
-    publish(place, planned(tmp_path, OWN))
-    (first, _) = lines(place, 1, "own")
-    given = [Order.of({**order, "gpu_uuid": "", "gpu_memory_bytes": 0}) for order in orders(place, "own").values()]
-    found = [own_source(order, first.source) / "helper.py" for order in given]
-    submitted = place.root / first.source / "helper.py"
-    assert {path.stat().st_ino for path in (*found, submitted)} == {submitted.stat().st_ino}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in found} == {0o444}
-    shutil.rmtree(place.sweeps)
-    assert [path.read_text() for path in found] == ["x = 1\n"] * 2

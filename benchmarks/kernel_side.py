@@ -1,8 +1,8 @@
 """One side of `benchmarks.kernels`, trained by turns. Arguments: side, then what a shape there has, then threads.
 
-Run by its path, so that other builds and environments can be sides. SIDE: kernels, torch (a Trainer; where there is no
-choice of kernels yet, as it is), plain (torch.nn), jax (jit, lax.scan, optax; rows projected once where that pays).
-Each line on its input is a number of steps; answered by the CPU seconds and the seconds that they took.
+Run by its path, so that other builds and environments can be sides. SIDE: kernels, torch, compile (a Trainer; where
+there is no choice of kernels yet, as it is), plain (torch.nn), jax (jit, lax.scan, optax; rows projected once where
+that pays). Each line on its input is a number of steps; answered by the CPU seconds and the seconds that they took.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def of_trainer(
     if how:
         from terry.models.config import Kernels
 
-        how = {"kernels": Kernels(kernels)}
+        how = {"kernels": Kernels.torch, "compile": True} if kernels == "compile" else {"kernels": Kernels(kernels)}
     data = StreamBatches(tokens(vocabulary), batch_size=rows, bptt=steps)
     rate = 0.1 if optimizer == "sgd" else 1e-3
     trainer = Trainer(

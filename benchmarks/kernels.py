@@ -1,6 +1,7 @@
 """A whole training step by the compiled kernels beside torch, plain PyTorch, JAX and an earlier build, in turns.
 
 python -m benchmarks.kernels [--seconds 2] [--threads 1] [--only GRU64] [--jax PYTHON] [--before PYTHON]
+        [--compile]
 
 Every side is a process of its own (benchmarks/kernel_side.py) and is measured by its own CPU time; sides take turns, so
 that what else the computer does touches all alike; the median of the turns' ratios counts. `--jax`: the Python of an
@@ -34,9 +35,9 @@ TURNS = 8
 class Side:
     """A process that trains by turns."""
 
-    def __init__(self, python: str, name: str, shape: tuple[str | int, ...], threads: int) -> None:
+    def __init__(self, python: str, script: Path, *arguments: str | int, threads: int = 1) -> None:
         quiet = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        command = [python, "-P", str(SIDE), name, *map(str, shape), str(threads)]
+        command = [python, "-P", str(script), *map(str, arguments)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | quiet
         )
@@ -78,17 +79,21 @@ def main() -> None:
     parser.add_argument("--only", default="", help="shapes whose name (as in the table, without commas) begins so")
     for name in ("jax", "before"):
         parser.add_argument(f"--{name}", metavar="PYTHON")
+    parser.add_argument("--compile", action="store_true", help="training.compile, too")
     given = parser.parse_args()
     pythons = {"plain": sys.executable, "torch": sys.executable, "jax": given.jax, "before": given.before}
+    pythons["compile"] = sys.executable if given.compile else None
     others = [name for name, python in pythons.items() if python]
     columns = ["kernels, ms a step", *(f"{name}, times as long" for name in others)]
     print(f"| cell, units, vocabulary, rows | {' | '.join(columns)} |\n|{'---|' * (1 + len(columns))}", flush=True)
     for shape in SHAPES:
         if not " ".join(map(str, shape)).startswith(given.only):
             continue
-        sides = {"kernels": Side(sys.executable, "kernels", shape, given.threads)}
+        more = (*shape, given.threads)
+        sides = {"kernels": Side(sys.executable, SIDE, "kernels", *more, threads=given.threads)}
         for name in others:  # an earlier build has torch's operators alone
-            sides[name] = Side(pythons[name], "torch" if name == "before" else name, shape, given.threads)
+            which = "torch" if name == "before" else name
+            sides[name] = Side(pythons[name], SIDE, which, *more, threads=given.threads)
         found = measure(sides, given.seconds, clock=given.threads > 1)
         for side in sides.values():
             side.end()

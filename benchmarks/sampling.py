@@ -1,10 +1,12 @@
 """Sampling speed: many texts at once beside one at a time, and an ensemble of five beside one model.
 
     python -m benchmarks.sampling [--units 128] [--vocabulary 8000] [--texts 1024] [--repeat 5] [--threads 1]
+    python -m benchmarks.sampling --before PYTHON [--jax PYTHON]
 
 Untrained models whose texts end after about 20 words on average, so anyone can repeat it without training first. The
 plain loop is what a script would do: one text after the other in float32, each word by `torch.multinomial`. Sides take
-turns; the median of the turns' ratios counts. Prints Markdown.
+turns; the median of the turns' ratios counts. Prints Markdown. The second form lets this build take turns with the one
+that is installed in another environment, and with JAX in a third (benchmarks/sampling_side.py).
 """
 
 from __future__ import annotations
@@ -12,16 +14,20 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
+from benchmarks.kernels import Side
 from terry.models.config import ModelConfig
 from terry.models.ensemble import Ensemble
 from terry.models.language_model import LanguageModel
 from terry.models.sample_text import Sampler, Shape
 
+SIDE = Path(__file__).with_name("sampling_side.py")
 #: Ends a text.
 END = 1
 #: Words of a text on average.
@@ -61,12 +67,36 @@ def plain(single: LanguageModel, texts: int, seed: int, batch_size: int = 1) -> 
     return drawn
 
 
+def turns(units: int, vocabulary: int, repeat: int, others: dict[str, str]) -> None:
+    """This build beside others, by the Python of each: tokens a CPU second."""
+    print("| side | texts at once | tokens a CPU second | this build, times as fast |\n|---|---|---|---|")
+    for at_once, tokens in ((1, 200), (256, 8000)):
+        sides = {"this build": Side(sys.executable, SIDE, "ours", units, vocabulary, at_once)}
+        for name, python in others.items():
+            sides[name] = Side(python, SIDE, "jax" if name == "jax" else "ours", units, vocabulary, at_once)
+        costs: dict[str, list[float]] = {name: [] for name in sides}
+        for turn in range(repeat + 1):
+            for name, side in sides.items():
+                cost = side.take(tokens)[0] * tokens  # a side answers for a token
+                if turn:
+                    costs[name].append(cost)
+        for name, side in sides.items():
+            side.end()
+            ratio = statistics.median(a / b for a, b in zip(costs[name], costs["this build"], strict=True))
+            print(f"| {name} | {at_once} | {1 / statistics.median(costs[name]):,.0f} | {ratio:.2f} |", flush=True)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("units", 128), ("vocabulary", 8000), ("texts", 1024), ("repeat", 5), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    for name in ("before", "jax"):
+        parser.add_argument(f"--{name}", metavar="PYTHON")
     given = parser.parse_args()
+    if others := {name: python for name in ("before", "jax") if (python := getattr(given, name))}:
+        turns(given.units, given.vocabulary, given.repeat, others)
+        return
     torch.set_num_threads(given.threads)
     members = [model(given.units, given.vocabulary, seed) for seed in range(1, 6)]
     one, five = Sampler(Ensemble(members[:1])), Sampler(Ensemble(members))

@@ -1,4 +1,8 @@
-"""Initial weights by name. Drawn on the CPU in the order of the parameters, so a seed means the same on any device."""
+"""Initial weights by name. Drawn on the CPU in the order of the parameters, so a seed means the same on any device.
+
+Uniform ones have the same bits on every processor: torch's own `uniform_` rounds once where there is a fused
+multiply-add and twice elsewhere. Orthogonal ones are LAPACK's, and do differ between processors in their last bits.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +33,17 @@ def initialise_table(weight: Tensor, config: ModelConfig, *, inputs: int) -> Non
     """The embedding or the output weights, (tokens, size); `inputs`: how many numbers go into one unit."""
     with torch.no_grad():
         if config.init is Init.fan_in:
-            weight.uniform_(-1 / math.sqrt(inputs), 1 / math.sqrt(inputs))
+            _uniform(weight, 1 / math.sqrt(inputs))
         else:
             bound = config.init_range if config.init is Init.uniform else TABLE_RANGE
-            weight.uniform_(-bound, bound)
+            _uniform(weight, bound)
 
 
 def initialise_output_bias(bias: Tensor, config: ModelConfig) -> None:
     """The output bias, (tokens,)."""
     with torch.no_grad():
         if config.init is Init.uniform:
-            bias.uniform_(-config.init_range, config.init_range)
+            _uniform(bias, config.init_range)
         else:
             bias.zero_()
 
@@ -47,16 +51,24 @@ def initialise_output_bias(bias: Tensor, config: ModelConfig) -> None:
 def _draw(parameter: Tensor, config: ModelConfig, *, recurrent: bool, units: int) -> None:
     with torch.no_grad():
         if config.init is Init.default:
-            parameter.uniform_(-1 / math.sqrt(units), 1 / math.sqrt(units))
+            _uniform(parameter, 1 / math.sqrt(units))
         elif config.init is Init.uniform:
-            parameter.uniform_(-config.init_range, config.init_range)
+            _uniform(parameter, config.init_range)
         elif parameter.ndim < 2:
             parameter.zero_()
         elif config.init is Init.fan_in:
             bound = 1 / math.sqrt(parameter.shape[1])
-            parameter.uniform_(-bound, bound)
+            _uniform(parameter, bound)
         elif recurrent:
             for gate in torch.split(parameter, units):
                 nn.init.orthogonal_(gate)
         else:
-            nn.init.xavier_uniform_(parameter)
+            _uniform(parameter, math.sqrt(3.0) * math.sqrt(2.0 / sum(parameter.shape)))
+
+
+def _uniform(weight: Tensor, bound: float) -> None:
+    """From -bound to bound, of 24 random bits each: the numbers that `uniform_` has where it rounds once."""
+    low, high = torch.tensor([-bound, bound]).tolist()  # float32, as torch takes them
+    bits = torch.empty(weight.shape, dtype=torch.int64).random_(0, 2**24)
+    width = float(torch.tensor(high - low))
+    weight.copy_((bits.double() * (2.0**-24 * width)).add_(low))

@@ -189,7 +189,7 @@ OTHER = """  other:
 
 def test_why_no_node_comes_is_told_and_terry_yaml_corrected_is_enough(lab: SlurmLab) -> None:
     """Slurm refuses; then it takes a job that can never start; then a job comes. And at last Slurm itself is gone."""
-    refusal, limit = "Invalid feature specification", "PartitionTimeLimit"
+    refusal, limit = "Batch job submission failed: Invalid feature specification", "PartitionTimeLimit"
     lab.slurm("scontrol", "update", "partitionname=main", "maxtime=60")
     lab.workspace.config.write_text(NODES + OTHER.format(time="2:00:00", more="    slurm_constraint: nowhere"))
     lab.submit("told", epochs=20, on=["other-1"])

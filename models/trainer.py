@@ -146,7 +146,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         progress, config = self._now.progress, self._config
-        self._check()
+        self._check(anew=True)
         last = progress.epoch + 1 == config.epochs
         if (config.valid_every is None or last) and not self._validate():
             return  # told to stop meanwhile: the epoch is ended after resuming
@@ -157,7 +157,7 @@ class Trainer:
 
     def _end_in_mid_epoch(self) -> None:
         """`max_steps` ends a run with a validation, too."""
-        self._check()
+        self._check(anew=True)
         if self._validate():
             self._remember()
 
@@ -197,13 +197,16 @@ class Trainer:
 
     # looking at the device
 
-    def _check(self) -> None:
-        """Wait for the device, add up the losses, and make sure that all is finite. Raises NotFinite."""
+    def _check(self, *, anew: bool = False) -> None:
+        """Wait for the device, add up the losses, and make sure that all is finite. Raises NotFinite.
+
+        anew: also where this step was looked at: a device at fault spoils memory between steps as well.
+        """
         progress, pending = self._now.progress, self._stepper.pending
         losses = torch.stack([loss for loss, _ in pending]).tolist() if pending else []
         tokens = [count for _, count in pending]
         pending.clear()
-        if self._config.guards and self._checked != progress.step:
+        if self._config.guards and (anew or self._checked != progress.step):
             require_finite_losses(progress.step - len(losses) + 1, losses)
             require_finite("value", progress.step, self._now.trained)
             require_finite("optimizer's memory", progress.step, self._now.memory())
@@ -338,7 +341,7 @@ class Trainer:
         step = self._now.progress.step
         if self._saved == step and not best:
             return
-        self._check()
+        self._check(anew=True)
         training_state = self._now.capture(self._buffers)
         if self._good is not None and not self._at_good():
             training_state = with_good(training_state, self._good)

@@ -90,6 +90,32 @@ def test_killed_anywhere_a_run_with_a_flipped_bit_ends_with_the_same_bits(stop: 
     assert toy.differences(whole.last, second.last) == []
 
 
+class _SpoiltWhileLooking(toy.Recorder):
+    """A device at fault spoils a weight when a step has been looked at already, as the run is told to stop."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._at = at
+
+    def run(self) -> None:
+        trainer = toy.trainer(training=training(4), hooks=self)
+        self._weight = trainer.model.get_parameter("output_weight")
+        trainer.run()
+
+    def should_stop(self) -> bool:
+        if self.step >= self._at:
+            self._weight.data[0, 0] = math.nan
+            return True
+        return False
+
+
+def test_what_is_spoilt_after_the_look_at_its_step_is_not_saved_either() -> None:
+    hooks = _SpoiltWhileLooking(at=8)
+    with pytest.raises(NotFinite):
+        hooks.run()
+    assert all(is_finite(training_state) for training_state, _ in hooks.saved)
+
+
 class SavesAlways(toy.Recorder):
     """Wants a checkpoint after each step."""
 

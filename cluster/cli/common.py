@@ -103,6 +103,7 @@ def print_line(text: str = "", *, file: TextIO | None = None) -> None:
 
 def print_notice(text: str) -> None:
     """One line to standard error: for people who watch, never part of the result."""
+    sys.stdout.flush()  # where both go into one file, in the order in which they were said
     print(harmless(text), file=sys.stderr)
 
 

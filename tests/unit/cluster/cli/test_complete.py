@@ -47,7 +47,7 @@ def offered(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pyte
 def test_verbs_jobs_devices_and_states(offered: Offer, world: World) -> None:
     """Also where the workspace is named after the verb."""
     busy(world)
-    assert offered("exp") == ["explain"]
+    assert offered("exp") == ["explain", "export"]
     assert offered("status cells-000")[:2] == ["cells-0001", "cells-0002"]
     assert offered("logs ce")[0] == "cells"
     assert offered("cancel cells state:f") == ["state:failed"]

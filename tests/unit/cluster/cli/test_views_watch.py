@@ -266,7 +266,8 @@ def test_until_done_prints_how_all_ended(world: World) -> None:
     world.submit("cells", 8)
     world.turn(times=3)
     command = ["-m", "terry.cluster.cli.main", "-w", str(world.workspace.root), "watch", "--until-done"]
-    child = pexpect.spawn(sys.executable, command, dimensions=(8, 100), timeout=_WAIT_S)
+    terminal = {**os.environ, "TERM": "xterm-256color"}
+    child = pexpect.spawn(sys.executable, command, dimensions=(8, 100), timeout=_WAIT_S, env=terminal)
     child.expect("running")
     for number in range(1, 9):
         world.finish(f"cells-000{number}", loss=2.5)

@@ -199,9 +199,9 @@ def test_members_that_may_end_early_are_spoken_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("sweep.halving.factor=1", "factor must be at least 2, not 1"),
-        ("sweep.halving.factor=third", "must be a whole number, not 'third'"),
-        ("sweep.halving.after=0", "after must be more than 0, not 0"),
+        ("sweep.halving.factor=1", "must be a whole number, 2 or more, not 1"),
+        ("sweep.halving.factor=third", "must be a whole number, 2 or more, not 'third'"),
+        ("sweep.halving.after=0", "must be a number, above 0, not 0"),
         ("sweep.halving.unit=epochs", "unknown value 'epochs'"),
         ("sweep.halving.faktor=3", "did you mean 'factor'"),
         ("sweep.halving.after=10", "the longest has 10 epochs"),

@@ -22,6 +22,7 @@ GROUPS = {
     "beds": (
         "tests/contract/test_ssh_nodes.py",
         "tests/faults/test_private_node.py",
+        "tests/integration/test_clocks.py",
         "tests/integration/test_foreign_ray_nodes.py",
         "tests/integration/test_ray_page.py",
         "tests/integration/test_shared_file_systems.py",

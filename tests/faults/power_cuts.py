@@ -116,7 +116,7 @@ def _queue(disk: Recording) -> None:
 def _sync(folder: Path) -> None:
     from terry.cluster.files import durable
 
-    durable._fsync_tree(folder, durable.SYSTEM)
+    durable._finish_tree(folder, folder.parent.stat().st_mode, durable.SYSTEM)
     for parent in (folder.parent, folder.parent.parent, folder.parent.parent.parent):
         durable.fsync_folder(parent)
 

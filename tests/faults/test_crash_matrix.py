@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from terry.cluster.controller.loop import Controller
+from terry.cluster.controller.loop import RETRY_S, Controller
 from terry.cluster.core import events as e
 from terry.cluster.core.model import JobState
 from terry.cluster.core.state_document import to_snapshot
@@ -333,11 +333,13 @@ def _workspace(folder: Path) -> WorkspacePaths:
 
 def _life(workspace: WorkspacePaths, calls: Calls) -> None:
     """A controller on a node that starts with it."""
-    controller = Controller(workspace, FakePool([make_cpu()]), FakeClock(), calls=calls)
+    clock = FakeClock()
+    controller = Controller(workspace, FakePool([make_cpu()]), clock, calls=calls)
     try:
         controller.recover()
         for _ in range(8):
             controller.turn(0)
+            clock.advance(RETRY_S[0])  # an order about files that are being removed is tried again by then
         inbox.send(workspace, inbox.Shutdown())
         while not controller.stopped:
             controller.turn(0)

@@ -18,8 +18,9 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-#: A file that is replaced more often than this while it is read is given up.
-_READS = 8
+#: A file that is replaced more often than this while it is read is given up. A reader that gets little of a busy core
+#: meets several replacements in a row.
+_READS = 64
 _TEMPORARY = re.compile(r"\..+\.[0-9]+-[0-9a-f]{8}\.tmp")
 
 

@@ -32,6 +32,12 @@ from tests.helpers.queue_values import at, job_line, make_cpu, make_job, write_s
 _NAMES = [name for name in vars(Calls) if not name.startswith("_")]
 
 
+@pytest.fixture(autouse=True)
+def no_second_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease that is not on this disk comes no more: only SMB hides one for a while."""
+    monkeypatch.setattr(lease, "_LOOK_AGAIN_S", 0.0)
+
+
 class CountedCalls(Calls):
     """Counts system calls, and does something at one of them."""
 

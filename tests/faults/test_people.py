@@ -36,20 +36,20 @@ def test_jobs_are_cancelled_and_resubmitted_one_by_one_and_by_selection(place: U
     place.submit("cancel", epochs=400)
     first = place.until_training("cancel")[0]["id"]
     place.run("cancel", first)
-    place.until(lambda: place.state().jobs[first].state is JobState.CANCELLED)
+    place.until(lambda: place.state_of(first) is JobState.CANCELLED)
     place.run("cancel", "cancel")
     place.until(lambda: all(r.state is JobState.CANCELLED for r in records(place, "cancel")))
     assert EndReason.CANCELLED in place.ends(first)
     assert "cancelled" in place.run("explain", first).stdout
 
     place.run("resubmit", first)
-    place.until(lambda: place.state().jobs[first].state is JobState.RUNNING)
+    place.until(lambda: place.state_of(first) is JobState.RUNNING)
     assert place.until(lambda: _start(place, first, 2)) > 0, "from its checkpoint"
     place.run("cancel", first)
-    place.until(lambda: place.state().jobs[first].state is JobState.CANCELLED)
+    place.until(lambda: place.state_of(first) is JobState.CANCELLED)
 
     place.run("resubmit", "--from-scratch", first)
-    place.until(lambda: place.state().jobs[first].state is JobState.RUNNING)
+    place.until(lambda: place.state_of(first) is JobState.RUNNING)
     assert place.until(lambda: _start(place, first, 3)) == -1, "from nothing"
     assert place.state().jobs[first].first_attempt == 3
     place.run("cancel", "state:running")

@@ -81,7 +81,7 @@ def test_a_paused_program_is_told_and_goes_on_by_its_resume_command_also_after_a
     (work(place, job) / "go").touch()
     place.until(lambda: "step 3 " in output(place, job, 1))
     place.run("pause", job)
-    place.until(lambda: place.state().jobs[job].state is JobState.HELD)
+    place.until(lambda: place.state_of(job) is JobState.HELD)
     assert place.ends(job) == [EndReason.PAUSED]
     saved = int((work(place, job) / "state").read_text())
     assert saved >= 3
@@ -102,7 +102,7 @@ def test_a_paused_program_is_told_and_goes_on_by_its_resume_command_also_after_a
 
 def test_a_program_out_of_time_is_told_and_ended(place: UnderFire) -> None:
     job = submit(place, "late", time_limit=1)
-    place.until(lambda: place.state().jobs[job].state is JobState.FAILED)
+    place.until(lambda: place.state_of(job) is JobState.FAILED)
     assert place.ends(job) == [EndReason.TIME_LIMIT]
     assert (work(place, job) / "state").read_text() == "0", "it has had time to write its state"
 

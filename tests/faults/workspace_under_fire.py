@@ -185,6 +185,11 @@ class UnderFire:
         """The queue as it stands on disk."""
         return read_state(self.workspace)
 
+    def state_of(self, job: str) -> JobState | None:
+        """None while the controller has not taken it in: `submit` does not wait for that."""
+        record = self.state().jobs.get(job)
+        return None if record is None else record.state
+
     def attempts(self, job: str) -> tuple[Attempt, ...]:
         """All attempts of a job."""
         return self.state().jobs[job].attempts

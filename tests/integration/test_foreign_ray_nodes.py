@@ -57,9 +57,9 @@ def test_nodes_of_ours_join_theirs_and_leave_it_as_it_was(lab: Lab) -> None:
     lab.until(lambda: lab.members() == {"login", "seawolf", "quattro"})
     _trains_everywhere(lab)
     _token_is_private(lab)
-    again = lab.processes("login"), lab.processes("seawolf")
+    again = lab.lasting("login", "seawolf")
     assert "already up" in lab.run("up")
-    assert (lab.processes("login"), lab.processes("seawolf")) == again, "nothing was touched"
+    assert lab.lasting("login", "seawolf") == again, "nothing was touched"
     lab.run("down")
     assert (lab.processes("login"), lab.processes("seawolf")) == ([], [])
     assert lab.report("seawolf").state is NodeState.ENDED

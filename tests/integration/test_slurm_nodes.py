@@ -231,7 +231,11 @@ def test_the_page_tells_the_truth(lab: SlurmLab) -> None:
     other = lab.slurm("sbatch", "--parsable", "--job-name=terry-0123456789-queue-1", "--wrap=sleep 600").strip()
     folder = lab.bed.shared / "reader"
     folder.mkdir()
-    check(Reader(folder, at=[str(lab.bed.state / "bin" / "on"), "login"]), ROOT / "docs" / "how-to" / "slurm.md")
+    reader = Reader(folder, at=[str(lab.bed.state / "bin" / "on"), "login"])
+    try:
+        check(reader, ROOT / "docs" / "how-to" / "slurm.md")
+    finally:
+        reader.down()  # else its keeper takes the bed's nodes from the tests that follow
     assert [job.id for job in lab.listed()] == [other]
     lab.slurm("scancel", other)
 

@@ -61,9 +61,12 @@ def test_the_token_is_private_on_every_node(lab: Lab, reference: dict[str, set[s
 
 
 def test_up_again_touches_nothing(lab: Lab, reference: dict[str, set[str]]) -> None:
-    before = lab.processes("seawolf"), lab.processes("quattro"), lab.head()
+    hosts = ("login", "seawolf", "quattro")
+    before, head = lab.lasting(*hosts), lab.head()
+    assert {"raylet/raylet", "ray::AgentActor", "terry.cluster.agent.forkserver"} <= set(before["quattro"].values())
+    assert {"gcs_server", "ray::ControllerActor"} <= set(before["seawolf"].values())
     assert "already up" in lab.run("up")
-    assert (lab.processes("seawolf"), lab.processes("quattro"), lab.head()) == before
+    assert (lab.lasting(*hosts), lab.head()) == (before, head)
 
 
 def test_without_the_token_no_port_does_anything(lab: Lab, reference: dict[str, set[str]]) -> None:

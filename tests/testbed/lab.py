@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,9 @@ nodes:
     cpus: 2
     labels: [lab]
 """
+
+#: What lasts, in a command line.
+_LASTS = re.compile(r"(gcs_server|raylet/raylet|ray::\w+Actor|terry\.cluster\.(lifecycle\.keeper|agent\.forkserver))\b")
 
 #: By torch's kernels, whether the compiled ones are there or not: those are done before a node has come or gone.
 _SWEEP = """
@@ -175,6 +179,19 @@ class Lab:
         """Command lines of what runs there for the workspace."""
         listed = self.bed.on(host, "ps", "-ewwo", "args").stdout.splitlines()
         return [line for line in listed if self.workspace.id in line or "terry.cluster" in line or "ray::" in line]
+
+    def lasting(self, *hosts: str) -> dict[str, dict[int, str]]:
+        """Host -> pid -> title of what stays up there for the workspace: keeper, Ray's daemons, actors, forkservers.
+
+        Not jobs, which end, nor what an ssh session runs. An actor's title names the method that it is in: left out.
+        """
+        return {host: self._lasting(host) for host in hosts}
+
+    def _lasting(self, host: str) -> dict[int, str]:
+        listed = self.bed.on(host, "ps", "-ewwo", "pid,ppid,args").stdout.splitlines()[1:]
+        lines = [line.split(None, 2) for line in listed]
+        found = {int(pid): (int(parent), title[1]) for pid, parent, args in lines if (title := _LASTS.search(args))}
+        return {pid: title for pid, (parent, title) in found.items() if found.get(parent, (0, ""))[1] != title}
 
     # intruders
 

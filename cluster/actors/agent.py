@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from terry.cluster.agent.gpu_lock import lock_of
 from terry.cluster.agent.job_runtime import JobRuntime
 from terry.cluster.agent.reports import AgentReply
 from terry.cluster.away.courier import Courier
-from terry.cluster.away.home import is_seen
+from terry.cluster.away.home import is_seen, until_seen
 from terry.cluster.core.model import Device, DeviceKind, StopGoal
 from terry.cluster.files.paths import WorkspacePaths
 from terry.cluster.host import hardware as node_probe
@@ -28,6 +31,11 @@ from terry.cluster.nodes.records import reports
 from terry.cluster.ports import LaunchOrder
 from terry.cluster.ray.daemons import instance, runtime_folder
 from terry.cluster.ray.head import read_head
+
+_log = logging.getLogger("terry.cluster.actors.agent")
+
+#: How often an agent that does not see the workspace looks whether it does.
+_LOOK_FOR_HOME_S = 5.0
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +87,7 @@ class AgentActor:
         self._agent.clear_predecessors()  # before `hello` says that nothing runs here
         if courier is not None:
             courier.tidy()
+            threading.Thread(target=self._until_home, args=(workspace, self._agent), name="home", daemon=True).start()
         self._ready.set()
         self._agent.run()
 
@@ -87,6 +96,12 @@ class AgentActor:
         if not self._settings.mark or is_seen(workspace, self._settings.mark):
             return None
         return Courier(RayHome(self._settings.namespace), WorkspacePaths(runtime_folder(workspace) / "away"))
+
+    def _until_home(self, workspace: WorkspacePaths, agent: DeviceAgent) -> None:
+        """An agent that began while the workspace's disk was away ends once it is there: Ray starts the next."""
+        until_seen(workspace, self._settings.mark, lambda: agent.is_idle, lambda: time.sleep(_LOOK_FOR_HOME_S))
+        _log.warning("the workspace is seen here now: beginning anew")
+        os._exit(1)
 
     def _hosted(self) -> DeviceAgent:
         if not self._ready.wait(30.0):

@@ -75,6 +75,11 @@ class DeviceAgent:
         """Pid of the forkserver, while there is one."""
         return self._link.pid
 
+    @property
+    def is_idle(self) -> bool:
+        """True where no attempt is at work, and none has an end that is still to be told."""
+        return not self._outbox.jobs
+
     # asked by the controller, from any thread
 
     def hello(self, epoch: int, holder: str = "") -> AgentReply:

@@ -46,6 +46,12 @@ def is_seen(workspace: WorkspacePaths, mark: str) -> bool:
         return False
 
 
+def until_seen(workspace: WorkspacePaths, mark: str, idle: Callable[[], bool], pause: Callable[[], object]) -> None:
+    """Return once the workspace is seen here and nothing is at work: its disk may only have been away for a while."""
+    while not (is_seen(workspace, mark) and idle()):
+        pause()
+
+
 class HomeAway(RuntimeError):
     """The workspace's side does not answer now: to be tried again."""
 

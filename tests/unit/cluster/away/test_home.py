@@ -14,7 +14,16 @@ import pytest
 
 from terry.cluster.away import courier, outbox
 from terry.cluster.away.courier import Courier
-from terry.cluster.away.home import CHUNK, AttemptSuperseded, Home, HomeAway, WorkspaceHome, is_seen, mark_of
+from terry.cluster.away.home import (
+    CHUNK,
+    AttemptSuperseded,
+    Home,
+    HomeAway,
+    WorkspaceHome,
+    is_seen,
+    mark_of,
+    until_seen,
+)
 from terry.cluster.away.outbox import Outbox
 from terry.cluster.files.paths import Run, WorkspacePaths
 from terry.cluster.ports import LaunchOrder
@@ -43,6 +52,21 @@ def test_the_mark_tells_the_workspace_from_a_folder_of_the_same_path(place: Work
     other = WorkspacePaths(tmp_path / "other")
     mark_of(other)
     assert not is_seen(other, mark)
+
+
+def test_a_disk_that_was_away_is_waited_for_and_so_is_what_runs(place: WorkspacePaths, tmp_path: Path) -> None:
+    """Else an agent that began meanwhile would never again take what must run where the workspace is seen."""
+    mark = mark_of(place)
+    away = place.root.rename(tmp_path / "away")
+    pauses: list[str] = []
+
+    def pause() -> None:
+        pauses.append("away" if away.exists() else "at work")
+        if away.exists():
+            away.rename(place.root)
+
+    until_seen(place, mark, lambda: len(pauses) > 2, pause)
+    assert pauses == ["away", "at work", "at work"]
 
 
 def test_a_file_grows_by_offset_whatever_is_told_twice(home: Home, place: WorkspacePaths) -> None:

@@ -241,8 +241,8 @@ def test_the_page_tells_the_truth(lab: SlurmLab) -> None:
 
 
 @pytest.fixture(scope="module")
-def headless(lab: SlurmLab) -> SlurmLab:
-    """A workspace on the same bed whose head stands in a Slurm job, too."""
+def headless(lab: SlurmLab, reference: dict[str, set[str]]) -> SlurmLab:
+    """A workspace on the same bed whose head stands in a Slurm job, too; what has trained the reference has ended."""
     lab.run("down", check=False)
     lab.slurm("scancel", "--user=root")
     return SlurmLab(lab.bed, "in slurm", head="head: slurm")

@@ -29,7 +29,9 @@ class Awaited:
 
     def have_ended(self) -> bool:
         """True once all have ended, and no search has more to come."""
-        return all(record.state.is_final for record in self.records()) and not self._is_searching()
+        if self._is_searching():  # asked first: its last trial must be among the jobs that are looked at
+            return False
+        return all(record.state.is_final for record in self.records())
 
     def records(self) -> list[JobRecord]:
         """How they stand. In place of a job that was submitted again, mended, the one that stands for it."""

@@ -32,9 +32,9 @@ def until_ended(
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         stamp = reader.stamp()
-        records = awaited.records()
+        ended, records = awaited.have_ended(), awaited.records()
         follower.notify(records)
-        if awaited.have_ended():
+        if ended:
             return records, True
         if notify is not None:
             follower.summary(reader, frozenset(record.job.id for record in records))

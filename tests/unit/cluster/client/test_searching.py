@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from terry.cluster.client import searching
 from terry.cluster.client.awaited import Awaited, searches_named
 from terry.cluster.client.reader import Reader
 from terry.cluster.client.searching import Driver, open_searches, status_of, trials_of
@@ -17,6 +18,7 @@ from terry.cluster.controller.loop import Controller
 from terry.cluster.core.model import AttemptEnd, EndReason, JobState
 from terry.cluster.errors import UserError
 from terry.cluster.files import durable
+from terry.cluster.files.paths import WorkspacePaths
 from terry.jobs.search.trial import Outcome
 from terry.jobs.submitting.records import SubmissionInfo
 from terry.jobs.submitting.submission import SubmitOptions, close_search, prepare_submission, publish
@@ -250,6 +252,25 @@ def test_a_search_that_is_waited_for_is_waited_for_to_its_last_trial(tmp_path: P
     hunt.drive()
     assert awaited.have_ended()
     assert awaited.ids == {"hunt-0001", "hunt-0002", "hunt-0003"}
+
+
+def test_a_last_trial_that_is_asked_for_while_somebody_looks_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is published between the look at the jobs and the look at the search."""
+    hunt = Hunt(tmp_path, SEARCH.replace("trials: 30", "trials: 2"))
+    hunt.world.turn(times=2)
+    hunt.end("hunt-0001")
+    awaited = Awaited(Reader(hunt.world.workspace), ["hunt-0001"], ["hunt"])
+    looked = searching.open_searches
+
+    def meanwhile(workspace: WorkspacePaths) -> list[str]:
+        monkeypatch.undo()
+        hunt.driver.turn()
+        return looked(workspace)
+
+    monkeypatch.setattr(searching, "open_searches", meanwhile)
+    assert not awaited.have_ended()
 
 
 def test_the_whole_grid_is_searched_each_point_by_itself(tmp_path: Path) -> None:

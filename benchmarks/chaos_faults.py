@@ -58,7 +58,7 @@ class Chaos:
 
     def feed(self) -> None:
         """Submit another sweep where little is left to harm: on a fast machine the last runs end within a moment."""
-        for programs, few in ((False, FEW), (True, 1)):
+        for programs, few in ((False, FEW), (True, FEW)):  # one that was hit again and again waits, for minutes
             if self.unfinished(programs=programs) < few:
                 name = f"round-{len(self.sweeps) + 1}{OF_PROGRAMS if programs else ''}"
                 self._submit(name)

@@ -90,6 +90,8 @@ def results(
     needs_workspace(current)
     _check_folder(output)
     if importance:
+        if form or output or each is not None or figure or highest or bootstrap is not None:
+            raise UserError("--importance is a table of its own: of the other options only --json goes with it")
         _importance(current, selectors)
         return
     rows = best_first(result_rows(Reader(current.workspace), selectors))

@@ -205,7 +205,7 @@ def _runs(workspace: WorkspacePaths, state: State) -> Iterator[Finding]:
     if without:
         text = (
             f"{plural(len(without), 'completed job')} without a result.json: {without[0]} ...; its checkpoints are "
-            "what is left; `terry-cluster resubmit --from-scratch {without[0]}` makes it again"
+            f"what is left; `terry-cluster resubmit --from-scratch {without[0]}` makes it again"
         )
         yield Finding(what="runs", good=False, text=text)
     yield Finding(

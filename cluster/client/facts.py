@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from terry.cluster.core.model import JobRecord
-from terry.cluster.errors import UserError
 from terry.cluster.files.paths import WorkspacePaths
 from terry.logs.records.results import read_outcome, read_result, result_row, typed
 
@@ -40,15 +37,8 @@ def setting_of(workspace: WorkspacePaths, record: JobRecord, key: str) -> Any:
 
 def config_of(workspace: WorkspacePaths, record: JobRecord) -> dict[str, Any]:
     """The job's configuration, from the submission's line. Raises UserError where it cannot be read."""
-    from terry.jobs.submitting.records import JobLine
+    from terry.jobs.submitting.records import read_line
     from terry.logs.records.values import unpack
 
-    spec, path = record.job.spec, workspace.root / record.job.spec.path
-    with path.open("rb") as stream:
-        stream.seek(spec.offset)
-        line = stream.read(spec.length)
-    try:
-        config: dict[str, Any] = unpack(msgspec.json.decode(line, type=JobLine).config)
-        return config
-    except msgspec.MsgspecError as error:
-        raise UserError(f"the line of {record.job.id} cannot be read: {error}", file=path) from None
+    config: dict[str, Any] = unpack(read_line(workspace, record).config)
+    return config

@@ -81,7 +81,7 @@ class Outcomes:
     def _trial(self, study: Study, chosen: TrialRecord, record: JobRecord | None) -> Trial:
         from terry.jobs.search.trial import Outcome, Trial
 
-        key = f"{study.name} {chosen.number}"
+        key = f"{chosen.job} {study.name} {chosen.number}"
         if key in self._ended and self._ended[key][0] is record:
             return self._ended[key][1]
         settings = {name: unpack(value) for name, value in chosen.settings.items()}
@@ -159,22 +159,28 @@ class Driver:
         from terry.jobs.search.question import due, is_hopeless
         from terry.jobs.submitting.submission import close_search, next_trials, publish
 
-        hopeless: list[bool] = []
+        hopeless: list[str] = []
+        going_on: list[str] = []
 
         def choose(study: Study) -> list[Any]:
-            trials = self._outcomes.trials(study)
-            hopeless.append(is_hopeless(trials))
-            return [] if hopeless[-1] else study.ask(trials, due(study.searched.settings, trials))
+            search, trials = study.searched.settings, self._outcomes.trials(study)
+            if is_hopeless(trials):
+                hopeless.append(study.name)
+                return []
+            if len(trials) < search.trials:
+                going_on.append(study.name)
+            return study.ask(trials, due(search, trials))
 
         submission = next_trials(self.workspace, sweep, choose, now())
         if submission is not None and submission.is_news:
             publish(self.workspace, submission)
             _log.info("%s: %s more asked for", sweep, len(submission.search.trials) if submission.search else 0)
-        if hopeless and all(hopeless):
+        if hopeless and not going_on:  # what is left will never be asked for: who waits must not wait for ever
             close_search(self.workspace, sweep, now())
+            where = f" of {', '.join(hopeless)}" if any(hopeless) else ""
             return (
-                "its first trials have all failed, so the search was ended. Mend the cause, `resubmit` them where they "
-                "are the same runs still, and submit the file again"
+                f"its first trials{where} have all failed, so the search was ended. Mend the cause, `resubmit` them "
+                "where they are the same runs still, and submit the file again"
             )
         return ""
 

@@ -23,7 +23,7 @@ from terry.cluster.files import inbox
 from terry.cluster.files.paths import WorkspacePaths, checkpoint_key
 from terry.data_prep.config import DatasetConfig
 from terry.jobs.submitting.folder import FORMAT_VERSION, claim, write_records
-from terry.jobs.submitting.records import JobLine, KnownJobs, SubmissionInfo
+from terry.jobs.submitting.records import JobLine, KnownJobs, SubmissionInfo, read_line
 from terry.jobs.sweeps.overrides import Override
 from terry.jobs.sweeps.spec import TRAIN, RunConfig
 from terry.jobs.sweeps.sweep import digest, pruned, run_identity
@@ -124,18 +124,6 @@ def _claim(workspace: WorkspacePaths, sweep: str, lines: list[JobLine], info: Su
         except FileExistsError:
             continue
         return
-
-
-def read_line(workspace: WorkspacePaths, record: JobRecord) -> JobLine:
-    """The job's line of jobs.jsonl. Raises UserError, OSError."""
-    spec, path = record.job.spec, workspace.root / record.job.spec.path
-    with path.open("rb") as stream:
-        stream.seek(spec.offset)
-        data = stream.read(spec.length)
-    try:
-        return msgspec.json.decode(data, type=JobLine)
-    except msgspec.MsgspecError as error:
-        raise UserError(f"the line of {record.job.id} cannot be read: {error}", file=path) from None
 
 
 def _longer(config: dict[str, Any], settings: Sequence[Override], job_id: str) -> dict[str, Any]:

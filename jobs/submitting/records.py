@@ -164,6 +164,18 @@ class SubmissionInfo(msgspec.Struct, frozen=True, kw_only=True):
     search: SearchInfo | None = None  #: where its file has `sweep.search`
 
 
+def read_line(workspace: WorkspacePaths, record: JobRecord) -> JobLine:
+    """The job's line of jobs.jsonl. Raises UserError, OSError."""
+    spec, path = record.job.spec, workspace.root / record.job.spec.path
+    with path.open("rb") as stream:
+        stream.seek(spec.offset)
+        data = stream.read(spec.length)
+    try:
+        return msgspec.json.decode(data, type=JobLine)
+    except msgspec.MsgspecError as error:
+        raise UserError(f"the line of {record.job.id} cannot be read: {error}", file=path) from None
+
+
 def newest_search(workspace: WorkspacePaths, sweep: str) -> SearchInfo | None:
     """What the sweep's newest submission with a search says; None where it has none. Reads from the newest on."""
     for _, folder in reversed(workspace.submissions(sweep)):

@@ -229,6 +229,23 @@ def test_a_search_of_which_all_fail_is_ended_and_says_so(tmp_path: Path) -> None
     assert "have all failed" in status.problem
 
 
+def test_a_point_of_the_grid_of_which_all_fail_does_not_keep_the_search_open(tmp_path: Path) -> None:
+    """The others are searched to their end; then nothing more is to come, and nobody waits for it."""
+    text = SEARCH.replace("sweep:\n", "sweep:\n  grid: {parameters.cell: [gru, lstm]}\n")
+    hunt = Hunt(tmp_path, text.replace("trials: 30", "trials: 7"))
+    for _ in range(60):
+        hunt.driver.turn()
+        hunt.world.turn()
+        for job_id in hunt.running():
+            hunt.world.fail(job_id) if hunt.settings(job_id)["cell"] == "gru" else hunt.end(job_id)
+    assert open_searches(hunt.world.workspace) == []
+    found = trials_of(hunt.driver.reader, "hunt")
+    assert [len(trials) for _, trials in found] == [5, 7]
+    status = status_of(hunt.world.workspace, "hunt")
+    assert status is not None
+    assert "first trials of parameters.cell=gru have all failed" in status.problem
+
+
 def test_a_closed_one_asks_for_nothing_more_until_it_is_submitted_again(tmp_path: Path) -> None:
     hunt = Hunt(tmp_path)
     workspace, moment = hunt.world.workspace, hunt.world.clock.now()

@@ -22,6 +22,7 @@ from terry.cluster.client.reader import Reader
 from terry.cluster.client.views import documents
 from terry.logs.text.status import in_words
 from terry.logs.view.build import ViewBuilder
+from terry.logs.view.view import View
 
 
 def follow(current: Session, awaited: Awaited, *, watch: bool) -> ExitCode:
@@ -57,19 +58,21 @@ def watch_screen(current: Session, until_done: Awaited | None) -> ExitCode:
     from terry.logs.text.status import status_lines
 
     source = WorkspaceSource(current.workspace)
-    ids = None if until_done is None else until_done.ids
+
+    def is_done(view: View) -> bool:
+        """First by what is shown, which costs nothing; what is not shown (put away, replaced) is then looked up."""
+        if until_done is None:
+            return False
+        ids = until_done.ids
+        return all(job.state.is_final for job in view.jobs if job.id in ids) and until_done.have_ended()
+
     try:
-        view = show(
-            source,
-            lambda request: ask_job(current.workspace, request.verb, request.job_id),
-            ids,
-            more_to_come=lambda: until_done is not None and not until_done.have_ended(),
-        )
+        view = show(source, lambda request: ask_job(current.workspace, request.verb, request.job_id), is_done)
     except Interrupted:
         return ExitCode.INTERRUPTED
     if view is None or until_done is None:
         return ExitCode.DONE
-    ids = until_done.ids
+    ids = frozenset(record.job.id for record in until_done.records())
     view = source.view(Wanted(visible=ids))  # figures also of rows that were never on the screen
     jobs = [job for job in view.jobs if job.id in ids]
     print_lines(status_lines(view, jobs, width=width()))

@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -33,20 +33,18 @@ _IDLE_S = 2.0
 def show(
     source: ViewSource,
     ask: Callable[[Request], str],
-    until_done: Collection[str] | None = None,
-    *,
-    more_to_come: Callable[[], bool] = lambda: False,
+    is_done: Callable[[View], bool] = lambda _: False,
 ) -> View | None:
-    """Show the dashboard until somebody leaves it, or these jobs have ended. Returns the last View.
+    """Show the dashboard until somebody leaves it, or it is done. Returns the last View.
 
     ask: sends a request that was confirmed, and says what came of it.
-    more_to_come: asked once they have ended; True where others are to be waited for.
+    is_done: whether what is waited for has ended; asked with each view.
     """
     with opened() as terminal:
         feed = Feed(source, terminal.wake)
         feed.start()
         try:
-            return _Dashboard(terminal, feed, ask, until_done, more_to_come).run()
+            return _Dashboard(terminal, feed, ask, is_done).run()
         finally:
             feed.end()
 
@@ -57,14 +55,12 @@ class _Dashboard:
         terminal: Terminal,
         feed: Feed,
         ask: Callable[[Request], str],
-        until_done: Collection[str] | None,
-        more_to_come: Callable[[], bool],
+        is_done: Callable[[View], bool],
     ) -> None:
-        self._more_to_come = more_to_come
         self._terminal = terminal
         self._feed = feed
         self._ask = ask
-        self._until_done = until_done
+        self._is_done = is_done
         self._console = Console()
         self._screen = Screen()
         self._listed: list[JobView] = []
@@ -93,12 +89,6 @@ class _Dashboard:
                 self._press(key)
                 if self._screen.quit:
                     return self._feed.view
-
-    def _is_done(self, view: View) -> bool:
-        if self._until_done is None:
-            return False
-        ends = [job.state.is_final for job in view.jobs if job.id in self._until_done]
-        return len(ends) == len(self._until_done) and all(ends) and not self._more_to_come()
 
     def _size(self) -> Size:
         return Size(*self._terminal.size)

@@ -280,6 +280,28 @@ def test_until_done_prints_how_all_ended(world: World) -> None:
     assert after.count("2.5000") == 8, "with the figures of rows that had no room on the screen, too"
 
 
+def test_until_done_ends_where_a_run_was_mended_meanwhile(world: World, terry: Terry) -> None:
+    """Then the old one is shown no more, and the one that stands for it is what is waited for."""
+    world.submit("cells", 2)
+    world.turn(times=3)
+    command = ["-m", "terry.cluster.cli.main", "-w", str(world.workspace.root), "watch", "--until-done"]
+    terminal = {**os.environ, "TERM": "xterm-256color"}
+    child = pexpect.spawn(sys.executable, command, dimensions=(12, 100), timeout=_WAIT_S, env=terminal)
+    child.expect("running")
+    world.fail("cells-0001")
+    world.turn(times=2)
+    (world.folder / "whaling.py").write_text("def main(ctx): return None\n")
+    assert terry("submit", str(world.folder / "cells.yaml")).code == 0
+    world.turn(times=3)
+    for job_id in ("cells-0002", "cells-0003"):
+        world.finish(job_id)
+        world.turn(times=2)
+    text = child.read().decode()
+    child.close()
+    assert child.exitstatus == 0
+    assert "cells-0003" in text.rpartition("\x1b[?1049l")[2]
+
+
 def test_a_terminal_without_a_cursor_gets_lines(world: World, window: Open) -> None:
     """TERM=dumb (an editor's shell): no escape sequence at all."""
     world.submit("cells", 1)

@@ -106,6 +106,27 @@ def of_plain(
     return take
 
 
+def step_of_jax(cell: str, w: Any, state: Any, x: Any) -> tuple[Any, Any]:
+    """One step in time of one layer, from the projected input (rows, gates x units): the state after it, the output."""
+    import jax
+    from jax import numpy as jnp
+
+    h = state[0] if cell == "lstm" else state
+    g, units = h @ w["recurrent"], h.shape[1]
+    if cell == "rnn":
+        after = jnp.tanh(x + g)
+        return after, after
+    if cell == "gru":
+        r, z = jax.nn.sigmoid(x[:, : 2 * units] + g[:, : 2 * units]).reshape(-1, 2, units).swapaxes(0, 1)
+        n = jnp.tanh(x[:, 2 * units :] + r * (g[:, 2 * units :] + w["inner"]))
+        after = n + z * (h - n)
+        return after, after
+    i, f, a, o = jnp.split(x + g, 4, 1)
+    c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(a)
+    h = jax.nn.sigmoid(o) * jnp.tanh(c)
+    return (h, c), h
+
+
 def of_jax(
     cell: str, units: int, vocabulary: int, rows: int, steps: int, optimizer: str, threads: int
 ) -> Callable[[int], None]:
@@ -132,28 +153,12 @@ def of_jax(
         "inner": uniform(bound, units), "output": uniform(0.1, units, vocabulary), "last": jnp.zeros(vocabulary),
     }  # fmt: skip
 
-    def one_step(w: Any, state: Any, x: Any) -> tuple[Any, Any]:
-        h = state[0] if cell == "lstm" else state
-        g = h @ w["recurrent"]
-        if cell == "rnn":
-            after = jnp.tanh(x + g)
-            return after, after
-        if cell == "gru":
-            r, z = jax.nn.sigmoid(x[:, : 2 * units] + g[:, : 2 * units]).reshape(-1, 2, units).swapaxes(0, 1)
-            n = jnp.tanh(x[:, 2 * units :] + r * (g[:, 2 * units :] + w["inner"]))
-            after = n + z * (h - n)
-            return after, after
-        i, f, a, o = jnp.split(x + g, 4, 1)
-        c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(a)
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
-        return (h, c), h
-
     def loss_of(w: Any, x: Any, y: Any, state: Any) -> tuple[Any, Any]:
         if rows * steps >= REPEATED * vocabulary:
             projected = (w["embedding"] @ w["inputs"] + w["bias"])[x]
         else:
             projected = w["embedding"][x] @ w["inputs"] + w["bias"]
-        state, outputs = jax.lax.scan(lambda s, p: one_step(w, s, p), state, projected)
+        state, outputs = jax.lax.scan(lambda s, p: step_of_jax(cell, w, s, p), state, projected)
         scores = outputs.reshape(-1, units) @ w["output"] + w["last"]
         chosen = jnp.take_along_axis(scores, y.reshape(-1, 1), 1)[:, 0]
         return (jax.nn.logsumexp(scores, axis=1) - chosen).mean(), state

@@ -37,7 +37,9 @@ def read(line: str, file: Path) -> Brought:
         _word(found, word, file)
     found.command.append("hydra.run.dir=${run_dir}")  # what it writes stays with the run
     if found.draws:
-        found.left_out.append("interval(...): drawn at random, `sweep.random.count` says how many; no sweeper chooses")
+        found.left_out.append(
+            "interval(...): drawn at random, `sweep.random.count` says how many; `sweep.search` would choose"
+        )
     return found
 
 

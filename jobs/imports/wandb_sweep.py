@@ -43,7 +43,7 @@ def read(document: Mapping[str, Any], file: Path) -> Brought:
     names = [str(key) for key, value in given.items() if _take(found, str(key), value, method)]
     found.command = _command(found, document, names)
     if method == "bayes":
-        found.left_out.append("method: bayes: points are drawn at random, none is chosen by what others came to")
+        found.left_out.append("method: bayes: points are drawn at random; `sweep.search` would choose them")
     _count(found, document.get("run_cap"))
     if isinstance(metric := document.get("metric"), Mapping):
         highest = " --highest" if metric.get("goal") == "maximize" else ""

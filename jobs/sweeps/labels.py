@@ -14,11 +14,11 @@ _SPEECHLESS = frozenset({"name"})
 def labels(
     configs: Sequence[Mapping[str, Any]], varied: Sequence[str], always: Sequence[str] = ()
 ) -> list[dict[str, str]]:
-    """For each run the varied settings that tell it from the others. always: keys that are shown in any case.
+    """For each run the varied settings that tell it from the others.
 
     varied: dotted keys, most telling first. A key that tells no more than those before it (the learning rate that goes
     with each optimizer) is left out.
-    searched: not all runs are known yet, and any of the settings may differ.
+    always: keys that are kept all the same, as a search's are: not all of its runs are known yet.
     """
     columns: dict[str, list[str]] = {}
     rows: list[tuple[str, ...]] = [()] * len(configs)

@@ -17,9 +17,6 @@ from terry.models.kernels.operations import Operations, padded
 from terry.models.kernels.sequences import GATES
 from terry.models.language_model import LanguageModel
 
-#: Of so many tokens at most each one's part of the gates is computed beforehand.
-TABLE = 256
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnLayer:

@@ -7,20 +7,17 @@ msgpack value after another; a file `.said-<text>` at its top says what the worl
 from __future__ import annotations
 
 import contextlib
-import ctypes.util
 import os
 import stat
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
 from tests.faults.forgetful_disk import Disk, Node, attributes
+from tests.faults.mounting import mounted
 
 _SAID = "/.said-"
 
@@ -47,37 +44,13 @@ class Recording:
         return found
 
 
-def why_not() -> str:
-    """Why there is no FUSE here; empty where there is."""
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return "/dev/fuse cannot be opened"
-    if ctypes.util.find_library("fuse3") is None and ctypes.util.find_library("fuse") is None:
-        return "libfuse is not installed (Debian: fuse3)"
-    return ""
-
-
 @contextlib.contextmanager
 def recording_disk(folder: Path) -> Iterator[Recording]:
     """Mount it at `folder`, which is made. Without FUSE the test is skipped, and fails in the gate."""
-    if lacking := why_not():
-        reason = f"power cuts cannot be tried here: {lacking}"
-        (pytest.fail if os.environ.get("GATE") else pytest.skip)(reason)
     folder.mkdir()
     log = folder.with_name(f"{folder.name}.log")
-    with subprocess.Popen([sys.executable, "-m", "tests.faults.recording_disk", str(folder), str(log)]) as server:
-        try:
-            deadline = time.monotonic() + 60.0
-            while not folder.is_mount():
-                assert server.poll() is None, "the file system could not be mounted"
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            yield Recording(folder, log)
-        finally:
-            subprocess.run(["fusermount3", "-u", "-z", str(folder)], check=False, capture_output=True)
-            try:
-                server.wait(10.0)
-            except subprocess.TimeoutExpired:  # somebody still has a file open
-                server.kill()
+    with mounted("power cuts", folder, "tests.faults.recording_disk", str(folder), str(log)):
+        yield Recording(folder, log)
 
 
 def _mount(folder: str, log: Path) -> None:

@@ -23,7 +23,6 @@ import contextlib
 import errno
 import os
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -31,9 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import pytest
-
-from tests.faults.recording_disk import why_not
+from tests.faults.mounting import mounted
 
 NOBODY = 65534
 _KEPT_BACK = 1 << 20  # bytes that a client writes before the server sees any
@@ -65,25 +62,9 @@ KINDS = {
 @contextlib.contextmanager
 def client(server: Path, folder: Path, kind: str, cached_s: float) -> Iterator[Path]:
     """Mount the server's folder for one more host. Without FUSE the test is skipped, and fails in the gate."""
-    if lacking := why_not():
-        reason = f"shared file systems cannot be tried here: {lacking}"
-        (pytest.fail if os.environ.get("GATE") else pytest.skip)(reason)
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "tests.faults.shared_disk", str(server), str(folder), kind, str(cached_s)]
-    with subprocess.Popen(command) as process:
-        try:
-            deadline = time.monotonic() + 60.0
-            while not folder.is_mount():
-                assert process.poll() is None, "the file system could not be mounted"
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            yield folder
-        finally:
-            subprocess.run(["fusermount3", "-u", "-z", str(folder)], check=False, capture_output=True)
-            try:
-                process.wait(10.0)
-            except subprocess.TimeoutExpired:  # somebody still has a file open
-                process.kill()
+    arguments = [str(server), str(folder), kind, str(cached_s)]
+    with mounted("shared file systems", folder, "tests.faults.shared_disk", *arguments):
+        yield folder
 
 
 Entry: TypeAlias = tuple[str, dict[str, int], int]  #: name, inode and kind; the last is FUSE's
